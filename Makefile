@@ -1,0 +1,52 @@
+# Moldau's tasks. A bare `make` lists them.
+
+GO       ?= go
+FUZZTIME ?= 30s
+PKG      ?= ./...
+
+.DEFAULT_GOAL := help
+.PHONY: help build test race lint fmt cross fuzz bench crash wordcount ci clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Variables: PKG=./broker/... (test, race)   FUZZTIME=30s, FUZZ=name (fuzz)   ARGS='-follow' (wordcount)"
+
+build: ## compile the command line to bin/moldau
+	$(GO) build -trimpath -o bin/moldau ./cmd/moldau
+
+test: ## run the tests: no network beyond loopback, no Docker, no Java
+	$(GO) test $(PKG)
+
+race: ## run the tests with the race detector and the internal invariants
+	$(GO) test -race $(PKG)
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fmt: ## format every Go file
+	gofmt -w .
+
+cross: ## compile everything, tests too, for darwin/arm64 and windows/amd64
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	GOOS=windows GOARCH=amd64 $(GO) vet ./...
+
+fuzz: ## run every fuzz target for FUZZTIME each (FUZZ=regexp chooses)
+	@./.ci/fuzz "$(FUZZTIME)" "$(FUZZ)"
+
+bench: ## run the benchmarks of benchmarks/ and print ratios of one run
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./benchmarks/...
+
+crash: ## kill the word count and the server at random moments, at length
+	MOLDAU_CRASH_KILLS=20 $(GO) test -count=1 -v -timeout 60m -run '^TestCrash' ./examples/wordcount/...
+
+wordcount: ## run the example: count the words of a book exactly-once (ARGS='-follow')
+	$(GO) run ./examples/wordcount $(ARGS)
+
+ci: ## what a change must pass: .ci/run
+	./.ci/run
+
+clean: ## remove what the targets made
+	rm -rf bin
