@@ -15,7 +15,7 @@ import (
 // The bytes are what the Java serializers of the same names write.
 func TestKafkaFormats(t *testing.T) {
 	golden(t, String, "", "")
-	golden(t, String, "Moldau – Vltava", "4d6f6c64617520e28093")
+	golden(t, String, "Moldau – Vltava", "4d6f6c64617520e2809320566c74617661")
 	golden(t, Int32, 1, "00000001")
 	golden(t, Int32, -1, "ffffffff")
 	golden(t, Int32, math.MinInt32, "80000000")

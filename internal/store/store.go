@@ -1,0 +1,92 @@
+// Package store keeps the state of stream tasks: bytes in, bytes out.
+//
+// A process has one [Dir]; it holds one [Task] per stream task; a task holds the key-value
+// stores ([KV]) of its sub-topology and one open transaction over all of them.
+//
+//	 Put, Get, Range (the goroutine that owns the task)         Get, Range (anybody)
+//	        |                                                         |
+//	        v                                                         v
+//	+-- cache: map of entries, one per key --------------+       +-- View ------------+
+//	| dirty      written by the open transaction         |       | runs of committed  |
+//	| committed  by Commit, but not yet in the engine    | ----> | changes, newest    |
+//	| clean      as the engine has it; evicted by size   |Commit | first              |
+//	+----------------------------------------------------+       | engine snapshot    |
+//	        |  every few commits: one sorted batch,              +--------------------+
+//	        v  with the changelog positions it stands for             ^
+//	   engine: Pebble (one database per task, no WAL) or memory ------+
+//
+// Invariants:
+//   - The engine holds committed data only, and its changelog positions are those of its data:
+//     both change in one atomic batch. After a crash it is some earlier commit, and replaying
+//     the changelog from its position makes it the last one.
+//   - Rollback restores exactly what Commit made: uncommitted data never left the cache.
+//   - What a View shows is a commit, all of it and nothing else, and never changes.
+//   - nil is null and means "no such key"; an empty value is a value.
+//
+// Names of files and formats are described at [Dir] and in engine_pebble.go.
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrLocked is in the error of OpenDir when another process, or another Dir of this one, uses the directory.
+	ErrLocked = errors.New("the state directory is in use")
+	// ErrNewerFormat is in the error of OpenDir or OpenTask when a newer version of the program wrote the directory.
+	ErrNewerFormat = errors.New("written by a newer version")
+	// ErrIncompatible is in the error of OpenTask when a store exists as one of another kind.
+	ErrIncompatible = errors.New("incompatible store")
+	// ErrCorrupt is in the errors of a store whose files are damaged.
+	ErrCorrupt = errors.New("corrupt store")
+	// ErrClosed is returned by everything after Close.
+	ErrClosed = errors.New("store: closed")
+	// ErrNotReady is returned by a View of a task that is being restored.
+	ErrNotReady = errors.New("store: restoring from the changelog")
+)
+
+// NoTimestamp is the timestamp of a value whose time is not known: what stores that are not
+// Timestamped give back for values that came from the engine.
+const NoTimestamp int64 = -1
+
+// A Spec describes one store of a task.
+type Spec struct {
+	Name        string // unique in the task; any text, it is not a file name
+	Timestamped bool   // the engine keeps the timestamp of each value
+	InMemory    bool   // nothing on disk: restored from its changelog at each start
+	Changelog   bool   // changes are replicated to a changelog topic (the task's business; here for Describe and checks)
+	Cached      bool   // keep clean entries in memory; without it, only what is not yet in the engine
+}
+
+// A ChangelogRecord is one record of a changelog topic.
+type ChangelogRecord struct {
+	Key       []byte
+	Value     []byte // nil deletes the key
+	Timestamp int64  // milliseconds
+}
+
+// A Dirty is one key that the open transaction has written. Its slices are valid until the
+// function that got it returns.
+type Dirty struct {
+	Key       []byte
+	Value     []byte // what was written last; nil: deleted
+	Timestamp int64  // of the last write
+	Headers   []byte // of the last write, as PutWithHeaders got them; nil: none
+
+	kv *KV
+	e  *entry
+}
+
+// A Corruption is the error of a store whose files are damaged, or could not be read or written.
+type Corruption struct {
+	Path string // of the task's database
+	Err  error
+}
+
+func (e *Corruption) Error() string {
+	return fmt.Sprintf("store: %s: %v: stop the process, check the disk, then delete this directory: the stores are restored from their changelogs", e.Path, e.Err)
+}
+
+// Unwrap makes the error match both ErrCorrupt and its cause.
+func (e *Corruption) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
