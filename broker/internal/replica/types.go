@@ -1,0 +1,65 @@
+package replica
+
+import (
+	"errors"
+
+	"github.com/moldau-stream/moldau/broker/internal/log"
+)
+
+// Durability says what an acknowledgement promises.
+type Durability int
+
+const (
+	// Sync acknowledges after an fsync. What was acknowledged survives a power cut.
+	Sync Durability = iota
+	// PageCache acknowledges once the operating system has the bytes. What was
+	// acknowledged survives the death of this process, not a power cut or a kernel crash.
+	PageCache
+)
+
+// String is the mode's name.
+func (d Durability) String() string {
+	if d == PageCache {
+		return "page-cache"
+	}
+	return "sync"
+}
+
+// Isolation says how far a read may go.
+type Isolation int
+
+const (
+	// ReadUncommitted reads to the high watermark.
+	ReadUncommitted Isolation = iota
+	// ReadCommitted reads to the last stable offset and lists aborted transactions.
+	ReadCommitted
+	// ReadLogEnd reads everything appended; for coordinators that load their log.
+	ReadLogEnd
+)
+
+// ReadResult is what Read found.
+type ReadResult struct {
+	// Records are whole batches as stored; the first may begin before the offset asked for.
+	Records                                         []byte
+	HighWatermark, LastStableOffset, LogStartOffset int64
+	// Aborted is set for ReadCommitted only.
+	Aborted []log.AbortedTxn
+}
+
+// Aliases of what the log speaks, so that callers need one import.
+type (
+	AppendOptions   = log.AppendOptions
+	AppendResult    = log.AppendResult
+	AbortedTxn      = log.AbortedTxn
+	TimestampOffset = log.TimestampOffset
+	EpochEnd        = log.EpochEnd
+	ProducerState   = log.ProducerState
+	Guard           = log.Guard
+)
+
+var (
+	// ErrClosed is the error of everything on a partition or manager that was closed.
+	ErrClosed = errors.New("partition is closed")
+	// ErrDeleted is the error of everything on a deleted partition.
+	ErrDeleted = errors.New("partition is deleted")
+)
