@@ -2,6 +2,7 @@
 
 GO       ?= go
 FUZZTIME ?= 30s
+KILLS    ?= 20
 PKG      ?= ./...
 
 .DEFAULT_GOAL := help
@@ -10,7 +11,7 @@ PKG      ?= ./...
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: PKG=./broker/... (test, race)   FUZZTIME=30s, FUZZ=name (fuzz)   ARGS='-follow' (wordcount)"
+	@echo "  Variables: PKG=./broker/... (test, race)   FUZZTIME=30s, FUZZ=name (fuzz)   KILLS=20 (crash)   ARGS='-follow' (wordcount)"
 
 build: ## compile the command line to bin/moldau
 	$(GO) build -trimpath -o bin/moldau ./cmd/moldau
@@ -40,7 +41,7 @@ bench: ## run the benchmarks of benchmarks/ and print ratios of one run
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./benchmarks/...
 
 crash: ## kill the word count and the server at random moments, at length
-	MOLDAU_CRASH_KILLS=20 $(GO) test -count=1 -v -timeout 60m -run '^TestCrash' ./examples/wordcount/...
+	$(GO) test -count=1 -v -timeout 120m ./internal/crashtest -kills $(KILLS)
 
 wordcount: ## run the example: count the words of a book exactly-once (ARGS='-follow')
 	$(GO) run ./examples/wordcount $(ARGS)

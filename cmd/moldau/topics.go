@@ -1,0 +1,273 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func (p process) topicsCommand() *cobra.Command {
+	var c connection
+	cmd := &cobra.Command{
+		Use:   "topics",
+		Short: "List, create, describe and delete topics",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	c.register(cmd.PersistentFlags())
+	cmd.AddCommand(p.topicsList(&c), p.topicsCreate(&c), p.topicsDescribe(&c), p.topicsDelete(&c))
+	return cmd
+}
+
+func (p process) topicsList(c *connection) *cobra.Command {
+	var internal, long bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Print the names of the topics, one a line",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withAdmin(cmd, c, func(ctx context.Context, admin *kadm.Client) error {
+				topics, err := admin.ListTopicsWithInternal(ctx)
+				if err != nil {
+					return fmt.Errorf("list topics: %w", err)
+				}
+				if !internal {
+					topics.FilterInternal()
+				}
+				w := tabwriter.NewWriter(p.stdout, 0, 8, 2, ' ', 0)
+				if long {
+					fmt.Fprintln(w, "TOPIC\tPARTITIONS\tREPLICAS\tID")
+				}
+				for _, t := range topics.Sorted() {
+					if long {
+						fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", t.Topic, len(t.Partitions), t.Partitions.NumReplicas(), t.ID)
+					} else {
+						fmt.Fprintln(w, t.Topic)
+					}
+				}
+				return w.Flush()
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&internal, "internal", false, "list the cluster's internal topics too")
+	cmd.Flags().BoolVarP(&long, "long", "l", false, "print partitions, replicas and ids too")
+	return cmd
+}
+
+func (p process) topicsCreate(c *connection) *cobra.Command {
+	var (
+		partitions  int32
+		replicas    int16
+		configs     []string
+		ifNotExists bool
+	)
+	cmd := &cobra.Command{
+		Use:   "create TOPIC...",
+		Short: "Create topics",
+		Args:  someTopics,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			set, err := parseConfigs(configs)
+			if err != nil {
+				return err
+			}
+			if partitions != -1 && partitions < 1 {
+				return usagef("--partitions %d must be at least 1", partitions)
+			}
+			return p.withAdmin(cmd, c, func(ctx context.Context, admin *kadm.Client) error {
+				results, err := admin.CreateTopics(ctx, partitions, replicas, set, names...)
+				if err != nil {
+					return fmt.Errorf("create topics: %w", err)
+				}
+				var errs []error
+				for _, name := range names {
+					r := results[name]
+					switch {
+					case errors.Is(r.Err, kerr.TopicAlreadyExists) && ifNotExists:
+					case errors.Is(r.Err, kerr.TopicAlreadyExists):
+						errs = append(errs, fmt.Errorf("topic %s exists already; --if-not-exists accepts that", name))
+					case r.Err != nil:
+						errs = append(errs, fmt.Errorf("create topic %s: %w%s", name, r.Err, detail(r.ErrMessage)))
+					default:
+						fmt.Fprintf(p.stdout, "created %s with %d partitions\n", name, r.NumPartitions)
+					}
+				}
+				return errors.Join(errs...)
+			})
+		},
+	}
+	cmd.Flags().Int32VarP(&partitions, "partitions", "p", -1, "number of partitions; -1: the cluster's default")
+	cmd.Flags().Int16VarP(&replicas, "replication-factor", "r", -1, "copies of each partition; -1: the cluster's default")
+	cmd.Flags().StringArrayVar(&configs, "config", nil, "NAME=VALUE of a topic configuration, such as retention.ms=86400000; repeatable")
+	cmd.Flags().BoolVar(&ifNotExists, "if-not-exists", false, "succeed when the topic exists")
+	return cmd
+}
+
+func (p process) topicsDescribe(c *connection) *cobra.Command {
+	return &cobra.Command{
+		Use:   "describe TOPIC...",
+		Short: "Print the partitions, offsets and configuration of topics",
+		Args:  someTopics,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			client, err := p.connect(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			topics, err := topicsOf(cmd.Context(), client, c, names...)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
+			defer cancel()
+			return p.describe(ctx, client, topics, names)
+		},
+	}
+}
+
+func (p process) describe(ctx context.Context, client *kgo.Client, topics kadm.TopicDetails, names []string) error {
+	admin := kadm.NewClient(client)
+	starts, err := admin.ListStartOffsets(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("list start offsets: %w", err)
+	}
+	ends, err := admin.ListEndOffsets(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("list end offsets: %w", err)
+	}
+	configs, err := admin.DescribeTopicConfigs(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("describe configurations: %w", err)
+	}
+	for i, name := range names {
+		if i > 0 {
+			fmt.Fprintln(p.stdout)
+		}
+		t := topics[name]
+		fmt.Fprintf(p.stdout, "topic %s  id %s  partitions %d\n", name, t.ID, len(t.Partitions))
+		if rc, err := configs.On(name, nil); err == nil && rc.Err == nil {
+			p.describeConfigs(rc.Configs)
+		}
+		w := tabwriter.NewWriter(p.stdout, 0, 8, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(w, "  PARTITION\tLEADER\tEPOCH\tREPLICAS\tIN SYNC\tSTART\tEND\t")
+		for _, part := range t.Partitions.Sorted() {
+			fmt.Fprintf(w, "  %d\t%d\t%d\t%s\t%s\t%s\t%s\t\n", part.Partition, part.Leader, part.LeaderEpoch,
+				ids(part.Replicas), ids(part.ISR), offsetText(starts, name, part.Partition), offsetText(ends, name, part.Partition))
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// describeConfigs prints what was set for the topic itself; defaults would hide it.
+func (p process) describeConfigs(configs []kadm.Config) {
+	slices.SortFunc(configs, func(a, b kadm.Config) int { return cmp.Compare(a.Key, b.Key) })
+	for _, k := range configs {
+		if k.Source == kmsg.ConfigSourceDynamicTopicConfig {
+			fmt.Fprintf(p.stdout, "  %s = %s\n", k.Key, k.MaybeValue())
+		}
+	}
+}
+
+func (p process) topicsDelete(c *connection) *cobra.Command {
+	var ifExists bool
+	cmd := &cobra.Command{
+		Use:   "delete TOPIC...",
+		Short: "Delete topics and their records",
+		Args:  someTopics,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return p.withAdmin(cmd, c, func(ctx context.Context, admin *kadm.Client) error {
+				results, err := admin.DeleteTopics(ctx, names...)
+				if err != nil {
+					return fmt.Errorf("delete topics: %w", err)
+				}
+				var errs []error
+				for _, name := range names {
+					r := results[name]
+					switch {
+					case errors.Is(r.Err, kerr.UnknownTopicOrPartition) && ifExists:
+					case errors.Is(r.Err, kerr.UnknownTopicOrPartition):
+						errs = append(errs, c.noSuchTopic(name))
+					case r.Err != nil:
+						errs = append(errs, fmt.Errorf("delete topic %s: %w%s", name, r.Err, detail(r.ErrMessage)))
+					default:
+						fmt.Fprintf(p.stdout, "deleted %s\n", name)
+					}
+				}
+				return errors.Join(errs...)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&ifExists, "if-exists", false, "succeed when the topic doesn't exist")
+	return cmd
+}
+
+// withAdmin connects, and bounds everything that f asks of the cluster by the timeout.
+func (p process) withAdmin(cmd *cobra.Command, c *connection, f func(context.Context, *kadm.Client) error) error {
+	client, err := p.connect(cmd.Context(), c)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
+	defer cancel()
+	return f(ctx, kadm.NewClient(client))
+}
+
+func someTopics(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usagef("name at least one topic")
+	}
+	return nil
+}
+
+func parseConfigs(pairs []string) (map[string]*string, error) {
+	set := make(map[string]*string, len(pairs))
+	for _, pair := range pairs {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
+			return nil, usagef("--config %q is not NAME=VALUE", pair)
+		}
+		set[name] = &value
+	}
+	return set, nil
+}
+
+// detail is what the cluster says beside an error code.
+func detail(message string) string {
+	if message == "" {
+		return ""
+	}
+	return " (" + message + ")"
+}
+
+func ids(nodes []int32) string {
+	texts := make([]string, len(nodes))
+	for i, n := range nodes {
+		texts[i] = fmt.Sprint(n)
+	}
+	return strings.Join(texts, ",")
+}
+
+func offsetText(offsets kadm.ListedOffsets, topic string, partition int32) string {
+	o, ok := offsets.Lookup(topic, partition)
+	if !ok || o.Err != nil {
+		return "?"
+	}
+	return fmt.Sprint(o.Offset)
+}
