@@ -128,7 +128,7 @@ func problem(rel, imported string) error {
 	case from == streams && to == brokers, from == brokers && to == streams:
 		return fmt.Errorf("%s: the %s imports %s of the %s: they meet over the Kafka protocol", rel, from, imported, to)
 	}
-	if l, m := layerOf(dir), layerOf(target); l >= 0 && m >= 0 && m >= l && !within(target, dir) && !within(dir, target) {
+	if l, m := layerOf(dir), layerOf(target); l >= 0 && m >= l && !sameFamily(dir, target) {
 		return fmt.Errorf("%s: %s imports %s, which is not below it", rel, dir, target)
 	}
 	return nil
@@ -153,6 +153,11 @@ func layerOf(dir string) int {
 		}
 	}
 	return found
+}
+
+// sameFamily tells whether one is a folder of the other. The folders of the package broker are its layers, not its own.
+func sameFamily(dir, target string) bool {
+	return within(target, dir) || within(dir, target) && target != "broker"
 }
 
 func within(p, prefix string) bool { return p == prefix || strings.HasPrefix(p, prefix+"/") }
