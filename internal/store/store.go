@@ -57,6 +57,7 @@ type Spec struct {
 	InMemory    bool   // nothing on disk: restored from its changelog at each start
 	Changelog   bool   // changes are replicated to a changelog topic (the task's business; here for Describe and checks)
 	Cached      bool   // keep clean entries in memory; without it, only what is not yet in the engine
+	Types       string // of keys and values, for error messages; not stored
 }
 
 // A ChangelogRecord is one record of a changelog topic.

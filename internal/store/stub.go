@@ -82,6 +82,7 @@ func (it *Iterator) Close() error     { panic("stub") }
 // View is the committed state; any goroutine.
 type View struct{}
 
+func (v View) Spec() Spec                                                       { panic("stub") }
 func (v View) Get(dst, key []byte) (value []byte, ts int64, ok bool, err error) { panic("stub") }
 func (v View) Range(from, to []byte, reverse bool) *ViewIterator                { panic("stub") }
 func (v View) Prefix(prefix []byte, reverse bool) *ViewIterator                 { panic("stub") }
@@ -100,6 +101,7 @@ func (it *ViewIterator) Close() error     { panic("stub") }
 type Partition struct {
 	Partition int32
 	View      View
-	// Do runs f on the goroutine that owns the task, between two batches.
-	Do func(ctx context.Context, f func(*KV)) error
+	// Do runs f on the goroutine that owns the task, between two batches, and returns f's error; or an
+	// error of its own (ErrNotReady, ErrClosed, that of ctx), and then f may still run later.
+	Do func(ctx context.Context, f func(*KV) error) error
 }

@@ -1,0 +1,179 @@
+// Package state holds typed handles of state stores. A handle is declared once, as a package
+// variable, and used everywhere: to materialise a table, to read and write in a processor, to
+// query a running application, and to assert in a test.
+//
+//	var counts = state.KeyValue("counts", serde.String, serde.Int64)
+//
+//	stream.Count(words, counts)                  the topology
+//	counts.In(ctx).Put(k, n)                     a processor
+//	r, err := state.Query(ctx, app, counts)      any goroutine
+//	     |
+//	     v
+//	r.Get, r.Range ----> partition 0: View -+
+//	                     partition 1: View -+--> one order, one result
+//	                     (those on this instance)
+//
+// No call site names a serde or a type argument: types come from the handle.
+//
+// Order is that of the encoded keys, compared byte by byte. For strings and UUIDs it is the
+// order of the text; for Int32, Int64 and Time negative numbers come after the others, because
+// Kafka's formats have the sign bit in front.
+//
+// A value that is null deletes its key: a store never holds a null (see package serde).
+package state
+
+import (
+	"errors"
+	"reflect"
+	"time"
+
+	"github.com/moldau-stream/moldau/internal/store"
+	"github.com/moldau-stream/moldau/serde"
+)
+
+var (
+	// ErrNotReady is the error of reading a partition that is being restored: try again later.
+	ErrNotReady = store.ErrNotReady
+	// ErrClosed is the error of reading a partition that has left this instance, or whose
+	// application has stopped: call Query again.
+	ErrClosed = store.ErrClosed
+	// ErrUnknownStore is the error of a handle that the topology, or the processor, does not use.
+	ErrUnknownStore = errors.New("state: unknown store")
+	// ErrNotLocal is the error of a query on an instance that has no partition of the store.
+	ErrNotLocal = errors.New("state: no partition of the store is on this instance")
+	// ErrNullKey is the error of reading or writing under a null key.
+	ErrNullKey = errors.New("state: null key")
+)
+
+// Handle is a store handle of any kind and types.
+type Handle interface {
+	// StoreName is the name of the store; "" until the topology gives it one.
+	StoreName() string
+	declare() Declaration
+}
+
+// Spec is what an operator needs that keeps values of type V under keys of type K, whatever
+// the kind of the store: a KV[K,V] is one.
+type Spec[K, V any] interface {
+	Handle
+	table(kv *store.KV) *Table[K, V]
+}
+
+// Declaration is a handle as the runtime sees it: without types.
+type Declaration struct {
+	Store store.Spec
+	// Open makes the typed store of a handle over the store of a task, once per task. The
+	// result is what Scope.StateStore gives back. now is the time, in milliseconds, that Put gives to
+	// values: that of the record that is being processed.
+	Open func(kv *store.KV, now func() int64) any
+}
+
+// Declare tells the runtime what a handle stands for.
+func Declare(h Handle) Declaration { return h.declare() }
+
+// KV is the handle of a key-value store. Its methods return changed copies.
+type KV[K, V any] struct {
+	name     string
+	key      serde.Serde[K]
+	value    serde.Serde[V]
+	inMemory bool
+	noLog    bool
+	noCache  bool
+}
+
+// KeyValue declares a key-value store: on disk, with a changelog topic, cached. The name is unique in
+// the application and names the changelog topic, <application>-<name>-changelog; so it is part of
+// what is stored and should not change. With the name "" the topology makes one, which
+// changes when operators before it are added or removed.
+func KeyValue[K, V any](name string, key serde.Serde[K], value serde.Serde[V]) KV[K, V] {
+	return KV[K, V]{name: name, key: key, value: value}
+}
+
+// InMemory keeps the store in memory only; each start restores it from the changelog.
+func (h KV[K, V]) InMemory() KV[K, V] { h.inMemory = true; return h }
+
+// WithoutChangelog does without the changelog topic: the content is lost with the state
+// directory, and after a crash it is that of an earlier commit.
+func (h KV[K, V]) WithoutChangelog() KV[K, V] { h.noLog = true; return h }
+
+// WithoutCache keeps nothing in memory that is on disk, for stores much larger than memory that
+// are read without any locality.
+func (h KV[K, V]) WithoutCache() KV[K, V] { h.noCache = true; return h }
+
+// StoreName implements Handle.
+func (h KV[K, V]) StoreName() string { return h.name }
+
+// KeySerde returns the serde of the keys.
+func (h KV[K, V]) KeySerde() serde.Serde[K] { return h.key }
+
+// ValueSerde returns the serde of the values.
+func (h KV[K, V]) ValueSerde() serde.Serde[V] { return h.value }
+
+func (h KV[K, V]) declare() Declaration {
+	return Declaration{
+		Store: store.Spec{
+			Name:        h.name,
+			Timestamped: true,
+			InMemory:    h.inMemory,
+			Changelog:   !h.noLog,
+			Cached:      !h.noCache,
+			Types:       typesOf[K, V](),
+		},
+		Open: func(kv *store.KV, now func() int64) any {
+			return &taskStore[K, V]{t: h.table(kv), now: now}
+		},
+	}
+}
+
+func (h KV[K, V]) table(kv *store.KV) *Table[K, V] { return newTable(kv, h.key, h.value) }
+
+func typesOf[K, V any]() string {
+	return reflect.TypeFor[K]().String() + " to " + reflect.TypeFor[V]().String()
+}
+
+// Reader reads a store. What a processor and an application see differ in one point: to
+// a processor its own writes show at once, to a query when they are committed.
+type Reader[K, V any] interface {
+	// Get returns the value of a key, and whether there is one.
+	Get(k K) (v V, ok bool, err error)
+	// GetWithTime returns also the time of the value: of the record, or the latest of the
+	// records, that it was made from.
+	GetWithTime(k K) (v V, at time.Time, ok bool, err error)
+	// Range returns the entries from from to to, both included, in the order of the encoded keys.
+	Range(from, to K) *Cursor[K, V]
+	// Prefix returns the entries whose encoded keys begin with these bytes.
+	Prefix(prefix []byte) *Cursor[K, V]
+	// All returns all entries, in the order of the encoded keys.
+	All() *Cursor[K, V]
+}
+
+// Store reads and writes a store; a processor has it from the handle's In. One goroutine uses it.
+type Store[K, V any] interface {
+	Reader[K, V]
+	// Put sets the value of a key, at the time of the record that is being processed. A null
+	// value deletes.
+	Put(k K, v V) error
+	// Delete removes a key, if it is there.
+	Delete(k K) error
+}
+
+// Scope is what a handle is resolved in: the context of a processor.
+type Scope interface {
+	// StateStore returns what Declaration.Open returned for the store in this task. The error
+	// matches ErrUnknownStore when the processor did not say that it uses the store.
+	StateStore(name string) (any, error)
+}
+
+// In returns the store of the task that the processor runs in. When the processor may not use
+// the store every method of the result gives the error that says so.
+func (h KV[K, V]) In(s Scope) Store[K, V] {
+	st, err := s.StateStore(h.name)
+	if err != nil {
+		return &taskStore[K, V]{err: err}
+	}
+	t, ok := st.(*taskStore[K, V])
+	if !ok {
+		return &taskStore[K, V]{err: typeError(h.name, st.(interface{ types() string }).types(), typesOf[K, V]())}
+	}
+	return t
+}

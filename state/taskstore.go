@@ -1,0 +1,113 @@
+package state
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/moldau-stream/moldau/internal/store"
+)
+
+// taskStore is the Store that a processor has: the table of its task.
+type taskStore[K, V any] struct {
+	t   *Table[K, V]
+	now func() int64
+	err error // why it cannot be used
+}
+
+func (s *taskStore[K, V]) types() string { return typesOf[K, V]() }
+
+func (s *taskStore[K, V]) Get(k K) (v V, ok bool, err error) {
+	if s.err != nil {
+		return v, false, s.err
+	}
+	v, _, ok, err = s.t.Get(k)
+	return v, ok, err
+}
+
+func (s *taskStore[K, V]) GetWithTime(k K) (v V, at time.Time, ok bool, err error) {
+	if s.err != nil {
+		return v, at, false, s.err
+	}
+	v, ts, ok, err := s.t.Get(k)
+	if !ok {
+		return v, at, false, err
+	}
+	return v, time.UnixMilli(ts).UTC(), true, nil
+}
+
+func (s *taskStore[K, V]) Put(k K, v V) error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.t.Put(k, v, s.now())
+}
+
+func (s *taskStore[K, V]) Delete(k K) error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.t.Delete(k, s.now())
+}
+
+func (s *taskStore[K, V]) Range(from, to K) *Cursor[K, V] {
+	if s.err != nil {
+		return &Cursor[K, V]{err: s.err}
+	}
+	lo, hi, err := encodeBounds(s.t, from, to)
+	if err != nil {
+		return &Cursor[K, V]{err: err}
+	}
+	return s.cursor(func(reverse bool) *store.Iterator { return s.t.kv.Range(lo, hi, reverse) })
+}
+
+func (s *taskStore[K, V]) Prefix(prefix []byte) *Cursor[K, V] {
+	return s.cursor(func(reverse bool) *store.Iterator { return s.t.kv.Prefix(prefix, reverse) })
+}
+
+func (s *taskStore[K, V]) All() *Cursor[K, V] {
+	return s.cursor(func(reverse bool) *store.Iterator { return s.t.kv.Range(nil, nil, reverse) })
+}
+
+func (s *taskStore[K, V]) cursor(open func(reverse bool) *store.Iterator) *Cursor[K, V] {
+	if s.err != nil {
+		return &Cursor[K, V]{err: s.err}
+	}
+	return &Cursor[K, V]{scan: func(reverse bool, yield func(K, V) bool) (err error) {
+		it := open(reverse)
+		defer func() {
+			if e := it.Close(); err == nil {
+				err = e
+			}
+		}()
+		for it.Next() {
+			k, err := s.t.DecodeKey(it.Key())
+			if err != nil {
+				return err
+			}
+			v, err := s.t.DecodeValue(it.Value())
+			if err != nil {
+				return err
+			}
+			if !yield(k, v) {
+				return nil
+			}
+		}
+		return it.Err()
+	}}
+}
+
+// encodeBounds encodes both ends of a range into slices of their own.
+func encodeBounds[K, V any](t *Table[K, V], from, to K) (lo, hi []byte, err error) {
+	if lo, err = t.EncodeKey(from); err != nil {
+		return nil, nil, err
+	}
+	lo = append([]byte{}, lo...)
+	if hi, err = t.EncodeKey(to); err != nil {
+		return nil, nil, err
+	}
+	return lo, append([]byte{}, hi...), nil
+}
+
+func typeError(name, holds, wanted string) error {
+	return fmt.Errorf("state: store %q holds %s, the handle declares %s: use the handle that the topology uses", name, holds, wanted)
+}
