@@ -1,0 +1,59 @@
+package task
+
+import "sync/atomic"
+
+// Reason says why a record was dropped.
+type Reason uint8
+
+// The reasons. Each dropped record counts once, under one of them.
+const (
+	NullKey        Reason = iota // an operator needs the key
+	NullValue                    // an operator needs the value
+	SkippedDecode                // the policy said so
+	SkippedProcess               // the policy said so
+	SkippedProduce               // the policy said so
+	DeadLetterSent               // it is in the dead-letter topic
+	reasons
+)
+
+// Reasons lists all of them.
+func Reasons() []Reason {
+	all := make([]Reason, reasons)
+	for i := range all {
+		all[i] = Reason(i)
+	}
+	return all
+}
+
+func (r Reason) String() string {
+	switch r {
+	case NullKey:
+		return "null-key"
+	case NullValue:
+		return "null-value"
+	case SkippedDecode:
+		return "decode"
+	case SkippedProcess:
+		return "process"
+	case SkippedProduce:
+		return "produce"
+	case DeadLetterSent:
+		return "dead-letter"
+	}
+	return "unknown"
+}
+
+// Metrics counts what a task does. The task writes it; anybody may read. The
+// zero value is ready to use.
+type Metrics struct {
+	Processed  atomic.Int64 // input records, skipped ones included
+	Sent       atomic.Int64 // output records without changelogs
+	Emitted    atomic.Int64 // changes of tables that were emitted at commits
+	Changelog  atomic.Int64 // changelog records
+	Errors     atomic.Int64 // failed attempts, whatever the policy answered
+	StreamTime atomic.Int64 // largest timestamp that was processed, in milliseconds
+	dropped    [reasons]atomic.Int64
+}
+
+// Dropped is the number of records dropped for a reason.
+func (m *Metrics) Dropped(r Reason) int64 { return m.dropped[r].Load() }

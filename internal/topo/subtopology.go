@@ -1,0 +1,131 @@
+package topo
+
+import (
+	"cmp"
+	"encoding/base64"
+	"slices"
+)
+
+// Topology is a finished graph, divided into sub-topologies.
+type Topology struct {
+	Nodes        []*Node // in topological order
+	Subs         []*Subtopology
+	Stores       []*Store
+	Repartitions []*Repartition
+
+	copartition []copartition
+}
+
+// Subtopology is a set of nodes that run in the same task, because records go
+// from one to another without a topic between, or because they share a store.
+type Subtopology struct {
+	ID      int32
+	Nodes   []*Node // in topological order
+	Sources []*Node
+	Stores  []*Store // in topological order of the nodes that own them
+}
+
+// Source is the sub-topology's source of a topic.
+func (s *Subtopology) Source(topic Topic) (*Node, bool) {
+	for _, n := range s.Sources {
+		if n.Topic == topic {
+			return n, true
+		}
+	}
+	return nil, false
+}
+
+// divide finds the sub-topologies: the connected parts of the graph, numbered
+// in the order of their first node.
+func (g *Graph) divide() *Topology {
+	parent := make([]int, len(g.nodes))
+	for i := range parent {
+		parent[i] = i
+	}
+	root := func(i int) int {
+		for parent[i] != i {
+			parent[i] = parent[parent[i]]
+			i = parent[i]
+		}
+		return i
+	}
+	for _, n := range g.nodes {
+		for _, p := range n.Parents {
+			parent[root(n.Index)] = root(p.Index)
+		}
+	}
+	for _, s := range g.stores {
+		for _, n := range s.Nodes[1:] {
+			parent[root(n.Index)] = root(s.Nodes[0].Index)
+		}
+	}
+	t := &Topology{Nodes: g.nodes, Stores: g.stores, Repartitions: g.repartitions, copartition: g.copartition}
+	byRoot := map[int]*Subtopology{}
+	for _, n := range g.nodes {
+		r := root(n.Index)
+		s := byRoot[r]
+		if s == nil {
+			s = &Subtopology{ID: int32(len(t.Subs))}
+			byRoot[r] = s
+			t.Subs = append(t.Subs, s)
+		}
+		s.Nodes = append(s.Nodes, n)
+		if n.Kind == Source {
+			s.Sources = append(s.Sources, n)
+		}
+	}
+	for _, s := range g.stores {
+		sub := byRoot[root(s.Nodes[0].Index)]
+		sub.Stores = append(sub.Stores, s)
+	}
+	for _, s := range t.Subs {
+		slices.SortStableFunc(s.Stores, func(a, b *Store) int { return cmp.Compare(a.Nodes[0].Index, b.Nodes[0].Index) })
+	}
+	return t
+}
+
+// MaxMetadata is the limit of brokers for the metadata of a committed offset
+// (offset.metadata.max.bytes by default).
+const MaxMetadata = 4096
+
+// MetadataSize is the size of the metadata of a committed offset that carries
+// operator time under these names: base64 of a magic byte, the partition time
+// and the map of names to times.
+func MetadataSize(names []string) int {
+	n := 1 + 8
+	if len(names) > 0 {
+		n += 4
+	}
+	for _, s := range names {
+		n += 4 + len(s) + 8
+	}
+	return base64.StdEncoding.EncodedLen(n)
+}
+
+// Times are the names under which a sub-topology keeps operator time.
+func (s *Subtopology) Times() []string {
+	var names []string
+	for _, n := range s.Nodes {
+		names = append(names, n.Times...)
+	}
+	return names
+}
+
+// checkMetadata finds sub-topologies whose operator times don't fit in the
+// metadata of an offset.
+func (t *Topology) checkMetadata(g *Graph) {
+	for _, s := range t.Subs {
+		names := s.Times()
+		size := MetadataSize(names)
+		if size <= MaxMetadata {
+			continue
+		}
+		for _, n := range s.Nodes {
+			if len(n.Times) > 0 {
+				g.Mistakef(n.At, "the %d windowed operators of sub-topology %d, of which this is the first, need %d bytes of offset metadata, but brokers take %d: give them shorter names or divide them with a Repartition",
+					len(names), s.ID, size, MaxMetadata)
+				break
+			}
+		}
+	}
+}

@@ -1,0 +1,381 @@
+// Package topo is the untyped graph behind the DSL: nodes, names, stores,
+// sub-topologies, internal topics and the text that describes them.
+//
+//	stream.From(b, lines)       Source    KSTREAM-SOURCE-0000000000  (topics: [lines])
+//	     |                         |
+//	     .Filter(f)             Processor KSTREAM-FILTER-0000000001  (stores: [])
+//	     |                         |
+//	     .To(out)               Sink      KSTREAM-SINK-0000000002    (topic: out)
+//
+// The DSL (package stream) adds one or more nodes for each call; package task
+// runs the nodes of one sub-topology on one partition. What flows between nodes
+// is typed, but only the closures that Node.Wire makes know the types: this
+// package never looks at a record.
+//
+// Names, numbers and the order of nodes are those of Kafka Streams, so that
+// internal topics and stores of a Java application are found under the same
+// names: one counter per graph, which also moves on where a name was given.
+//
+// Invariants:
+//   - a node's parents stand before it in Graph.nodes: the order of creation is
+//     a topological order;
+//   - a name is used once among nodes, once among stores, once among
+//     repartition topics;
+//   - mistakes are collected, never panicked: the graph stays usable after one,
+//     so that Build reports all of them.
+package topo
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+)
+
+// Kind tells sources and sinks from the processors between them.
+type Kind uint8
+
+// The kinds of nodes.
+const (
+	Source Kind = iota + 1
+	Processor
+	Sink
+)
+
+// Wire makes the input of a node for one task: env is the task's context, outs
+// are the inputs of the node's children in the order of Node.Children, and the
+// result is the node's own input. It is called once per task, children first.
+// What the values are is between the packages stream and task.
+type Wire func(env any, outs []any) (in any)
+
+// Node is one vertex of the graph. Everything but Name, Kind and Wire may be
+// changed until Build.
+type Node struct {
+	Name     string
+	Kind     Kind
+	At       string  // file:line of the DSL call that made it
+	Parents  []*Node // in the order of the call
+	Children []*Node // in the order of creation, which is the order of forwarding
+	Stores   []string
+	Topic    Topic // of sources and sinks
+	Wire     Wire
+
+	// DropNullKeys makes the filter before a repartition topic drop records
+	// with a null key. Build sets it: joins that keep null keys (KIP-962) need
+	// them on the other side.
+	DropNullKeys bool
+	// KeepNullKeys marks a join that keeps records with a null key.
+	KeepNullKeys bool
+	// Times are the names under which the node keeps operator time in the
+	// metadata of committed offsets; Build checks that they fit in it.
+	Times []string
+
+	Index int // position in the order of creation
+
+	repartition bool   // the filter before the sink of a repartition topic
+	source      string // of sources: what must agree when two calls read one topic
+	table       bool   // of sources: read as a table, never shared
+}
+
+// Topic is a topic as the graph knows it. Internal topics get the application
+// id as a prefix when they are used; their text in a description has none.
+type Topic struct {
+	Name     string
+	Internal bool
+}
+
+// For is the name of the topic for an application: internal topics begin with
+// its id.
+func (t Topic) For(appID string) string {
+	if t.Internal {
+		return appID + "-" + t.Name
+	}
+	return t.Name
+}
+
+// Store is a state store as declared, with the nodes that use it.
+type Store struct {
+	Name        string
+	At          string
+	Nodes       []*Node
+	InMemory    bool
+	Timestamped bool
+	Cached      bool
+	Changelog   bool
+	// Handle is the typed handle that declared the store, for whoever needs the
+	// serdes back (queries, the test driver).
+	Handle any
+	// Config are topic configurations of the changelog that differ from
+	// Kafka Streams' defaults.
+	Config map[string]string
+}
+
+// ChangelogTopic is the store's changelog.
+func (s *Store) ChangelogTopic() Topic { return Topic{s.Name + "-changelog", true} }
+
+// Repartition is an internal topic through which records go to the task that
+// owns their new key.
+type Repartition struct {
+	Topic      Topic
+	At         string
+	Partitions int32 // as demanded by the program; 0: as many as the tasks that write it need
+	Sink       *Node
+	Source     *Node
+}
+
+// Graph collects nodes and mistakes. The zero value is ready to use.
+type Graph struct {
+	nodes        []*Node
+	byName       map[string]*Node
+	stores       []*Store
+	storeByName  map[string]*Store
+	sources      map[string]*Node // by topic
+	repartitions []*Repartition
+	copartition  []copartition
+	mistakes     []*Mistake
+	next         int // the counter behind generated names
+	built        bool
+}
+
+type copartition struct {
+	at      string
+	sources []*Node
+}
+
+// Mistake is one wrong use of the DSL.
+type Mistake struct {
+	At  string // file:line
+	Msg string
+}
+
+func (m *Mistake) Error() string { return m.At + ": " + m.Msg }
+
+// Mistakef records a mistake of the call at a place.
+func (g *Graph) Mistakef(at, format string, args ...any) {
+	g.mistakes = append(g.mistakes, &Mistake{at, fmt.Sprintf(format, args...)})
+}
+
+// Name makes the next generated name with a prefix. If a name was given, that
+// one is the result, and the number is used up all the same.
+func (g *Graph) Name(given, prefix string) string {
+	n := g.next
+	g.next++
+	if given != "" {
+		return given
+	}
+	return fmt.Sprintf("%s%010d", prefix, n)
+}
+
+// StoreName makes the next generated name of a store.
+func (g *Graph) StoreName(prefix string) string {
+	n := g.next
+	g.next++
+	return fmt.Sprintf("%sSTATE-STORE-%010d", prefix, n)
+}
+
+// legal are Kafka's rules for topic names, which names of nodes and stores
+// must follow because topics are named after them.
+var legal = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+// CheckName records a mistake if a name given by the user is not legal.
+func (g *Graph) CheckName(at, what, name string) {
+	if !legal.MatchString(name) || name == "." || name == ".." {
+		g.Mistakef(at, "%s name %q is not legal: 1 to 249 of a-z A-Z 0-9 . _ - and neither . nor ..", what, name)
+	}
+}
+
+// Add appends a node under its parents.
+func (g *Graph) Add(n *Node, parents ...*Node) *Node {
+	if g.built {
+		g.Mistakef(n.At, "the topology is already built: node %s comes too late", n.Name)
+	}
+	g.CheckName(n.At, "node", n.Name)
+	if old, dup := g.byName[n.Name]; dup {
+		g.Mistakef(n.At, "node name %s is already used at %s", n.Name, old.At)
+	} else {
+		if g.byName == nil {
+			g.byName = map[string]*Node{}
+		}
+		g.byName[n.Name] = n
+	}
+	n.Index = len(g.nodes)
+	g.nodes = append(g.nodes, n)
+	for _, p := range parents {
+		if p.Index >= n.Index || p.Index >= len(g.nodes) || g.nodes[p.Index] != p {
+			g.Mistakef(n.At, "node %s and its input %s belong to different builders", n.Name, p.Name)
+			continue
+		}
+		if slices.Contains(n.Parents, p) {
+			continue // a stream merged with itself is read once, as in Kafka Streams
+		}
+		n.Parents = append(n.Parents, p)
+		p.Children = append(p.Children, n)
+	}
+	return n
+}
+
+// AddSource adds a source of a user's topic. Two streams of one topic share the
+// first one's node, if both read it in the same way (as tells how: types and
+// serdes); then the node of the second is not added and the first is the result.
+// A topic that is read as a table has one reader.
+func (g *Graph) AddSource(n *Node, as string, table bool) *Node {
+	n.Kind, n.source, n.table = Source, as, table
+	g.CheckName(n.At, "topic", n.Topic.Name)
+	old, dup := g.sources[n.Topic.Name]
+	switch {
+	case !dup:
+		if g.sources == nil {
+			g.sources = map[string]*Node{}
+		}
+		g.sources[n.Topic.Name] = n
+		return g.Add(n)
+	case old.table || table:
+		g.Mistakef(n.At, "topic %s is already read at %s; a topic of a table can be read once: use the table's ToStream", n.Topic.Name, old.At)
+		return g.Add(n)
+	case old.source != as:
+		g.Mistakef(n.At, "topic %s is read as %s, but as %s at %s: use one topic handle for both", n.Topic.Name, as, old.source, old.At)
+		return g.Add(n)
+	}
+	return old
+}
+
+// AddStore declares a store and connects it to a node.
+func (g *Graph) AddStore(s *Store, n *Node) {
+	if old, dup := g.storeByName[s.Name]; dup {
+		g.Mistakef(s.At, "store %s is already declared at %s", s.Name, old.At)
+		return
+	}
+	g.CheckName(s.At, "store", s.Name)
+	if g.storeByName == nil {
+		g.storeByName = map[string]*Store{}
+	}
+	g.storeByName[s.Name] = s
+	g.stores = append(g.stores, s)
+	s.Nodes = append(s.Nodes, n)
+	n.Stores = append(n.Stores, s.Name)
+}
+
+// AddRepartition adds filter, sink and source of a repartition topic under a
+// node and returns the source. The name is that of the topic without prefix
+// and suffix. Nodes come with their Wire; names and topics are set here.
+func (g *Graph) AddRepartition(at, name string, partitions int32, parent, filter, sink, source *Node) *Repartition {
+	topic := RepartitionTopic(name)
+	names := [3]string{g.Name("", "KSTREAM-SINK-"), g.Name("", "KSTREAM-FILTER-"), g.Name("", "KSTREAM-SOURCE-")}
+	if !generated.MatchString(name) {
+		names = [3]string{topic + "-sink", topic + "-filter", topic + "-source"}
+	}
+	sink.Name, filter.Name, source.Name = names[0], names[1], names[2]
+	sink.At, filter.At, source.At = at, at, at
+	sink.Kind, filter.Kind, source.Kind = Sink, Processor, Source
+	sink.Topic = Topic{topic, true}
+	source.Topic = sink.Topic
+	filter.repartition = true
+	r := &Repartition{Topic: sink.Topic, At: at, Partitions: partitions, Sink: sink, Source: source}
+	for _, old := range g.repartitions {
+		if old.Topic == r.Topic {
+			g.Mistakef(at, "repartition topic %s is already used at %s: give each its own name", topic, old.At)
+			g.reuse(filter, parent)
+			g.reuse(sink, filter)
+			g.reuse(source)
+			return r
+		}
+	}
+	g.repartitions = append(g.repartitions, r)
+	g.Add(filter, parent)
+	g.Add(sink, filter)
+	g.Add(source)
+	return r
+}
+
+// BurnRepartition moves the counter on as AddRepartition does, for a group whose
+// repartition topic exists already.
+func (g *Graph) BurnRepartition() { g.next += 3 }
+
+// reuse adds a node whose name is already known to be wrong.
+func (g *Graph) reuse(n *Node, parents ...*Node) {
+	n.Index = len(g.nodes)
+	g.nodes = append(g.nodes, n)
+	n.Parents = parents
+	for _, p := range parents {
+		p.Children = append(p.Children, n)
+	}
+}
+
+// generated matches names from the counter, after which the nodes of a
+// repartition topic get generated names too.
+var generated = regexp.MustCompile(`^KSTREAM.*-[0-9]{10}$`)
+
+const repartitionSuffix = "-repartition"
+
+// RepartitionTopic is the topic's name, without the application id, for the
+// name of a group, a repartition or a store.
+func RepartitionTopic(name string) string {
+	if len(name) >= len(repartitionSuffix) && name[len(name)-len(repartitionSuffix):] == repartitionSuffix {
+		return name
+	}
+	return name + repartitionSuffix
+}
+
+// Copartition demands that the topics of all these sources have the same
+// number of partitions. Joins call it; Plan checks it.
+func (g *Graph) Copartition(at string, sources ...*Node) {
+	g.copartition = append(g.copartition, copartition{at, sources})
+}
+
+// Ref points at a node, and carries what later operators need to know of the
+// path to it.
+type Ref struct {
+	G *Graph
+	N *Node
+	// Sources are the sources whose partitions decide which task has the record.
+	Sources []*Node
+	// Rekeyed says that the key may have changed since the last source or
+	// repartition, so that a record may be in the wrong task for its key.
+	Rekeyed bool
+}
+
+// Build ends the collection and returns the graph with its sub-topologies, or
+// every mistake (errors.Join of *Mistake), in the order of the calls.
+func (g *Graph) Build() (*Topology, error) {
+	if len(g.nodes) == 0 {
+		g.Mistakef(Caller(), "the topology is empty: nothing was added to the builder")
+	}
+	t := g.divide()
+	t.checkMetadata(g)
+	if len(g.mistakes) > 0 {
+		errs := make([]error, len(g.mistakes))
+		for i, m := range g.mistakes {
+			errs[i] = m
+		}
+		return nil, errors.Join(errs...)
+	}
+	g.built = true
+	g.filterNullKeys()
+	return t, nil
+}
+
+// filterNullKeys lets the filters before repartition topics drop null keys,
+// unless a join that keeps them is further down.
+func (g *Graph) filterNullKeys() {
+	keep := map[*Node]bool{}
+	bySink := map[*Node]*Node{}
+	for _, r := range g.repartitions {
+		bySink[r.Sink] = r.Source
+	}
+	for _, n := range slices.Backward(g.nodes) {
+		k := n.KeepNullKeys
+		for _, c := range n.Children {
+			k = k || keep[c]
+		}
+		if s := bySink[n]; s != nil {
+			k = k || keep[s]
+		}
+		keep[n] = k
+		if n.repartition {
+			n.DropNullKeys = !k
+		}
+	}
+}
+
+func byIndex(a, b *Node) int { return cmp.Compare(a.Index, b.Index) }
