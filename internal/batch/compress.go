@@ -86,7 +86,7 @@ func (d *Decompressor) Decompress(c Codec, src []byte) ([]byte, error) {
 	default:
 		return nil, corrupt("unknown compression %d", int8(c))
 	}
-	if errors.Is(err, ErrTooLarge) {
+	if errors.Is(err, ErrTooLarge) || errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		return nil, d.tooLarge(c)
 	}
 	if err != nil {

@@ -33,3 +33,7 @@ func (e *InvalidError) Error() string {
 	}
 	return fmt.Sprintf("invalid record %d of the batch: %s", e.Record, e.Reason)
 }
+
+func invalid(format string, args ...any) error {
+	return &InvalidError{Record: -1, Reason: fmt.Sprintf(format, args...)}
+}
