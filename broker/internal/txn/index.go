@@ -1,0 +1,66 @@
+package txn
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// Index is what a shard has replayed, by transactional id. The shard's Machine is the
+// only writer, in Replay; anybody may read.
+type Index struct {
+	mu sync.RWMutex
+	// txns has one entry for each id that is not expired. The values are immutable.
+	txns map[string]*Metadata
+	// loaded: the whole log was replayed.
+	loaded atomic.Bool
+}
+
+func newIndex() *Index { return &Index{txns: make(map[string]*Metadata)} }
+
+func (x *Index) set(id string, m *Metadata) {
+	x.mu.Lock()
+	x.txns[id] = m
+	x.mu.Unlock()
+}
+
+func (x *Index) delete(id string) {
+	x.mu.Lock()
+	delete(x.txns, id)
+	x.mu.Unlock()
+}
+
+func (x *Index) get(id string) *Metadata {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.txns[id]
+}
+
+// Verify says whether the partition may take transactional data of the producer now:
+// nil, or kerr.InvalidProducerEpoch for a fenced producer, kerr.InvalidProducerIDMapping
+// for one that is not that of the id, kerr.ConcurrentTransactions while the
+// transaction is being ended, kerr.InvalidTxnState if the partition was not added to
+// an ongoing transaction (KIP-890 part 1), kerr.CoordinatorLoadInProgress until the log is
+// replayed. It does not allocate. Called under the lock
+// under which the partition also appends markers, a yes holds until the data is
+// appended: the marker comes after it.
+func (x *Index) Verify(id string, producerID int64, epoch int16, tp TopicPartition) error {
+	if !x.loaded.Load() {
+		return kerr.CoordinatorLoadInProgress
+	}
+	m := x.get(id)
+	switch {
+	case m == nil || m.ProducerID != producerID:
+		return kerr.InvalidProducerIDMapping
+	case m.ProducerEpoch != epoch:
+		// The epoch comes first: a fenced producer must learn that it is fenced
+		// (KAFKA-18042).
+		return kerr.InvalidProducerEpoch
+	case m.State.preparing():
+		return kerr.ConcurrentTransactions
+	case m.State != Ongoing || !m.has(tp):
+		return kerr.InvalidTxnState
+	}
+	return nil
+}
