@@ -28,8 +28,8 @@
 //     because only an Ongoing transaction is verified.
 //   - An epoch that a client was given is never given to a second client. Fencing
 //     bumps it; an id whose epochs are used up gets a new producer id.
-//   - A partition takes transactional data only while Index.Verify says yes under the
-//     partition's lock, so no data can follow the marker of its transaction.
+//   - A partition begins a transaction only if Index.Verify said yes after the producer's
+//     last marker there, so no data can follow the marker of its transaction.
 //
 // What is served is Kafka's transaction.version 1. The records have the fields of
 // version 2 (KIP-890), whose difference is one rule in prepare (bump the epoch with

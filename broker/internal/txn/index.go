@@ -42,9 +42,9 @@ func (x *Index) get(id string) *Metadata {
 // for one that is not that of the id, kerr.ConcurrentTransactions while the
 // transaction is being ended, kerr.InvalidTxnState if the partition was not added to
 // an ongoing transaction (KIP-890 part 1), kerr.CoordinatorLoadInProgress until the log is
-// replayed. It does not allocate. Called under the lock
-// under which the partition also appends markers, a yes holds until the data is
-// appended: the marker comes after it.
+// replayed. It does not allocate. A yes is good as long as no
+// marker of the producer comes between it and the data: the partition keeps watch over
+// that (replica.Guard).
 func (x *Index) Verify(id string, producerID int64, epoch int16, tp TopicPartition) error {
 	if !x.loaded.Load() {
 		return kerr.CoordinatorLoadInProgress

@@ -227,26 +227,19 @@ func loopError(err error) *kerr.Error {
 	return kerr.CoordinatorNotAvailable
 }
 
-// Verify is Index.Verify of the transactional id's shard; kerr.NotCoordinator if it is
-// not here. Call it under the lock of the partition, right before data is appended.
-func (s *Service) Verify(id string, producerID int64, epoch int16, topic string, partition int32) error {
+// VerifyTxn is Index.Verify of the transactional id's shard, with the errors that a
+// partition's client may be told: what passes by itself is kerr.NotEnoughReplicas, at
+// which clients of any age send their batch again (KAFKA-16386). That a partition was
+// not added stays kerr.InvalidTxnState, which new clients know as
+// TRANSACTION_ABORTABLE (KIP-890).
+func (s *Service) VerifyTxn(id string, producerID int64, epoch int16, topic string, partition int32) error {
 	sh := s.shard(id)
 	if sh == nil {
-		return kerr.NotCoordinator
-	}
-	return sh.index.Verify(id, producerID, epoch, TopicPartition{Topic: topic, Partition: partition})
-}
-
-// ProduceError turns an error of Verify into what a Produce response of the version
-// says, as Kafka does: what passes is NOT_ENOUGH_REPLICAS, so that clients of any age
-// send the batch again (KAFKA-16386); a partition that was not added is
-// INVALID_TXN_STATE, or for newer clients TRANSACTION_ABORTABLE (KIP-890).
-func ProduceError(err error, version int16) error {
-	switch {
-	case errors.Is(err, kerr.ConcurrentTransactions), errors.Is(err, kerr.CoordinatorLoadInProgress), errors.Is(err, kerr.NotCoordinator):
 		return kerr.NotEnoughReplicas
-	case errors.Is(err, kerr.InvalidTxnState) && version >= 11:
-		return kerr.TransactionAbortable
+	}
+	err := sh.index.Verify(id, producerID, epoch, TopicPartition{Topic: topic, Partition: partition})
+	if err == kerr.ConcurrentTransactions || err == kerr.CoordinatorLoadInProgress {
+		return kerr.NotEnoughReplicas
 	}
 	return err
 }
