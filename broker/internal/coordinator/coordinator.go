@@ -92,6 +92,12 @@ type Machine interface {
 	Deadline() time.Time
 }
 
+// LoadChecker is a Machine that can find its log unreadable, because a newer version
+// wrote it or because it is damaged. The shard is then not served.
+type LoadChecker interface {
+	LoadError() error
+}
+
 // Effects is what a Step asks for. The Loop performs it before the next Step, in
 // the order of the fields.
 type Effects struct {

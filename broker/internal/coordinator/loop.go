@@ -143,6 +143,9 @@ func (l *Loop) run() {
 	err := l.log.Load(
 		func(r Replayed) { l.m.Replay(r); l.lastOffset = r.Offset; records++ },
 		func(offset int64, m Marker) { l.m.ReplayMarker(offset, m); l.lastOffset = offset })
+	if c, ok := l.m.(LoadChecker); ok && err == nil {
+		err = c.LoadError()
+	}
 	if err != nil {
 		l.refuse(fmt.Errorf("load coordinator %s: %w", l.name, err))
 	} else {

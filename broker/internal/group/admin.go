@@ -1,0 +1,192 @@
+package group
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
+)
+
+type (
+	// describeEvent is DescribeGroups for some groups of the shard.
+	describeEvent struct {
+		ref     coordinator.Ref
+		version int16
+		groups  []string
+	}
+	// listEvent is ListGroups. Empty filters let all pass.
+	listEvent struct {
+		ref           coordinator.Ref
+		states, types []string
+	}
+	// deleteEvent is DeleteGroups for some groups of the shard.
+	deleteEvent struct {
+		ref    coordinator.Ref
+		groups []string
+	}
+	// topicsDeleted drops the offsets of topics that are gone.
+	topicsDeleted struct{ topics []string }
+)
+
+// maxTombstones bounds the batch that one retention check writes; the rest waits for
+// the next.
+const maxTombstones = 1000
+
+// state tells the state of a group and the protocol type, known or not.
+func (m *Machine) state(id string) (s state, protocolType string) {
+	if g, ok := m.groups[id]; ok && (!g.unused() || m.ledger.groups[id] != nil) {
+		return g.state, g.protocolType
+	}
+	if m.ledger.groups[id] != nil {
+		return empty, ""
+	}
+	return dead, ""
+}
+
+func (m *Machine) describe(e *coordinator.Effects, ev *describeEvent) {
+	var groups []kmsg.DescribeGroupsResponseGroup
+	for _, id := range ev.groups {
+		rg := kmsg.NewDescribeGroupsResponseGroup()
+		rg.Group = id
+		s, protocolType := m.state(id)
+		rg.State, rg.ProtocolType = string(s), protocolType
+		if s == dead && ev.version >= 6 {
+			rg.ErrorCode = kerr.GroupIDNotFound.Code
+			rg.ErrorMessage = kmsg.StringPtr("group " + id + " not found")
+		}
+		if g := m.groups[id]; g != nil {
+			if s == stable {
+				rg.Protocol = g.protocol
+			}
+			for _, mb := range g.members {
+				rm := kmsg.NewDescribeGroupsResponseGroupMember()
+				rm.MemberID, rm.InstanceID, rm.ClientID, rm.ClientHost = mb.id, mb.instanceID, mb.clientID, mb.clientHost
+				rm.ProtocolMetadata, rm.MemberAssignment = []byte{}, []byte{}
+				if s == stable {
+					rm.ProtocolMetadata, rm.MemberAssignment = mb.metadata(g.protocol), mb.assignment
+				}
+				rg.Members = append(rg.Members, rm)
+			}
+		}
+		groups = append(groups, rg)
+	}
+	reply(e, ev.ref, groups)
+}
+
+func (m *Machine) list(e *coordinator.Effects, ev *listEvent) {
+	var groups []kmsg.ListGroupsResponseGroup
+	ids := make(map[string]bool, len(m.groups)+len(m.ledger.groups))
+	for id := range m.groups {
+		ids[id] = true
+	}
+	for id := range m.ledger.groups {
+		ids[id] = true
+	}
+	passes := func(filter []string, v string) bool {
+		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, v) })
+	}
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		s, protocolType := m.state(id)
+		if s == dead || !passes(ev.states, string(s)) || !passes(ev.types, "classic") {
+			continue
+		}
+		rg := kmsg.NewListGroupsResponseGroup()
+		rg.Group, rg.ProtocolType, rg.GroupState, rg.GroupType = id, protocolType, string(s), "classic"
+		groups = append(groups, rg)
+	}
+	reply(e, ev.ref, groups)
+}
+
+// deleteGroups handles DeleteGroups: only groups without members go, with all their
+// offsets.
+func (m *Machine) deleteGroups(e *coordinator.Effects, ev *deleteEvent) {
+	var results []kmsg.DeleteGroupsResponseGroup
+	for _, id := range ev.groups {
+		rg := kmsg.NewDeleteGroupsResponseGroup()
+		rg.Group = id
+		s, _ := m.state(id)
+		switch {
+		case id == "":
+			rg.ErrorCode = kerr.InvalidGroupID.Code
+		case s == dead:
+			rg.ErrorCode = kerr.GroupIDNotFound.Code
+		case s != empty:
+			rg.ErrorCode = kerr.NonEmptyGroup.Code
+		default:
+			if gl := m.ledger.groups[id]; gl != nil {
+				e.Append = append(e.Append, gl.tombstones(id, func(topicPartition) bool { return true })...)
+				if gl.meta != nil {
+					e.Append = append(e.Append, coordinator.Record{Key: groupKey(id)})
+				}
+			}
+		}
+		results = append(results, rg)
+	}
+	reply(e, ev.ref, results)
+}
+
+// tombstones deletes the offsets of partitions that which selects, those of open
+// transactions included.
+func (gl *groupLedger) tombstones(id string, which func(topicPartition) bool) []coordinator.Record {
+	all := make(map[topicPartition]bool, len(gl.offsets))
+	for tp := range gl.offsets {
+		all[tp] = which(tp)
+	}
+	for tp := range gl.unstable {
+		all[tp] = which(tp)
+	}
+	var recs []coordinator.Record
+	for _, tp := range sortedPartitions(all) {
+		if all[tp] {
+			recs = append(recs, coordinator.Record{Key: offsetKey(id, tp)})
+		}
+	}
+	return recs
+}
+
+// deleteTopics drops the offsets of topics that were deleted: a topic of the same
+// name that comes later is another one.
+func (m *Machine) deleteTopics(e *coordinator.Effects, ev topicsDeleted) {
+	for _, id := range slices.Sorted(maps.Keys(m.ledger.groups)) {
+		e.Append = append(e.Append, m.ledger.groups[id].tombstones(id, func(tp topicPartition) bool {
+			return slices.Contains(ev.topics, tp.topic)
+		})...)
+	}
+}
+
+// checkRetention drops what expired. Offsets of a group without members expire from
+// when the last member left, or from their commit if there never was one. A group
+// with members keeps all of its offsets: what they subscribe to is opaque here. A
+// group without members and offsets goes too.
+func (m *Machine) checkRetention(now time.Time, e *coordinator.Effects) {
+	limit := now.Add(-m.cfg.OffsetsRetention)
+	for _, id := range slices.Sorted(maps.Keys(m.ledger.groups)) {
+		if s, _ := m.state(id); s != empty {
+			continue
+		}
+		gl := m.ledger.groups[id]
+		var recs []coordinator.Record
+		for _, tp := range sortedPartitions(gl.offsets) {
+			from := gl.offsets[tp].committed
+			if gl.meta != nil && gl.meta.since.After(from) {
+				from = gl.meta.since
+			}
+			if gl.unstable[tp] == 0 && from.Before(limit) {
+				recs = append(recs, coordinator.Record{Key: offsetKey(id, tp)})
+			}
+		}
+		if gl.meta != nil && len(recs) == len(gl.offsets) && len(gl.unstable) == 0 && gl.meta.since.Before(limit) {
+			recs = append(recs, coordinator.Record{Key: groupKey(id)})
+		}
+		if len(e.Append) > 0 && len(e.Append)+len(recs) > maxTombstones {
+			m.nextCheck = now.Add(time.Second)
+			return
+		}
+		e.Append = append(e.Append, recs...)
+	}
+}

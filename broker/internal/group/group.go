@@ -1,0 +1,298 @@
+// Package group is the group coordinator: membership of consumer groups by the
+// classic protocol, and the offsets that they commit.
+//
+//	request ──► Service ──(hash of the group id)──► coordinator.Loop of a shard
+//	                                                   │ Step
+//	                                                   ▼
+//	     conversation (group.members, parked joins) ◄─ Machine ─► records
+//	                       ▲                                        │
+//	                       └──── adopt ◄── ledger ◄── Replay ◄── __consumer_offsets-N
+//
+// A shard is one partition of __consumer_offsets. What its log says is the ledger:
+// the last settled generation of each group with its members and assignments,
+// committed offsets, and offsets of open transactions. Only Replay changes it. On
+// top of it each group has a conversation, the state machine of the classic
+// protocol with its parked requests and session timers:
+//
+//	         join                    all joined, or timeout
+//	Empty ─────────► PreparingRebalance ─────────────────► CompletingRebalance
+//	  ▲                 ▲    │ nobody left    ▲                    │
+//	  └─────────────────┼────┘                │ join, leave,       │ leader's sync
+//	                    │ join, leave, expiry │ expiry             ▼ is logged
+//	                    └─────────────────────┴───────────────── Stable
+//
+// Invariants:
+//
+//   - The conversation of a group that is Empty or Stable agrees with the ledger.
+//     A crash loses a rebalance under way, never a settled generation: members of
+//     the ledger come back with fresh sessions.
+//   - A generation is settled (Stable, Empty) by replaying its GroupMetadata
+//     record, never by a request.
+//   - A member that waits in a join or sync has no running session, except a new
+//     one, who could not send heartbeats yet.
+//   - Bytes of clients (metadata, assignments) are opaque here.
+package group
+
+import (
+	"time"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
+)
+
+// Config has the limits of the coordinator, under Kafka's names for them. Zero
+// values mean the defaults, which are Kafka's except where noted.
+type Config struct {
+	InitialRebalanceDelay time.Duration // group.initial.rebalance.delay.ms; default 0, for programs that start alone
+	MinSessionTimeout     time.Duration // group.min.session.timeout.ms, default 6 s
+	MaxSessionTimeout     time.Duration // group.max.session.timeout.ms, default 30 min
+	MaxSize               int           // group.max.size: members of a group, pending ones included; default 10,000 (Kafka: no limit)
+	MaxOffsetMetadata     int           // offset.metadata.max.bytes, default 4096
+	OffsetsRetention      time.Duration // offsets.retention.minutes, default 7 days
+	RetentionCheck        time.Duration // offsets.retention.check.interval.ms, default 10 min
+	// VerifyTxn makes the first transactional commit of a producer to a shard wait
+	// for a Verify call to be answered (KIP-890 part 1).
+	VerifyTxn bool
+}
+
+func (c Config) withDefaults() Config {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	set(&c.MinSessionTimeout, 6*time.Second)
+	set(&c.MaxSessionTimeout, 30*time.Minute)
+	set(&c.OffsetsRetention, 7*24*time.Hour)
+	set(&c.RetentionCheck, 10*time.Minute)
+	if c.MaxSize <= 0 {
+		c.MaxSize = 10_000
+	}
+	if c.MaxOffsetMetadata <= 0 {
+		c.MaxOffsetMetadata = 4096
+	}
+	return c
+}
+
+// newMemberTimeout is how long a new member may wait in its first join: it has no
+// member id yet and cannot send heartbeats.
+const newMemberTimeout = 5 * time.Minute
+
+// writeRetry is when a group whose record could not be written tries again.
+const writeRetry = time.Second
+
+// state of a group, with Kafka's names.
+type state string
+
+const (
+	empty      state = "Empty"
+	preparing  state = "PreparingRebalance"
+	completing state = "CompletingRebalance"
+	stable     state = "Stable"
+	dead       state = "Dead" // only in answers about groups that do not exist
+)
+
+// protocol is one assignment strategy that a member offers, with its opaque
+// metadata.
+type protocol struct {
+	name     string
+	metadata []byte
+}
+
+// member of a group.
+type member struct {
+	id               string
+	instanceID       *string // static membership, KIP-345
+	clientID         string
+	clientHost       string
+	rebalanceTimeout time.Duration
+	sessionTimeout   time.Duration
+	protocols        []protocol // in the member's order of preference
+	assignment       []byte     // of the settled generation
+
+	join     coordinator.Ref // parked JoinGroup, 0 for none
+	joinV    int16           // its version
+	sync     coordinator.Ref // parked SyncGroup, 0 for none
+	syncV    int16
+	isNew    bool      // waits in its first join
+	mustSync bool      // joined this generation and has not sent SyncGroup
+	expires  time.Time // end of session; zero while a parked request keeps it
+}
+
+func (m *member) offers(name string) bool {
+	for _, p := range m.protocols {
+		if p.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *member) metadata(name string) []byte {
+	for _, p := range m.protocols {
+		if p.name == name {
+			return p.metadata
+		}
+	}
+	return nil
+}
+
+// group is the conversation of one group.
+type group struct {
+	id           string
+	state        state
+	generation   int32
+	protocolType string
+	protocol     string // chosen for this generation, "" for none
+	leader       string // member id, "" for none
+
+	members  []*member // by time of joining
+	byID     map[string]*member
+	static   map[string]*member   // by instance id
+	pending  map[string]time.Time // member ids given out with MEMBER_ID_REQUIRED, and until when they hold
+	incoming *member              // replaces the static member of its instance id when the record that says so is replayed
+
+	joinDeadline time.Time // end of the join phase, zero for none
+	syncDeadline time.Time // end of the sync phase
+	// The initial delay of a group that was Empty: what may still be added to it
+	// when members keep coming.
+	initial        bool
+	initialLeft    time.Duration
+	newMemberAdded bool
+
+	wakeAt time.Time // never later than the first deadline of the group; zero for none
+	index  int       // in the heap of timers, -1 for not there
+}
+
+func newGroup(id string) *group {
+	return &group{
+		id: id, state: empty, index: -1,
+		byID:    make(map[string]*member),
+		static:  make(map[string]*member),
+		pending: make(map[string]time.Time),
+	}
+}
+
+func (g *group) add(m *member) {
+	g.members = append(g.members, m)
+	g.byID[m.id] = m
+	if m.instanceID != nil {
+		g.static[*m.instanceID] = m
+	}
+	if g.leader == "" {
+		g.leader = m.id
+	}
+}
+
+func (g *group) remove(m *member) {
+	for i, o := range g.members {
+		if o == m {
+			g.members = append(g.members[:i:i], g.members[i+1:]...)
+			break
+		}
+	}
+	delete(g.byID, m.id)
+	if m.instanceID != nil && g.static[*m.instanceID] == m {
+		delete(g.static, *m.instanceID)
+	}
+	if g.leader == m.id {
+		g.leader = ""
+		if len(g.members) > 0 {
+			g.leader = g.members[0].id
+		}
+	}
+}
+
+// replace puts next in the place of old, a static member that came back.
+func (g *group) replace(old, next *member) {
+	for i, o := range g.members {
+		if o == old {
+			g.members[i] = next
+		}
+	}
+	delete(g.byID, old.id)
+	g.byID[next.id] = next
+	g.static[*next.instanceID] = next
+	if g.leader == old.id {
+		g.leader = next.id
+	}
+}
+
+// supports tells whether a member with these protocols can join: all members must
+// have one in common.
+func (g *group) supports(protocolType string, offered []protocol) bool {
+	if len(g.members) == 0 {
+		return protocolType != "" && len(offered) > 0
+	}
+	if protocolType != g.protocolType {
+		return false
+	}
+	for _, p := range offered {
+		all := true
+		for _, m := range g.members {
+			if !m.offers(p.name) {
+				all = false
+				break
+			}
+		}
+		if all {
+			return true
+		}
+	}
+	return false
+}
+
+// choose returns the protocol with the most votes. Each member votes for the first
+// of its protocols that all members offer; the earliest vote wins a tie.
+func (g *group) choose() string {
+	candidates := make(map[string]int)
+	for _, m := range g.members {
+		seen := make(map[string]bool, len(m.protocols))
+		for _, p := range m.protocols {
+			if !seen[p.name] {
+				seen[p.name] = true
+				candidates[p.name]++
+			}
+		}
+	}
+	votes := make(map[string]int)
+	best := ""
+	for _, m := range g.members {
+		for _, p := range m.protocols {
+			if candidates[p.name] == len(g.members) {
+				votes[p.name]++
+				break
+			}
+		}
+	}
+	for _, m := range g.members {
+		for _, p := range m.protocols {
+			if votes[p.name] > votes[best] {
+				best = p.name
+			}
+		}
+	}
+	return best
+}
+
+// rebalanceTimeout is how long a join phase lasts: the longest that a member asks for.
+func (g *group) rebalanceTimeout() time.Duration {
+	var d time.Duration
+	for _, m := range g.members {
+		d = max(d, m.rebalanceTimeout)
+	}
+	return d
+}
+
+func (g *group) allJoined() bool {
+	for _, m := range g.members {
+		if m.join == 0 {
+			return false
+		}
+	}
+	return len(g.pending) == 0
+}
+
+// unused tells that nothing but the ledger knows of the group.
+func (g *group) unused() bool {
+	return g.state == empty && len(g.members) == 0 && len(g.pending) == 0
+}

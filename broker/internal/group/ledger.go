@@ -1,0 +1,167 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
+)
+
+// ledger is what the log of a shard says. Only replaying changes it.
+type ledger struct {
+	groups map[string]*groupLedger
+	// pending are the offsets that open transactions have committed, by producer id.
+	pending map[int64]map[groupPartition]offset
+	unknown int   // records with keys that we do not know
+	bad     error // the first record that could not be read
+}
+
+type groupPartition struct {
+	group string
+	topicPartition
+}
+
+// groupLedger is what the log says about one group.
+type groupLedger struct {
+	meta    *groupMeta // nil for a group that only ever committed offsets
+	offsets map[topicPartition]offset
+	// unstable counts the open transactions that hold an offset for a partition;
+	// entries are positive.
+	unstable map[topicPartition]int
+}
+
+func newLedger() ledger {
+	return ledger{
+		groups:  make(map[string]*groupLedger),
+		pending: make(map[int64]map[groupPartition]offset),
+	}
+}
+
+// group returns the entry of a group, a new one if need be.
+func (l *ledger) group(id string) *groupLedger {
+	g, ok := l.groups[id]
+	if !ok {
+		g = &groupLedger{
+			offsets:  make(map[topicPartition]offset),
+			unstable: make(map[topicPartition]int),
+		}
+		l.groups[id] = g
+	}
+	return g
+}
+
+// tidy forgets a group of which nothing is left.
+func (l *ledger) tidy(id string) {
+	if g, ok := l.groups[id]; ok && g.meta == nil && len(g.offsets) == 0 && len(g.unstable) == 0 {
+		delete(l.groups, id)
+	}
+}
+
+// replay applies a record; it returns the group whose metadata it changed, or "".
+func (l *ledger) replay(r coordinator.Replayed) (metaOf string) {
+	k, err := decodeKey(r.Key)
+	switch {
+	case errors.Is(err, errUnknownKey):
+		l.unknown++
+		return ""
+	case err != nil:
+		l.fail(r.Offset, err)
+		return ""
+	case k.meta:
+		if r.Value == nil {
+			if g, ok := l.groups[k.group]; ok {
+				g.meta = nil
+				l.tidy(k.group)
+			}
+			return k.group
+		}
+		meta, err := decodeGroupMeta(r.Value)
+		if err != nil {
+			l.fail(r.Offset, fmt.Errorf("group %q: %w", k.group, err))
+			return ""
+		}
+		l.group(k.group).meta = meta
+		return k.group
+	case r.Value == nil:
+		l.forget(k.group, k.tp)
+		return ""
+	}
+	o, err := decodeOffset(r.Value)
+	if err != nil {
+		l.fail(r.Offset, fmt.Errorf("group %q, topic %q, partition %d: %w", k.group, k.tp.topic, k.tp.partition, err))
+		return ""
+	}
+	o.position = r.Offset
+	if r.Transactional {
+		l.hold(r.ProducerID, k.group, k.tp, o)
+	} else {
+		l.group(k.group).offsets[k.tp] = o
+	}
+	return ""
+}
+
+func (l *ledger) fail(at int64, err error) {
+	if l.bad == nil {
+		l.bad = fmt.Errorf("record at offset %d: %w", at, err)
+	}
+}
+
+// hold keeps an offset until the producer's transaction ends.
+func (l *ledger) hold(producerID int64, group string, tp topicPartition, o offset) {
+	held := l.pending[producerID]
+	if held == nil {
+		held = make(map[groupPartition]offset)
+		l.pending[producerID] = held
+	}
+	at := groupPartition{group, tp}
+	if _, ok := held[at]; !ok {
+		l.group(group).unstable[tp]++
+	}
+	held[at] = o
+}
+
+// replayMarker ends the transaction of a producer: its offsets count, or never were.
+func (l *ledger) replayMarker(producerID int64, commit bool) {
+	held := l.pending[producerID]
+	delete(l.pending, producerID)
+	for at, o := range held {
+		g := l.group(at.group)
+		if commit {
+			// A plain commit that came after the transactional one stays.
+			if old, ok := g.offsets[at.topicPartition]; !ok || old.position < o.position {
+				g.offsets[at.topicPartition] = o
+			}
+		}
+		g.release(at.topicPartition)
+		l.tidy(at.group)
+	}
+}
+
+func (g *groupLedger) release(tp topicPartition) {
+	if g.unstable[tp]--; g.unstable[tp] <= 0 {
+		delete(g.unstable, tp)
+	}
+}
+
+// forget applies the tombstone of an offset, which drops the offsets of open
+// transactions too: whoever deletes a group or topic means all of it.
+func (l *ledger) forget(group string, tp topicPartition) {
+	g, ok := l.groups[group]
+	if !ok {
+		return
+	}
+	delete(g.offsets, tp)
+	if g.unstable[tp] > 0 {
+		at := groupPartition{group, tp}
+		for id, held := range l.pending {
+			if _, ok := held[at]; ok {
+				delete(held, at)
+				g.release(tp)
+			}
+			if len(held) == 0 {
+				delete(l.pending, id)
+			}
+		}
+	}
+	l.tidy(group)
+}

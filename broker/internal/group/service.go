@@ -1,0 +1,499 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
+)
+
+// Topic is the name of the topic whose partitions are the shards.
+const Topic = "__consumer_offsets"
+
+// Options are what a Service needs from its server.
+type Options struct {
+	Config Config
+	Now    func() time.Time // nil: time.Now
+	Logger *slog.Logger     // nil: discard
+	// HasPartition tells whether a partition exists, so that nobody commits offsets
+	// for what does not. nil: all do.
+	HasPartition func(topic string, partition int32) bool
+	// Verify asks the transaction coordinator whether partition of Topic is part of
+	// the open transaction of the producer, and calls done once with nil or with the
+	// error for the client (KIP-890). It must not block. nil: transactions are not
+	// verified.
+	Verify func(transactionalID string, producerID int64, epoch int16, partition int32, done func(*kerr.Error))
+}
+
+// Service routes requests to the shards, by the hash of the group id. Safe for
+// concurrent use.
+//
+// Each method answers by calling reply exactly once, now or later, from any
+// goroutine, with a response of the request's version. A reply must not block.
+type Service struct {
+	o Options
+
+	mu     sync.RWMutex
+	shards []*coordinator.Loop // by partition; nil where another broker serves it
+	closed bool
+}
+
+// NewService returns a service without shards: until Serve it answers
+// COORDINATOR_NOT_AVAILABLE.
+func NewService(o Options) *Service {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Config.VerifyTxn = o.Verify != nil
+	return &Service{o: o}
+}
+
+// Serve takes over one of the count partitions of Topic. Requests for it wait until
+// the log is loaded. Serving a partition again does nothing.
+func (s *Service) Serve(partition, count int32, log coordinator.Log) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for int(count) > len(s.shards) {
+		s.shards = append(s.shards, nil)
+	}
+	if s.shards[partition] != nil {
+		return
+	}
+	var loop *coordinator.Loop
+	ready := make(chan struct{})
+	calls := func(call any) {
+		<-ready
+		v := call.(Verify)
+		s.o.Verify(v.TransactionalID, v.ProducerID, v.ProducerEpoch, partition, func(err *kerr.Error) {
+			loop.Submit(txnVerified{ref: v.ref, err: err})
+		})
+	}
+	name := fmt.Sprintf("%s-%d", Topic, partition)
+	loop = coordinator.NewLoop(name, log, NewMachine(s.o.Config), s.o.Now, calls, s.o.Logger)
+	close(ready)
+	s.shards[partition] = loop
+}
+
+// Close stops all shards; who still waits is answered NOT_COORDINATOR.
+func (s *Service) Close() {
+	s.mu.Lock()
+	shards := s.shards
+	s.shards, s.closed = nil, true
+	s.mu.Unlock()
+	for _, l := range shards {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+// Partition returns the partition of Topic that has the group, -1 before there are
+// any.
+func (s *Service) Partition(group string) int32 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.shards) == 0 {
+		return -1
+	}
+	return PartitionFor(group, int32(len(s.shards)))
+}
+
+// PartitionFor is Kafka's choice among n partitions: Java's String.hashCode over
+// UTF-16, sign bit cleared, modulo n.
+func PartitionFor(group string, n int32) int32 {
+	var h int32
+	for _, r := range group {
+		if r >= 0x10000 {
+			r -= 0x10000
+			h = 31*h + (0xd800 + r>>10)
+			r = 0xdc00 + r&0x3ff
+		}
+		h = 31*h + r
+	}
+	return h & 0x7fffffff % n
+}
+
+// shard returns the loop that serves a group.
+func (s *Service) shard(group string) (*coordinator.Loop, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.shards) == 0 {
+		return nil, kerr.CoordinatorNotAvailable
+	}
+	if l := s.shards[PartitionFor(group, int32(len(s.shards)))]; l != nil {
+		return l, nil
+	}
+	return nil, kerr.NotCoordinator
+}
+
+// ask sends an event to the group's shard; reply gets the machine's response, or the
+// Kafka error that stands for what went wrong.
+func (s *Service) ask(group string, build func(coordinator.Ref) any, reply func(response any, code int16)) {
+	l, err := s.shard(group)
+	if err != nil {
+		reply(nil, codeOf(err))
+		return
+	}
+	l.Request(build, func(response any, err error) {
+		if err != nil {
+			reply(nil, codeOf(err))
+			return
+		}
+		reply(response, 0)
+	})
+}
+
+// codeOf tells a client what a failure of the log or the loop means for it: mostly
+// to find the coordinator again and retry.
+func codeOf(err error) int16 {
+	var ke *kerr.Error
+	switch {
+	case errors.Is(err, coordinator.ErrClosed):
+		return kerr.NotCoordinator.Code
+	case errors.Is(err, coordinator.ErrBusy):
+		return kerr.CoordinatorNotAvailable.Code
+	case !errors.As(err, &ke):
+		return kerr.CoordinatorNotAvailable.Code
+	}
+	switch ke {
+	case kerr.UnknownTopicOrPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut:
+		return kerr.CoordinatorNotAvailable.Code
+	case kerr.NotLeaderForPartition, kerr.KafkaStorageError, kerr.FencedLeaderEpoch:
+		return kerr.NotCoordinator.Code
+	case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidFetchSize:
+		return kerr.InvalidCommitOffsetSize.Code
+	}
+	return ke.Code
+}
+
+// Join serves JoinGroup.
+func (s *Service) Join(req *kmsg.JoinGroupRequest, clientID, clientHost string, reply func(kmsg.Response)) {
+	id := uuid.NewString()
+	s.ask(req.Group, func(ref coordinator.Ref) any {
+		return &joinEvent{ref: ref, req: req, clientID: clientID, clientHost: clientHost, newID: id}
+	}, func(response any, code int16) {
+		if code != 0 {
+			resp := kmsg.NewPtrJoinGroupResponse()
+			resp.Version, resp.ErrorCode, resp.Generation, resp.MemberID = req.Version, code, -1, req.MemberID
+			reply(resp)
+			return
+		}
+		reply(response.(*kmsg.JoinGroupResponse))
+	})
+}
+
+// Sync serves SyncGroup.
+func (s *Service) Sync(req *kmsg.SyncGroupRequest, reply func(kmsg.Response)) {
+	s.ask(req.Group, func(ref coordinator.Ref) any { return &syncEvent{ref, req} },
+		func(response any, code int16) {
+			if code != 0 {
+				resp := kmsg.NewPtrSyncGroupResponse()
+				resp.Version, resp.ErrorCode = req.Version, code
+				reply(resp)
+				return
+			}
+			reply(response.(*kmsg.SyncGroupResponse))
+		})
+}
+
+// Heartbeat serves Heartbeat.
+func (s *Service) Heartbeat(req *kmsg.HeartbeatRequest, reply func(kmsg.Response)) {
+	s.ask(req.Group, func(ref coordinator.Ref) any { return &heartbeatEvent{ref, req} },
+		func(response any, code int16) {
+			if code != 0 {
+				resp := kmsg.NewPtrHeartbeatResponse()
+				resp.Version, resp.ErrorCode = req.Version, code
+				reply(resp)
+				return
+			}
+			reply(response.(*kmsg.HeartbeatResponse))
+		})
+}
+
+// Leave serves LeaveGroup.
+func (s *Service) Leave(req *kmsg.LeaveGroupRequest, reply func(kmsg.Response)) {
+	s.ask(req.Group, func(ref coordinator.Ref) any { return &leaveEvent{ref, req} },
+		func(response any, code int16) {
+			if code != 0 {
+				resp := kmsg.NewPtrLeaveGroupResponse()
+				resp.Version, resp.ErrorCode = req.Version, code
+				reply(resp)
+				return
+			}
+			reply(response.(*kmsg.LeaveGroupResponse))
+		})
+}
+
+func (s *Service) hasPartition(topic string, partition int32) bool {
+	return s.o.HasPartition == nil || s.o.HasPartition(topic, partition)
+}
+
+// OffsetCommit serves OffsetCommit.
+func (s *Service) OffsetCommit(req *kmsg.OffsetCommitRequest, reply func(kmsg.Response)) {
+	answer := func(code int16) *kmsg.OffsetCommitResponse {
+		resp := kmsg.NewPtrOffsetCommitResponse()
+		resp.Version = req.Version
+		for _, t := range req.Topics {
+			rt := kmsg.NewOffsetCommitResponseTopic()
+			rt.Topic = t.Topic
+			for _, p := range t.Partitions {
+				rp := kmsg.NewOffsetCommitResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, code
+				if code == 0 && !s.hasPartition(t.Topic, p.Partition) {
+					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+				}
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp
+	}
+	resp := answer(0)
+	s.ask(req.Group, func(ref coordinator.Ref) any { return &commitEvent{ref, req, resp} },
+		func(_ any, code int16) {
+			if code != 0 {
+				reply(answer(code))
+				return
+			}
+			reply(resp)
+		})
+}
+
+// TxnOffsetCommit serves TxnOffsetCommit.
+func (s *Service) TxnOffsetCommit(req *kmsg.TxnOffsetCommitRequest, reply func(kmsg.Response)) {
+	answer := func(code int16) *kmsg.TxnOffsetCommitResponse {
+		resp := kmsg.NewPtrTxnOffsetCommitResponse()
+		resp.Version = req.Version
+		for _, t := range req.Topics {
+			rt := kmsg.NewTxnOffsetCommitResponseTopic()
+			rt.Topic = t.Topic
+			for _, p := range t.Partitions {
+				rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, code
+				if code == 0 && !s.hasPartition(t.Topic, p.Partition) {
+					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+				}
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp
+	}
+	if req.Group == "" {
+		reply(answer(kerr.InvalidGroupID.Code))
+		return
+	}
+	resp := answer(0)
+	s.ask(req.Group, func(ref coordinator.Ref) any { return &txnCommitEvent{ref: ref, req: req, resp: resp} },
+		func(_ any, code int16) {
+			if code != 0 {
+				reply(answer(code))
+				return
+			}
+			reply(resp)
+		})
+}
+
+// gather runs n asynchronous calls and then, when the last is done, finish.
+func gather(n int, start func(i int, done func()), finish func()) {
+	if n == 0 {
+		finish()
+		return
+	}
+	var left atomic.Int64
+	left.Store(int64(n))
+	for i := range n {
+		start(i, func() {
+			if left.Add(-1) == 0 {
+				finish()
+			}
+		})
+	}
+}
+
+// OffsetFetch serves OffsetFetch.
+func (s *Service) OffsetFetch(req *kmsg.OffsetFetchRequest, reply func(kmsg.Response)) {
+	groups := req.Groups
+	if req.Version < 8 {
+		g := kmsg.NewOffsetFetchRequestGroup()
+		g.Group = req.Group
+		if req.Topics != nil {
+			g.Topics = make([]kmsg.OffsetFetchRequestGroupTopic, 0, len(req.Topics))
+		}
+		for _, t := range req.Topics {
+			gt := kmsg.NewOffsetFetchRequestGroupTopic()
+			gt.Topic, gt.Partitions = t.Topic, t.Partitions
+			g.Topics = append(g.Topics, gt)
+		}
+		groups = []kmsg.OffsetFetchRequestGroup{g}
+	}
+	results := make([]kmsg.OffsetFetchResponseGroup, len(groups))
+	gather(len(groups), func(i int, done func()) {
+		g := groups[i]
+		s.ask(g.Group, func(ref coordinator.Ref) any {
+			return &fetchEvent{ref: ref, req: g, requireStable: req.RequireStable}
+		}, func(response any, code int16) {
+			if code != 0 {
+				results[i] = fetchFailed(g, code)
+			} else {
+				results[i] = *response.(*kmsg.OffsetFetchResponseGroup)
+			}
+			done()
+		})
+	}, func() {
+		resp := kmsg.NewPtrOffsetFetchResponse()
+		resp.Version = req.Version
+		if req.Version >= 8 {
+			resp.Groups = results
+			reply(resp)
+			return
+		}
+		resp.ErrorCode = results[0].ErrorCode
+		for _, t := range results[0].Topics {
+			rt := kmsg.NewOffsetFetchResponseTopic()
+			rt.Topic = t.Topic
+			for _, p := range t.Partitions {
+				rp := kmsg.NewOffsetFetchResponseTopicPartition()
+				rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata, rp.ErrorCode = p.Partition, p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		reply(resp)
+	})
+}
+
+// fetchFailed has the error on the group and, for versions that know no other, on
+// each partition.
+func fetchFailed(g kmsg.OffsetFetchRequestGroup, code int16) kmsg.OffsetFetchResponseGroup {
+	rg := kmsg.NewOffsetFetchResponseGroup()
+	rg.Group, rg.ErrorCode = g.Group, code
+	for _, t := range g.Topics {
+		rt := kmsg.NewOffsetFetchResponseGroupTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+			rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata, rp.ErrorCode = p, -1, -1, kmsg.StringPtr(""), code
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		rg.Topics = append(rg.Topics, rt)
+	}
+	return rg
+}
+
+// Describe serves DescribeGroups.
+func (s *Service) Describe(req *kmsg.DescribeGroupsRequest, reply func(kmsg.Response)) {
+	resp := kmsg.NewPtrDescribeGroupsResponse()
+	resp.Version = req.Version
+	resp.Groups = make([]kmsg.DescribeGroupsResponseGroup, len(req.Groups))
+	gather(len(req.Groups), func(i int, done func()) {
+		id := req.Groups[i]
+		s.ask(id, func(ref coordinator.Ref) any {
+			return &describeEvent{ref: ref, version: req.Version, groups: []string{id}}
+		}, func(response any, code int16) {
+			if code != 0 {
+				resp.Groups[i] = kmsg.NewDescribeGroupsResponseGroup()
+				resp.Groups[i].Group, resp.Groups[i].ErrorCode = id, code
+			} else {
+				resp.Groups[i] = response.([]kmsg.DescribeGroupsResponseGroup)[0]
+			}
+			done()
+		})
+	}, func() { reply(resp) })
+}
+
+// Delete serves DeleteGroups.
+func (s *Service) Delete(req *kmsg.DeleteGroupsRequest, reply func(kmsg.Response)) {
+	resp := kmsg.NewPtrDeleteGroupsResponse()
+	resp.Version = req.Version
+	resp.Groups = make([]kmsg.DeleteGroupsResponseGroup, len(req.Groups))
+	gather(len(req.Groups), func(i int, done func()) {
+		id := req.Groups[i]
+		s.ask(id, func(ref coordinator.Ref) any { return &deleteEvent{ref, []string{id}} },
+			func(response any, code int16) {
+				if code != 0 {
+					resp.Groups[i] = kmsg.NewDeleteGroupsResponseGroup()
+					resp.Groups[i].Group, resp.Groups[i].ErrorCode = id, code
+				} else {
+					resp.Groups[i] = response.([]kmsg.DeleteGroupsResponseGroup)[0]
+				}
+				done()
+			})
+	}, func() { reply(resp) })
+}
+
+// List serves ListGroups: the groups of all shards of this broker.
+func (s *Service) List(req *kmsg.ListGroupsRequest, reply func(kmsg.Response)) {
+	s.mu.RLock()
+	var loops []*coordinator.Loop
+	for _, l := range s.shards {
+		if l != nil {
+			loops = append(loops, l)
+		}
+	}
+	s.mu.RUnlock()
+	results := make([][]kmsg.ListGroupsResponseGroup, len(loops))
+	var failed atomic.Int32
+	gather(len(loops), func(i int, done func()) {
+		loops[i].Request(func(ref coordinator.Ref) any {
+			return &listEvent{ref: ref, states: req.StatesFilter, types: req.TypesFilter}
+		}, func(response any, err error) {
+			if err != nil {
+				failed.Store(int32(codeOf(err)))
+			} else {
+				results[i] = response.([]kmsg.ListGroupsResponseGroup)
+			}
+			done()
+		})
+	}, func() {
+		resp := kmsg.NewPtrListGroupsResponse()
+		resp.Version = req.Version
+		resp.ErrorCode = int16(failed.Load())
+		for _, groups := range results {
+			resp.Groups = append(resp.Groups, groups...)
+		}
+		reply(resp)
+	})
+}
+
+// EndTxn writes a transaction marker to a partition of Topic and calls done when the
+// offsets of the transaction count, or are dropped, and that is committed.
+func (s *Service) EndTxn(partition int32, marker coordinator.Marker, done func(error)) {
+	s.mu.RLock()
+	var l *coordinator.Loop
+	if partition >= 0 && int(partition) < len(s.shards) {
+		l = s.shards[partition]
+	}
+	s.mu.RUnlock()
+	if l == nil {
+		done(kerr.NotLeaderForPartition)
+		return
+	}
+	l.Request(func(ref coordinator.Ref) any { return markerEvent{ref, marker} },
+		func(_ any, err error) { done(err) })
+}
+
+// TopicsDeleted drops the committed offsets of topics that do not exist any more.
+func (s *Service) TopicsDeleted(topics []string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, l := range s.shards {
+		if l != nil {
+			l.Submit(topicsDeleted{topics})
+		}
+	}
+}
