@@ -66,6 +66,8 @@ type RecordError struct {
 	Attempt   int    // 1 at the first failure of the record, then more with each Retry
 	Stack     []byte // of a panic in a user's function; else nil
 	Err       error
+
+	final bool // the policy was asked, and it is the end
 }
 
 func (e *RecordError) Error() string {

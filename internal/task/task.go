@@ -22,6 +22,10 @@
 package task
 
 import (
+	"errors"
+	"fmt"
+	"slices"
+
 	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/topo"
 )
@@ -46,70 +50,215 @@ type Config struct {
 func Specs(sub *topo.Subtopology) []store.Spec {
 	specs := make([]store.Spec, len(sub.Stores))
 	for i, s := range sub.Stores {
-		specs[i] = store.Spec{Name: s.Name, Timestamped: s.Timestamped, InMemory: s.InMemory, Changelog: s.Changelog, Cached: s.Cached}
+		specs[i] = s.Spec
 	}
 	return specs
 }
 
 // Task is one sub-topology on one partition.
-type Task struct{}
+type Task struct {
+	id      ID
+	c       *Context
+	sub     *topo.Subtopology
+	stores  *store.Task
+	out     Output
+	onError ErrorHandler
+	dead    string
+	metrics *Metrics
+	queues  []*queue
+	byInput map[TopicPartition]*queue
+	time    int64 // stream time: the largest timestamp processed
+	cur     *queue
+	stack   []byte // of the panic that ended run
+
+	committedTimes map[string]int64
+}
 
 // New wires the nodes of the sub-topology.
-func New(c Config) (*Task, error) { panic("stub") }
+func New(c Config) (*Task, error) {
+	if c.Output == nil {
+		return nil, errors.New("task: no output")
+	}
+	if len(c.Sub.Stores) > 0 && c.Stores == nil {
+		return nil, fmt.Errorf("task %s: no stores", c.ID)
+	}
+	if c.ID.Subtopology != c.Sub.ID {
+		return nil, fmt.Errorf("task %s: given sub-topology %d", c.ID, c.Sub.ID)
+	}
+	t := &Task{
+		id:             c.ID,
+		sub:            c.Sub,
+		stores:         c.Stores,
+		out:            c.Output,
+		onError:        c.OnError,
+		dead:           c.DeadLetter,
+		metrics:        c.Metrics,
+		byInput:        map[TopicPartition]*queue{},
+		time:           -1,
+		committedTimes: map[string]int64{},
+	}
+	if t.metrics == nil {
+		t.metrics = &Metrics{}
+	}
+	t.c = &Context{
+		appID:     c.AppID,
+		stores:    c.Stores,
+		perUpdate: c.EmitPerUpdate,
+		undoable:  c.OnError != nil,
+		bytes:     make([]byte, 0, 4<<10),
+		times:     map[string]*int64{},
+	}
+	t.wire()
+	return t, nil
+}
+
+// wire makes the inputs of all nodes, children first.
+func (t *Task) wire() {
+	in := map[*topo.Node]any{}
+	for _, n := range slices.Backward(t.sub.Nodes) {
+		outs := make([]any, len(n.Children))
+		for i, child := range n.Children {
+			outs[i] = in[child]
+		}
+		in[n] = n.Wire(t.c, outs)
+		for _, name := range n.Times {
+			t.c.Time(name)
+		}
+	}
+	for _, n := range t.sub.Sources {
+		q := &queue{
+			tp:            TopicPartition{n.Topic.For(t.c.appID), t.id.Partition},
+			input:         in[n].(Input),
+			next:          -1,
+			epoch:         -1,
+			time:          -1,
+			committed:     -1,
+			committedTime: -1,
+			prepared:      -1,
+			preparedTime:  -1,
+		}
+		t.queues = append(t.queues, q)
+		t.byInput[q.tp] = q
+	}
+	slices.SortStableFunc(t.c.emitters, func(a, b emitter) int { return a.node.Index - b.node.Index })
+}
 
 // ID is the task's name.
-func (t *Task) ID() ID { panic("stub") }
+func (t *Task) ID() ID { return t.id }
 
 // Inputs are the partitions that the task reads.
-func (t *Task) Inputs() []TopicPartition { panic("stub") }
+func (t *Task) Inputs() []TopicPartition {
+	tps := make([]TopicPartition, len(t.queues))
+	for i, q := range t.queues {
+		tps[i] = q.tp
+	}
+	return tps
+}
+
+func (t *Task) queue(topic string, partition int32) *queue {
+	q := t.byInput[TopicPartition{topic, partition}]
+	if q == nil {
+		panic(fmt.Sprintf("task %s reads %v, not partition %d of topic %s", t.id, t.Inputs(), partition, topic))
+	}
+	return q
+}
 
 // LoadMetadata takes the metadata of the committed offset of an input: partition
 // time and operator time go on from there. Metadata that it doesn't understand
-// is refused with an error and changes nothing.
-func (t *Task) LoadMetadata(topic string, partition int32, metadata string) error { panic("stub") }
+// is refused with an error and changes nothing; then times begin anew.
+func (t *Task) LoadMetadata(topic string, partition int32, metadata string) error {
+	q := t.queue(topic, partition)
+	m, err := DecodeMetadata(metadata)
+	if err != nil {
+		return fmt.Errorf("task %s: topic %s, partition %d: %w", t.id, topic, partition, err)
+	}
+	q.time, q.committedTime = m.PartitionTime, m.PartitionTime
+	t.time = max(t.time, m.PartitionTime)
+	// Every partition carries the times of the last commit that moved it.
+	for name, at := range m.Times {
+		if p, ok := t.c.times[name]; ok && at > *p {
+			*p = at
+			t.committedTimes[name] = at
+		}
+	}
+	return nil
+}
 
 // SetEnd says that the partition has records up to an offset (not included).
 // As long as they have not come, the task processes nothing of its other
 // partitions, because those records may be older. Without a call it never waits;
 // math.MaxInt64 makes it wait until the end is known.
-func (t *Task) SetEnd(topic string, partition int32, offset int64) { panic("stub") }
+func (t *Task) SetEnd(topic string, partition int32, offset int64) {
+	t.queue(topic, partition).end = offset
+}
 
 // Add takes input. It must be of one of Inputs, and follow what was added before.
-func (t *Task) Add(b Batch) { panic("stub") }
+func (t *Task) Add(b Batch) {
+	t.queue(b.Topic, b.Partition).add(b)
+}
 
 // Buffered is the number of records that were added and not processed.
-func (t *Task) Buffered() int { panic("stub") }
+func (t *Task) Buffered() int {
+	n := 0
+	for _, q := range t.queues {
+		n += q.count
+	}
+	return n
+}
 
-// Process runs up to max records through the sub-topology, each to its end. n is
-// their number; it is smaller if nothing is left or if the task must wait for
-// another partition. The error is a *RecordError; the task must be rolled back
-// or closed after it.
-func (t *Task) Process(max int) (n int, err error) { panic("stub") }
+// BufferedOf is Buffered of one input.
+func (t *Task) BufferedOf(topic string, partition int32) int {
+	return t.queue(topic, partition).count
+}
 
-// Prepare ends what belongs to a commit: it emits changes of tables, sends
-// changelog records, and returns the offsets to commit (those that moved since
-// the last commit). After an error the task must be rolled back or closed.
-func (t *Task) Prepare() (Commit, error) { panic("stub") }
+// Dirty tells whether there is something to commit.
+func (t *Task) Dirty() bool {
+	for _, q := range t.queues {
+		if q.next != q.committed {
+			return true
+		}
+	}
+	return false
+}
 
-// Committed says that the offsets of the last Prepare, and all that was sent,
-// are committed. changelog has, by store, the offset behind the last changelog
-// record that was sent.
-func (t *Task) Committed(changelog map[string]int64) error { panic("stub") }
-
-// Rollback forgets everything since the last commit, buffered input included:
-// the caller reads again from Positions.
-func (t *Task) Rollback() { panic("stub") }
+// StreamTime is the largest timestamp that was processed; -1 if there was none.
+func (t *Task) StreamTime() int64 { return t.time }
 
 // Positions are the offsets of the next records to process; a partition of
 // which nothing came yet is left out.
-func (t *Task) Positions() map[TopicPartition]int64 { panic("stub") }
+func (t *Task) Positions() map[TopicPartition]int64 {
+	m := make(map[TopicPartition]int64, len(t.queues))
+	for _, q := range t.queues {
+		if q.next >= 0 {
+			m[q.tp] = q.next
+		}
+	}
+	return m
+}
 
 // DirtyBytes is the memory that uncommitted changes of stores hold.
-func (t *Task) DirtyBytes() int { panic("stub") }
+func (t *Task) DirtyBytes() int {
+	if t.stores == nil {
+		return 0
+	}
+	return t.stores.DirtyBytes()
+}
 
 // Query calls f with a store as it is now, uncommitted changes included. Like
 // everything else it must be called by the goroutine that owns the task.
-func (t *Task) Query(name string, f func(*store.KV) error) error { panic("stub") }
+func (t *Task) Query(name string, f func(*store.KV) error) error {
+	for _, s := range t.sub.Stores {
+		if s.Name == name {
+			return f(t.stores.KV(name))
+		}
+	}
+	return fmt.Errorf("task %s has no store %s", t.id, name)
+}
 
 // Close releases the buffered input. It does not close the stores.
-func (t *Task) Close() error { panic("stub") }
+func (t *Task) Close() error {
+	for _, q := range t.queues {
+		q.drop()
+	}
+	return nil
+}

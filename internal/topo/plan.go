@@ -82,7 +82,7 @@ func (t *Topology) Plan(appID string, partitions map[string]int32) (*Plan, error
 	}
 	for i, sub := range t.Subs {
 		for _, s := range sub.Stores {
-			if s.Changelog {
+			if s.Spec.Changelog {
 				p.Internal = append(p.Internal, InternalTopic{Name: s.ChangelogTopic().For(appID), Partitions: p.Tasks[i], Config: changelogConfig(s), Store: s})
 			}
 		}

@@ -31,6 +31,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+
+	"github.com/moldau-stream/moldau/internal/store"
 )
 
 // Kind tells sources and sinks from the processors between them.
@@ -73,9 +75,8 @@ type Node struct {
 
 	Index int // position in the order of creation
 
-	repartition bool   // the filter before the sink of a repartition topic
-	source      string // of sources: what must agree when two calls read one topic
-	table       bool   // of sources: read as a table, never shared
+	repartition bool    // the filter before the sink of a repartition topic
+	reading     Reading // of sources
 }
 
 // Topic is a topic as the graph knows it. Internal topics get the application
@@ -96,15 +97,11 @@ func (t Topic) For(appID string) string {
 
 // Store is a state store as declared, with the nodes that use it.
 type Store struct {
-	Name        string
-	At          string
-	Nodes       []*Node
-	InMemory    bool
-	Timestamped bool
-	Cached      bool
-	Changelog   bool
-	// Handle is the typed handle that declared the store, for whoever needs the
-	// serdes back (queries, the test driver).
+	Name  string
+	At    string
+	Nodes []*Node
+	Spec  store.Spec // under the same name
+	// Handle is the typed handle (state.Handle) that declared the store.
 	Handle any
 	// Config are topic configurations of the changelog that differ from
 	// Kafka Streams' defaults.
@@ -215,12 +212,19 @@ func (g *Graph) Add(n *Node, parents ...*Node) *Node {
 	return n
 }
 
+// Reading says how a source reads its topic.
+type Reading struct {
+	Types string // of key and value, for messages
+	Same  string // equal for two calls that may share a source
+	Table bool   // read as a table, whose source is never shared
+}
+
 // AddSource adds a source of a user's topic. Two streams of one topic share the
-// first one's node, if both read it in the same way (as tells how: types and
-// serdes); then the node of the second is not added and the first is the result.
-// A topic that is read as a table has one reader.
-func (g *Graph) AddSource(n *Node, as string, table bool) *Node {
-	n.Kind, n.source, n.table = Source, as, table
+// first one's node, if both read it in the same way; then the node of the
+// second is not added and the first is the result. A topic that is read as a
+// table has one reader.
+func (g *Graph) AddSource(n *Node, how Reading) *Node {
+	n.Kind, n.reading = Source, how
 	g.CheckName(n.At, "topic", n.Topic.Name)
 	old, dup := g.sources[n.Topic.Name]
 	switch {
@@ -230,14 +234,16 @@ func (g *Graph) AddSource(n *Node, as string, table bool) *Node {
 		}
 		g.sources[n.Topic.Name] = n
 		return g.Add(n)
-	case old.table || table:
-		g.Mistakef(n.At, "topic %s is already read at %s; a topic of a table can be read once: use the table's ToStream", n.Topic.Name, old.At)
-		return g.Add(n)
-	case old.source != as:
-		g.Mistakef(n.At, "topic %s is read as %s, but as %s at %s: use one topic handle for both", n.Topic.Name, as, old.source, old.At)
-		return g.Add(n)
+	case old.reading.Table || how.Table:
+		g.Mistakef(n.At, "topic %s is already read at %s: a table must be the only reader of its topic; use its ToStream", n.Topic.Name, old.At)
+	case old.reading.Types != how.Types:
+		g.Mistakef(n.At, "topic %s is read as %s, but as %s at %s: use one topic handle for both", n.Topic.Name, how.Types, old.reading.Types, old.At)
+	case old.reading.Same != how.Same:
+		g.Mistakef(n.At, "topic %s is read with other serdes or event time than at %s: use one topic handle for both", n.Topic.Name, old.At)
+	default:
+		return old
 	}
-	return old
+	return g.Add(n)
 }
 
 // AddStore declares a store and connects it to a node.

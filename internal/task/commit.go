@@ -1,0 +1,160 @@
+package task
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"github.com/moldau-stream/moldau/internal/store"
+)
+
+// Prepare ends what belongs to a commit: it emits changes of tables, sends
+// changelog records, and returns the offsets to commit (those that moved since
+// the last commit). After an error the task must be rolled back or closed.
+func (t *Task) Prepare() (Commit, error) {
+	defer t.publish(0)
+	t.cur = nil
+	for i := range t.c.emitters {
+		e := &t.c.emitters[i]
+		if err := e.kv.Dirty(func(d *store.Dirty) error { return t.emit(e, d) }); err != nil {
+			return Commit{}, fmt.Errorf("task %s: emit %s: %w", t.id, e.node.Name, err)
+		}
+	}
+	if err := t.changelogs(); err != nil {
+		return Commit{}, err
+	}
+	return t.offsets(), nil
+}
+
+// emit sends one changed key of a table on, under the policy for errors.
+func (t *Task) emit(e *emitter, d *store.Dirty) error {
+	if d.Value == nil {
+		if _, _, was, err := d.Old(); err != nil || !was {
+			return err // came and went between two commits: nobody saw it
+		}
+	}
+	for attempt := 1; ; attempt++ {
+		err := t.forward(e, d)
+		if err == nil {
+			t.metrics.Emitted.Add(1)
+			return nil
+		}
+		re := t.recordError(nil, err, attempt)
+		act, err := t.decide(re)
+		if err != nil {
+			return err
+		}
+		switch act {
+		case Retry:
+			continue
+		case DeadLetter:
+			return t.deadLetter(re, d.Key, d.Value, d.Timestamp, t.c.Headers)
+		}
+		return nil
+	}
+}
+
+func (t *Task) forward(e *emitter, d *store.Dirty) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			t.stack = debug.Stack()
+			err = &PanicError{p}
+		}
+	}()
+	c := t.c
+	c.Node = e.node
+	c.Headers = nil
+	if d.Headers != nil {
+		if c.hdec, err = decodeHeaders(c.hdec[:0], d.Headers); err != nil {
+			return err
+		}
+		c.Headers = c.hdec
+	}
+	if err := e.forward(d); err != nil {
+		return err
+	}
+	return t.send()
+}
+
+// changelogs sends the last value of every key that changed, in the order of
+// the first changes: plain value, time of the record, null for a deletion.
+func (t *Task) changelogs() error {
+	for _, s := range t.sub.Stores {
+		if !s.Spec.Changelog {
+			continue
+		}
+		o := Out{Topic: s.ChangelogTopic().For(t.c.appID), Partition: t.id.Partition}
+		n := int64(0)
+		err := t.stores.KV(s.Name).Dirty(func(d *store.Dirty) error {
+			o.Key, o.Value, o.Timestamp = d.Key, d.Value, d.Timestamp
+			n++
+			return t.out.Send(&o)
+		})
+		t.metrics.Changelog.Add(n)
+		if err != nil {
+			return fmt.Errorf("task %s: changelog of store %s: %w", t.id, s.Name, err)
+		}
+	}
+	return nil
+}
+
+func (t *Task) offsets() Commit {
+	c := Commit{Offsets: map[TopicPartition]OffsetAndMetadata{}}
+	var times map[string]int64
+	if len(t.c.times) > 0 {
+		times = make(map[string]int64, len(t.c.times))
+		for name, at := range t.c.times {
+			if *at >= 0 {
+				times[name] = *at
+			}
+		}
+	}
+	for _, q := range t.queues {
+		q.prepared, q.preparedTime = q.next, q.time
+		if q.next >= 0 && q.next != q.committed {
+			m := Metadata{PartitionTime: q.time, Times: times}
+			c.Offsets[q.tp] = OffsetAndMetadata{Next: q.next, LeaderEpoch: q.epoch, Metadata: m.Encode()}
+		}
+	}
+	return c
+}
+
+// Committed says that the offsets of the last Prepare, and all that was sent,
+// are committed. changelog has, by store, the offset behind the last changelog
+// record that was sent.
+func (t *Task) Committed(changelog map[string]int64) error {
+	for _, q := range t.queues {
+		q.committed, q.committedTime = q.prepared, q.preparedTime
+	}
+	for name, at := range t.c.times {
+		t.committedTimes[name] = *at
+	}
+	if t.stores == nil {
+		return nil
+	}
+	if err := t.stores.Commit(changelog); err != nil {
+		return fmt.Errorf("task %s: commit stores: %w", t.id, err)
+	}
+	return nil
+}
+
+// Rollback forgets everything since the last commit, buffered input included:
+// the caller reads again from the committed offsets.
+func (t *Task) Rollback() {
+	if t.stores != nil {
+		t.stores.Rollback()
+	}
+	t.time = -1
+	for _, q := range t.queues {
+		q.drop()
+		q.next, q.time, q.epoch = q.committed, q.committedTime, -1
+		t.time = max(t.time, q.time)
+	}
+	for name, p := range t.c.times {
+		*p = -1
+		if at, ok := t.committedTimes[name]; ok {
+			*p = at
+		}
+	}
+	t.c.changes = t.c.changes[:0] // the stores are rolled back as a whole
+	t.c.done()
+}

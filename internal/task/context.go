@@ -1,0 +1,183 @@
+package task
+
+import (
+	"slices"
+
+	"github.com/moldau-stream/moldau/internal/store"
+	"github.com/moldau-stream/moldau/internal/topo"
+	"github.com/moldau-stream/moldau/serde"
+)
+
+// Context is what the operators of one task share: the record they work on, the
+// outputs it has made so far, and the stores. An operator gets it when it is
+// wired, and uses it from the goroutine of the task only.
+type Context struct {
+	// Node is the operator whose user function runs. An operator sets it before
+	// it calls one, so that a panic can be attributed.
+	Node *topo.Node
+	// Headers are those of the record being processed, or those of the last
+	// update of the key being emitted. Outputs carry them.
+	Headers []Header
+
+	appID     string
+	stores    *store.Task
+	perUpdate bool
+	sent      int64
+	undoable  bool // the policy may let the task go on after a failed record
+
+	bytes    []byte // of the staged outputs
+	staged   []Out
+	changes  []change // of stores, by the current record; only if undoable
+	saved    []byte   // their keys and old values
+	dropped  [reasons]int64
+	emitters []emitter
+	times    map[string]*int64
+	hbuf     []byte   // encoded headers
+	hdec     []Header // decoded ones
+}
+
+type emitter struct {
+	node    *topo.Node
+	kv      *store.KV
+	forward func(d *store.Dirty) error
+}
+
+// change is what a key had before the current record changed it.
+type change struct {
+	kv         *store.KV
+	key, value []byte
+	ts         int64
+	ok         bool
+}
+
+// Wire makes the Wire of a node of a function that knows the context.
+func Wire(f func(c *Context, outs []any) any) topo.Wire {
+	return func(env any, outs []any) any { return f(env.(*Context), outs) }
+}
+
+// KV is a store of the task; a name that the sub-topology doesn't have is a bug.
+func (c *Context) KV(name string) *store.KV { return c.stores.KV(name) }
+
+// AppID is the application's id.
+func (c *Context) AppID() string { return c.appID }
+
+// Emission says when changes of a table go on.
+type Emission uint8
+
+// The emissions.
+const (
+	EmitDefault   Emission = iota // as the task is configured
+	EmitPerUpdate                 // each at once
+	EmitPerCommit                 // the last one of a key, at the next commit
+)
+
+// PerUpdate resolves an operator's choice.
+func (c *Context) PerUpdate(e Emission) bool {
+	return e == EmitPerUpdate || e == EmitDefault && c.perUpdate
+}
+
+// OnEmit has forward called at each commit for every key of the store that was
+// written since the last one, unless it is deleted and was not there before
+// either. Nodes emit in topological order.
+func (c *Context) OnEmit(n *topo.Node, kv *store.KV, forward func(d *store.Dirty) error) {
+	c.emitters = append(c.emitters, emitter{n, kv, forward})
+}
+
+// Time is an operator's time under a name, which is kept in the metadata of
+// committed offsets. It starts at -1.
+func (c *Context) Time(name string) *int64 {
+	t, ok := c.times[name]
+	if !ok {
+		t = new(int64)
+		*t = -1
+		c.times[name] = t
+	}
+	return t
+}
+
+// Drop counts a record that an operator leaves out.
+func (c *Context) Drop(why Reason) { c.dropped[why]++ }
+
+// Fail attributes an error to a node and a phase.
+func Fail(n *topo.Node, p Phase, err error) error { return &nodeError{n, p, err} }
+
+type nodeError struct {
+	node  *topo.Node
+	phase Phase
+	err   error
+}
+
+func (e *nodeError) Error() string { return e.err.Error() }
+func (e *nodeError) Unwrap() error { return e.err }
+
+// Append encodes a value behind the bytes of the staged outputs. The result is
+// valid until the current record is done; it is never nil.
+func Append[T any](c *Context, s serde.Serde[T], v T) ([]byte, error) {
+	start := len(c.bytes)
+	b, err := s.Append(c.bytes, v)
+	if err != nil {
+		return nil, err
+	}
+	c.bytes = b
+	return b[start:len(b):len(b)], nil
+}
+
+// Stage adds an output of the current record, with its headers, for the caller
+// to fill in before the next call. It leaves the task when the record is done.
+func (c *Context) Stage() *Out {
+	c.staged = append(c.staged, Out{Partition: -1, Headers: c.Headers})
+	return &c.staged[len(c.staged)-1]
+}
+
+// Saved must be called before a key of a store is changed, with what it has now
+// (ok: it is there). The slices are copied.
+func (c *Context) Saved(kv *store.KV, key, value []byte, ts int64, ok bool) {
+	if !c.undoable {
+		return
+	}
+	at := len(c.saved)
+	c.saved = append(c.saved, key...)
+	mid := len(c.saved)
+	c.saved = append(c.saved, value...)
+	ch := change{kv: kv, key: c.saved[at:mid:mid], ts: ts, ok: ok}
+	if ok {
+		ch.value = c.saved[mid:len(c.saved):len(c.saved)]
+	}
+	c.changes = append(c.changes, ch)
+}
+
+// Undoable tells whether Saved has any use, so that callers can do without
+// reading what they don't need otherwise.
+func (c *Context) Undoable() bool { return c.undoable }
+
+// undo takes back what the current record did.
+func (c *Context) undo() error {
+	for _, ch := range slices.Backward(c.changes) {
+		v := ch.value
+		if !ch.ok {
+			v = nil
+		}
+		if err := ch.kv.Put(ch.key, v, ch.ts); err != nil {
+			return err
+		}
+	}
+	c.done()
+	return nil
+}
+
+// keep bounds the buffers that stay with a task after a large record.
+const keep = 1 << 20
+
+// done forgets the current record.
+func (c *Context) done() {
+	if cap(c.bytes) > keep {
+		c.bytes = make([]byte, 0, 4<<10)
+	}
+	if cap(c.saved) > keep {
+		c.saved = nil
+	}
+	if cap(c.staged) > 4096 {
+		c.staged = nil
+	}
+	c.bytes, c.staged, c.changes, c.saved = c.bytes[:0], c.staged[:0], c.changes[:0], c.saved[:0]
+}

@@ -1,0 +1,91 @@
+package task
+
+// queue is the buffered input of one source.
+type queue struct {
+	tp    TopicPartition
+	input Input
+
+	batches []Batch // batches[0] is being read
+	at      int     // index of the next record in batches[0]
+	count   int     // buffered records
+	loaded  bool    // the next record is in input, with timestamp headTime
+	head    int64   // its timestamp
+	attempt int     // failures of the next record
+
+	next  int64 // offset of the next record; -1: nothing came yet
+	epoch int32 // leader epoch of the last processed record
+	time  int64 // largest timestamp processed; -1: none
+	end   int64 // offset up to which records exist
+
+	// as of the last commit
+	committed     int64
+	committedTime int64
+	// as of the last Prepare
+	prepared     int64
+	preparedTime int64
+}
+
+func (q *queue) add(b Batch) {
+	if b.Next == 0 && len(b.Records) > 0 {
+		b.Next = b.Records[len(b.Records)-1].Offset + 1
+	}
+	q.batches = append(q.batches, b)
+	q.count += len(b.Records)
+	q.trim()
+}
+
+// trim gives back batches that are read to the end.
+func (q *queue) trim() {
+	n := 0
+	for n < len(q.batches) && q.at == len(q.batches[n].Records) {
+		b := &q.batches[n]
+		q.next = max(q.next, b.Next)
+		if b.Release != nil {
+			b.Release()
+		}
+		q.at = 0
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	rest := copy(q.batches, q.batches[n:])
+	clear(q.batches[rest:])
+	q.batches = q.batches[:rest]
+}
+
+// record is the next one, nil if there is none.
+func (q *queue) record() *Record {
+	if len(q.batches) == 0 {
+		return nil
+	}
+	return &q.batches[0].Records[q.at]
+}
+
+// advance leaves the next record behind.
+func (q *queue) advance() {
+	r := q.record()
+	q.next = r.Offset + 1
+	q.epoch = r.LeaderEpoch
+	q.time = max(q.time, q.head)
+	q.loaded, q.attempt = false, 0
+	q.at++
+	q.count--
+	if q.at == len(q.batches[0].Records) {
+		q.trim()
+	}
+}
+
+// waiting says that a record is known to exist that has not come.
+func (q *queue) waiting() bool { return q.count == 0 && max(q.next, 0) < q.end }
+
+// drop forgets the buffered input.
+func (q *queue) drop() {
+	for i := range q.batches {
+		if f := q.batches[i].Release; f != nil {
+			f()
+		}
+	}
+	clear(q.batches)
+	q.batches, q.at, q.count, q.loaded, q.attempt = q.batches[:0], 0, 0, false, 0
+}

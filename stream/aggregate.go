@@ -1,0 +1,116 @@
+package stream
+
+import (
+	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/internal/topo"
+	"github.com/moldau-stream/moldau/serde"
+	"github.com/moldau-stream/moldau/state"
+)
+
+// Count counts the records of each key. Like every aggregation it leaves out,
+// and counts, records with a null key or a null value.
+func Count[K, V any](g GroupedStream[K, V], st state.Spec[K, int64], opts ...Option) KTable[K, int64] {
+	if g.valid() && st != nil && st.StoreName() == "" {
+		g.b.g.StoreName("KSTREAM-AGGREGATE-") // as Kafka Streams does, for the numbers of later names
+	}
+	return aggregate(g, "Count", "KSTREAM-AGGREGATE-", st, opts, true,
+		func() int64 { return 0 },
+		func(n int64, _ V) int64 { return n + 1 }, nil)
+}
+
+// Reduce folds the records of each key into one value, which begins with the
+// first record's. A null result deletes the key.
+func Reduce[K, V any](g GroupedStream[K, V], f func(acc, v V) V, st state.Spec[K, V], opts ...Option) KTable[K, V] {
+	return aggregate(g, "Reduce", "KSTREAM-REDUCE-", st, opts, f != nil, nil, f, func(v V) V { return v })
+}
+
+// Aggregate folds the records of each key, beginning with init. The time of the
+// result is the largest of the records' times. A null result deletes the key;
+// the next record begins anew. add may change and return acc.
+func Aggregate[K, V, A any](g GroupedStream[K, V], init func() A, add func(acc A, v V) A, st state.Spec[K, A], opts ...Option) KTable[K, A] {
+	return aggregate(g, "Aggregate", "KSTREAM-AGGREGATE-", st, opts, init != nil && add != nil, init, add, nil)
+}
+
+// aggregate adds an aggregation. first makes the first value of a key of its
+// first record; where it is nil, init and add do.
+func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.Spec[K, A], opts []Option, ok bool,
+	init func() A, add func(A, V) A, first func(V) A) KTable[K, A] {
+	if !g.valid() {
+		return KTable[K, A]{}
+	}
+	at := topo.Caller()
+	b := g.b
+	b.require(at, op, ok)
+	o := b.options(at, op, optName|optEmission, opts)
+	if st == nil {
+		b.g.Mistakef(at, "%s: the store is nil", op)
+		return KTable[K, A]{}
+	}
+	d := declare(b, st, prefix)
+	key, value := storeSerdes(st)
+	name := b.g.Name(o.name, prefix)
+	in := g.forAggregation(at, d.Store.Name, key)
+	t := &table{kind: aggregated}
+	n := &topo.Node{Name: name, At: at}
+	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
+		s := newTableStore(c, n, st, d.Store.Name, t.sendOld, o.emission, outs)
+		return aggregateInput(s, init, add, first)
+	})
+	ref := in.then(n)
+	b.g.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
+	return KTable[K, A]{edge[K, A]{b: b, ref: ref, key: key, value: value}, t}
+}
+
+func aggregateInput[K, V, A any](s *tableStore[K, A], init func() A, add func(A, V) A, first func(V) A) task.Stream[K, V] {
+	c, n := s.c, s.n
+	nullA := serde.IsNull[A]()
+	return func(k K, v V, m task.Meta) error {
+		if m.Null != 0 {
+			dropNull(c, m.Null)
+			return nil
+		}
+		key, err := s.t.EncodeKey(k)
+		if err != nil {
+			return task.Fail(n, task.Process, err)
+		}
+		stored, at, had, err := s.kv.Get(key)
+		if err != nil {
+			return task.Fail(n, task.Process, err)
+		}
+		c.Saved(s.kv, key, stored, at, had)
+		change := task.Meta{Time: m.Time, Null: task.OldIsNull}
+		var acc, old A
+		switch {
+		case had:
+			change.Time = max(at, m.Time)
+			if acc, err = s.t.DecodeValue(stored); err != nil {
+				return task.Fail(n, task.Process, err)
+			}
+			if s.forwardsOld {
+				change.Null = 0
+				// A second copy, because add may change the first one.
+				if old, err = s.t.DecodeValue(stored); err != nil {
+					return task.Fail(n, task.Process, err)
+				}
+			}
+			c.Node = n
+			acc = add(acc, v)
+		case first != nil:
+			c.Node = n
+			acc = first(v)
+		default:
+			c.Node = n
+			if s.forwardsOld {
+				// Kafka Streams sends the initial value as the old one.
+				if old = init(); nullA == nil || !nullA(old) {
+					change.Null = 0
+				}
+			}
+			acc = add(init(), v)
+		}
+		if nullA != nil && nullA(acc) {
+			change.Null |= task.ValueIsNull
+		}
+		return s.update(k, key, acc, old, change)
+	}
+}

@@ -1,0 +1,209 @@
+package stream
+
+import (
+	"iter"
+	"strconv"
+
+	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/internal/topo"
+)
+
+func itoa(i int) string { return strconv.Itoa(i) }
+
+// derive adds a node that makes records of other types. rekeyed says that the
+// key may change.
+func derive[K, V, K2, V2 any](s KStream[K, V], op, prefix string, rekeyed, ok bool, opts []Option,
+	wire func(c *task.Context, n *topo.Node, out task.Stream[K2, V2]) task.Stream[K, V]) KStream[K2, V2] {
+	if !s.valid() {
+		return KStream[K2, V2]{}
+	}
+	at := topo.Caller()
+	s.b.require(at, op, ok)
+	c := s.b.options(at, op, optName, opts)
+	n := &topo.Node{Name: s.b.g.Name(c.name, prefix), At: at}
+	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
+		return wire(c, n, task.Streams[K2, V2](outs))
+	})
+	r := s.then(n)
+	r.Rekeyed = r.Rekeyed || rekeyed
+	return KStream[K2, V2]{edge[K2, V2]{b: s.b, ref: r}}
+}
+
+// MapValues makes a new value of each. A null value of a type that cannot be
+// null stays null.
+func MapValues[K, V, R any](s KStream[K, V], f func(V) R, opts ...Option) KStream[K, R] {
+	r := derive(s, "MapValues", "KSTREAM-MAPVALUES-", false, f != nil, opts,
+		func(c *task.Context, n *topo.Node, out task.Stream[K, R]) task.Stream[K, V] {
+			needs, nullR := needsValue[V](), nullValue[R]()
+			return func(k K, v V, m task.Meta) error {
+				var r R
+				if m.Null&needs == 0 {
+					c.Node = n
+					r = f(v)
+					m.Null = nullR.of(r, m.Null)
+				}
+				return out(k, r, m)
+			}
+		})
+	r.key = s.key
+	return r
+}
+
+// MapEntries makes a new value of each key and value. A null value of a type
+// that cannot be null stays null; a record with a null key that its type cannot
+// hold is dropped and counted.
+func MapEntries[K, V, R any](s KStream[K, V], f func(K, V) R, opts ...Option) KStream[K, R] {
+	r := derive(s, "MapEntries", "KSTREAM-MAPVALUES-", false, f != nil, opts,
+		func(c *task.Context, n *topo.Node, out task.Stream[K, R]) task.Stream[K, V] {
+			needsK, needsV, nullR := needsKey[K](), needsValue[V](), nullValue[R]()
+			return func(k K, v V, m task.Meta) error {
+				var r R
+				if m.Null&needsV == 0 {
+					if m.Null&needsK != 0 {
+						c.Drop(task.NullKey)
+						return nil
+					}
+					c.Node = n
+					r = f(k, v)
+					m.Null = nullR.of(r, m.Null)
+				}
+				return out(k, r, m)
+			}
+		})
+	r.key = s.key
+	return r
+}
+
+// Map makes a new key and value of each record. A record with a null that f
+// cannot take is dropped and counted.
+func Map[K, V, K2, V2 any](s KStream[K, V], f func(K, V) (K2, V2), opts ...Option) KStream[K2, V2] {
+	return derive(s, "Map", "KSTREAM-MAP-", true, f != nil, opts,
+		func(c *task.Context, n *topo.Node, out task.Stream[K2, V2]) task.Stream[K, V] {
+			needs, nullK, nullV := needs[K, V](), nullKey[K2](), nullValue[V2]()
+			return func(k K, v V, m task.Meta) error {
+				if m.Null&needs != 0 {
+					dropNull(c, m.Null&needs)
+					return nil
+				}
+				c.Node = n
+				k2, v2 := f(k, v)
+				m.Null = nullV.of(v2, nullK.of(k2, m.Null))
+				return out(k2, v2, m)
+			}
+		})
+}
+
+// KeyBy makes a new key of each value. A record whose null value f cannot take is
+// dropped and counted.
+func KeyBy[K, V, K2 any](s KStream[K, V], f func(V) K2, opts ...Option) KStream[K2, V] {
+	return keyBy(s, "KeyBy", f, opts)
+}
+
+func keyBy[K, V, K2 any](s KStream[K, V], op string, f func(V) K2, opts []Option) KStream[K2, V] {
+	r := derive(s, op, "KSTREAM-KEY-SELECT-", true, f != nil, opts,
+		func(c *task.Context, n *topo.Node, out task.Stream[K2, V]) task.Stream[K, V] {
+			needs, nullK := needsValue[V](), nullKey[K2]()
+			return func(_ K, v V, m task.Meta) error {
+				if m.Null&needs != 0 {
+					c.Drop(task.NullValue)
+					return nil
+				}
+				c.Node = n
+				k := f(v)
+				m.Null = nullK.of(k, m.Null)
+				return out(k, v, m)
+			}
+		})
+	r.value = s.value
+	return r
+}
+
+// MapKeys makes a new key of each key. A record whose null key f cannot take is
+// dropped and counted.
+func MapKeys[K, V, K2 any](s KStream[K, V], f func(K) K2, opts ...Option) KStream[K2, V] {
+	r := derive(s, "MapKeys", "KSTREAM-KEY-SELECT-", true, f != nil, opts,
+		func(c *task.Context, n *topo.Node, out task.Stream[K2, V]) task.Stream[K, V] {
+			needs, nullK := needsKey[K](), nullKey[K2]()
+			return func(k K, v V, m task.Meta) error {
+				if m.Null&needs != 0 {
+					c.Drop(task.NullKey)
+					return nil
+				}
+				c.Node = n
+				k2 := f(k)
+				m.Null = nullK.of(k2, m.Null)
+				return out(k2, v, m)
+			}
+		})
+	r.value = s.value
+	return r
+}
+
+// FlatMapValues makes any number of values of each. A null value that f cannot
+// take, and a nil sequence, make none.
+func FlatMapValues[K, V, R any](s KStream[K, V], f func(V) iter.Seq[R], opts ...Option) KStream[K, R] {
+	r := derive(s, "FlatMapValues", "KSTREAM-FLATMAPVALUES-", false, f != nil, opts,
+		func(c *task.Context, n *topo.Node, out task.Stream[K, R]) task.Stream[K, V] {
+			needs, nullR := needsValue[V](), nullValue[R]()
+			// One yield function for all records: a record never meets its own node again.
+			var key K
+			var meta task.Meta
+			var err error
+			yield := func(r R) bool {
+				if err != nil {
+					return false
+				}
+				m := meta
+				m.Null = nullR.of(r, m.Null)
+				err = out(key, r, m)
+				c.Node = n
+				return err == nil
+			}
+			return func(k K, v V, m task.Meta) error {
+				if m.Null&needs != 0 {
+					return nil
+				}
+				c.Node = n
+				key, meta, err = k, m, nil
+				if seq := f(v); seq != nil {
+					seq(yield)
+				}
+				return err
+			}
+		})
+	r.key = s.key
+	return r
+}
+
+// FlatMap makes any number of records of each. A record with a null that f
+// cannot take is dropped and counted; a nil sequence makes none.
+func FlatMap[K, V, K2, V2 any](s KStream[K, V], f func(K, V) iter.Seq2[K2, V2], opts ...Option) KStream[K2, V2] {
+	return derive(s, "FlatMap", "KSTREAM-FLATMAP-", true, f != nil, opts,
+		func(c *task.Context, n *topo.Node, out task.Stream[K2, V2]) task.Stream[K, V] {
+			needs, nullK, nullV := needs[K, V](), nullKey[K2](), nullValue[V2]()
+			var meta task.Meta
+			var err error
+			yield := func(k K2, v V2) bool {
+				if err != nil {
+					return false
+				}
+				m := meta
+				m.Null = nullV.of(v, nullK.of(k, m.Null))
+				err = out(k, v, m)
+				c.Node = n
+				return err == nil
+			}
+			return func(k K, v V, m task.Meta) error {
+				if m.Null&needs != 0 {
+					dropNull(c, m.Null&needs)
+					return nil
+				}
+				c.Node = n
+				meta, err = m, nil
+				if seq := f(k, v); seq != nil {
+					seq(yield)
+				}
+				return err
+			}
+		})
+}
