@@ -75,8 +75,7 @@ type Dirty struct {
 	Timestamp int64  // of the last write
 	Headers   []byte // of the last write, as PutWithHeaders got them; nil: none
 
-	kv *KV
-	e  *entry
+	e *entry
 }
 
 // A Corruption is the error of a store whose files are damaged, or could not be read or written.

@@ -1,0 +1,77 @@
+package store
+
+import "encoding/binary"
+
+// engine holds the committed data of one store. The goroutine that owns the task calls it.
+type engine interface {
+	// get returns the value of a key. The value is valid until the next call of the engine.
+	get(key []byte) (value []byte, ts int64, ok bool, err error)
+	// apply takes committed changes: sorted by key, each key once. For a store on disk they become
+	// visible and atomic with those of other stores when the batch is written.
+	apply(changes []change) error
+	// scan iterates over lower <= key < upper; nil is open.
+	scan(lower, upper []byte) (engineIterator, error)
+	// clear removes everything, under the same rule as apply.
+	clear() error
+}
+
+// engineIterator walks an engine in key order. All its slices are valid until it moves.
+type engineIterator interface {
+	first() bool
+	last() bool
+	next() bool
+	prev() bool
+	key() []byte
+	value() (value []byte, ts int64, err error)
+	close() error
+}
+
+// A change is one committed change of a key. Value nil deletes.
+type change struct {
+	key   string
+	value []byte
+	ts    int64
+}
+
+// The stored form of a value is the value itself, or in a store with timestamps
+//
+//	timestamp (8 bytes, big-endian) ‖ value
+//
+// so that an empty value and no value differ in both.
+const timestampSize = 8
+
+func appendStored(dst []byte, timestamped bool, value []byte, ts int64) []byte {
+	if timestamped {
+		dst = binary.BigEndian.AppendUint64(dst, uint64(ts))
+	}
+	return append(dst, value...)
+}
+
+// splitStored is the reverse of appendStored; ok is false when the bytes are too few.
+func splitStored(timestamped bool, stored []byte) (value []byte, ts int64, ok bool) {
+	if !timestamped {
+		if stored == nil {
+			stored = []byte{}
+		}
+		return stored, NoTimestamp, true
+	}
+	if len(stored) < timestampSize {
+		return nil, 0, false
+	}
+	return stored[timestampSize:], int64(binary.BigEndian.Uint64(stored)), true
+}
+
+// after returns the first key behind key, and prefixEnd the first key behind all that begin with
+// prefix (nil: there is none).
+func after(key []byte) []byte { return append(append(make([]byte, 0, len(key)+1), key...), 0) }
+
+func prefixEnd(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] != 0xff {
+			end := append([]byte{}, prefix[:i+1]...)
+			end[i]++
+			return end
+		}
+	}
+	return nil
+}

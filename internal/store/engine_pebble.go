@@ -1,0 +1,449 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Keys of a task's database. Numbers are big-endian.
+//
+//	00000000 'v'              -> version (1 byte) of this layout
+//	00000000 'n'              -> next store id (4 bytes)
+//	00000000 's' name         -> store id (4 bytes) ‖ kind (1 byte)
+//	00000000 'p' store id (4) -> next changelog offset (8 bytes)
+//	store id (4) key          -> stored value
+//
+// Ids are given in the order in which stores first appear and are never used again, so no
+// name can be mistaken for a part of another one.
+const (
+	layoutVersion = 1
+
+	kindPlain       byte = 1
+	kindTimestamped byte = 2
+)
+
+// pebbleFormat is pinned: a database can be upgraded, never downgraded.
+const pebbleFormat = pebble.FormatTableFormatV6
+
+var (
+	metaVersion = []byte{0, 0, 0, 0, 'v'}
+	metaNextID  = []byte{0, 0, 0, 0, 'n'}
+)
+
+func metaStore(name string) []byte { return append([]byte{0, 0, 0, 0, 's'}, name...) }
+func metaPosition(id uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{0, 0, 0, 0, 'p'}, id)
+}
+
+// After this much time the memtable goes to disk, even if it is small: what a crash replays
+// is bounded by time and by the size of a memtable.
+const memtableFlushInterval = 5 * time.Second
+
+// disk is the database of one task.
+type disk struct {
+	path   string
+	db     *pebble.DB
+	logger *slog.Logger
+
+	// Of the owner of the task:
+	batch     *pebble.Batch    // open between begin and write
+	reader    *pebble.Iterator // point reads; nil after each write
+	kbuf      []byte
+	unflushed bool      // something is in the memtable only
+	flushedAt time.Time // of the last flush that was asked for
+
+	// failed is closed, with failure set, when Pebble met an error it cannot go on after. Pebble itself would wait
+	// or retry for ever, or end the process.
+	failed  chan struct{}
+	once    sync.Once
+	failure error
+
+	stalls atomic.Int64
+
+	mu        sync.Mutex
+	snapshots map[*diskSnapshot]struct{} // not closed yet
+}
+
+func openDisk(path string, fs vfs.FS, cache *pebble.Cache, files *pebble.FileCache, memtable uint64, logger *slog.Logger) (*disk, error) {
+	d := &disk{path: path, logger: logger, failed: make(chan struct{}), snapshots: map[*diskSnapshot]struct{}{}}
+	o := &pebble.Options{
+		FS:                    fs,
+		Cache:                 cache,
+		FileCache:             files,
+		FormatMajorVersion:    pebbleFormat,
+		DisableWAL:            true, // the changelog is the log; positions are in the data
+		MemTableSize:          memtable,
+		L0CompactionThreshold: 4,
+		Logger:                pebbleLogger{d},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { d.logger.Warn("store: background error", "path", path, "error", err) },
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { d.fail(fmt.Errorf("%s: %w", i.Path, i.Details)) },
+			FlushEnd: func(i pebble.FlushInfo) {
+				// A memtable with nothing in it, or only with deletions of nothing, gives an empty table, which is no
+				// error though Pebble calls it so; its error has no exported name.
+				if i.Err != nil && !strings.Contains(i.Err.Error(), "empty table") {
+					d.fail(i.Err)
+				}
+			},
+			WriteStallBegin: func(pebble.WriteStallBeginInfo) { d.stalls.Add(1) },
+		},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(path, o)
+	if err != nil {
+		if strings.Contains(err.Error(), "unknown to") || strings.Contains(err.Error(), "unsupported format") {
+			return nil, fmt.Errorf("store: %s: %w (%v): use that version or a later one", path, ErrNewerFormat, err)
+		}
+		return nil, &Corruption{path, err}
+	}
+	d.db = db
+	return d, nil
+}
+
+// fail makes every later operation return err.
+func (d *disk) fail(err error) {
+	d.once.Do(func() {
+		d.failure = &Corruption{d.path, err}
+		close(d.failed)
+	})
+}
+
+// err returns the failure, if there was one.
+func (d *disk) err() error {
+	select {
+	case <-d.failed:
+		return d.failure
+	default:
+		return nil
+	}
+}
+
+// do runs f, which may wait for Pebble, but returns the failure as soon as there is one: with
+// a full disk a write would wait for a flush that never ends. In that case f's goroutine is left
+// behind; the process is expected to end.
+func (d *disk) do(f func() error) error {
+	if err := d.err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		if e := d.err(); e != nil {
+			return e
+		}
+		if err != nil {
+			return &Corruption{d.path, err}
+		}
+		return nil
+	case <-d.failed:
+		return d.failure
+	}
+}
+
+// openStore finds or makes the id of a store, and returns its changelog position.
+func (d *disk) openStore(s Spec) (e *diskEngine, position int64, ok bool, err error) {
+	kind := kindPlain
+	if s.Timestamped {
+		kind = kindTimestamped
+	}
+	rec, found, err := d.getMeta(metaStore(s.Name))
+	if err != nil {
+		return nil, 0, false, err
+	}
+	var id uint32
+	switch {
+	case !found:
+		next, found, err := d.getMeta(metaNextID)
+		if err != nil {
+			return nil, 0, false, err
+		}
+		id = 1
+		if found && len(next) == 4 {
+			id = binary.BigEndian.Uint32(next)
+		}
+		d.begin()
+		_ = d.batch.Set(metaNextID, binary.BigEndian.AppendUint32(nil, id+1), nil)
+		_ = d.batch.Set(metaStore(s.Name), append(binary.BigEndian.AppendUint32(nil, id), kind), nil)
+		if err := d.write(); err != nil {
+			return nil, 0, false, err
+		}
+	case len(rec) != 5:
+		return nil, 0, false, &Corruption{d.path, fmt.Errorf("store %q: record of %d bytes, want 5", s.Name, len(rec))}
+	case rec[4] != kind:
+		return nil, 0, false, fmt.Errorf("store %q in %s is of kind %d, the application declares kind %d: %w: give the store a new name, or delete the directory to restore it from its changelog",
+			s.Name, d.path, rec[4], kind, ErrIncompatible)
+	default:
+		id = binary.BigEndian.Uint32(rec)
+	}
+	pos, ok, err := d.getMeta(metaPosition(id))
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if ok && len(pos) != 8 {
+		return nil, 0, false, &Corruption{d.path, fmt.Errorf("store %q: position of %d bytes, want 8", s.Name, len(pos))}
+	}
+	if ok {
+		position = int64(binary.BigEndian.Uint64(pos))
+	}
+	e = &diskEngine{d: d, id: id, name: s.Name, timestamped: s.Timestamped}
+	binary.BigEndian.PutUint32(e.prefix[:], id)
+	return e, position, ok, nil
+}
+
+// checkLayout writes the version of the layout into a new database and checks it in an old one.
+func (d *disk) checkLayout() error {
+	v, ok, err := d.getMeta(metaVersion)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		d.begin()
+		_ = d.batch.Set(metaVersion, []byte{layoutVersion}, nil)
+		return d.write()
+	case len(v) != 1 || v[0] == 0:
+		return &Corruption{d.path, fmt.Errorf("layout version is %x", v)}
+	case v[0] > layoutVersion:
+		return fmt.Errorf("store: %s: %w (layout %d, this one knows %d): use that version or a later one", d.path, ErrNewerFormat, v[0], layoutVersion)
+	}
+	return nil
+}
+
+func (d *disk) getMeta(key []byte) ([]byte, bool, error) {
+	v, closer, err := d.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, &Corruption{d.path, err}
+	}
+	out := append([]byte{}, v...)
+	return out, true, closer.Close()
+}
+
+// begin opens the batch that apply, clear and setPosition write to, and write makes it part of the database.
+func (d *disk) begin() { d.batch = d.db.NewBatch() }
+
+func (d *disk) setPosition(id uint32, next int64) {
+	_ = d.batch.Set(metaPosition(id), binary.BigEndian.AppendUint64(nil, uint64(next)), nil)
+}
+
+func (d *disk) write() error {
+	b := d.batch
+	d.batch = nil
+	if b.Empty() {
+		return b.Close()
+	}
+	d.closeReader()
+	err := d.do(func() error {
+		err := d.db.Apply(b, pebble.NoSync)
+		return errors.Join(err, b.Close())
+	})
+	d.unflushed = true
+	return err
+}
+
+// maintain starts to bring the memtable to disk when it is time.
+func (d *disk) maintain(now time.Time) error {
+	if !d.unflushed || now.Sub(d.flushedAt) < memtableFlushInterval {
+		return d.err()
+	}
+	d.flushedAt = now
+	d.unflushed = false
+	return d.do(func() error { _, err := d.db.AsyncFlush(); return err })
+}
+
+// flush brings all that was written to disk.
+func (d *disk) flush() error {
+	d.unflushed = false
+	return d.do(d.db.Flush)
+}
+
+// close closes the database. Reads of snapshots that are going on end first, later ones get ErrClosed.
+func (d *disk) close() error {
+	d.closeReader()
+	d.mu.Lock()
+	live := d.snapshots
+	d.snapshots = map[*diskSnapshot]struct{}{}
+	d.mu.Unlock()
+	for s := range live {
+		s.close()
+	}
+	if err := d.err(); err != nil {
+		// A failed database may never come to rest: don't wait for it.
+		go func() { _ = d.db.Close() }()
+		return err
+	}
+	if err := d.db.Close(); err != nil {
+		return &Corruption{d.path, err}
+	}
+	return nil
+}
+
+func (d *disk) closeReader() {
+	if d.reader != nil {
+		if err := d.reader.Close(); err != nil {
+			d.fail(err)
+		}
+		d.reader = nil
+	}
+}
+
+// diskEngine is one store in the database of its task.
+type diskEngine struct {
+	d           *disk
+	id          uint32
+	prefix      [4]byte
+	name        string
+	timestamped bool
+}
+
+func (e *diskEngine) appendKey(dst, key []byte) []byte {
+	return append(append(dst, e.prefix[:]...), key...)
+}
+
+// get seeks with an iterator that is kept between writes: unlike DB.Get it may use the bloom
+// filters of the last level, which is where a key that does not exist is mostly looked for.
+func (e *diskEngine) get(key []byte) (value []byte, ts int64, ok bool, err error) {
+	d := e.d
+	if err := d.err(); err != nil {
+		return nil, 0, false, err
+	}
+	if d.reader == nil {
+		if d.reader, err = d.db.NewIter(&pebble.IterOptions{UseL6Filters: true}); err != nil {
+			return nil, 0, false, &Corruption{d.path, err}
+		}
+	}
+	d.kbuf = e.appendKey(d.kbuf[:0], key)
+	if !d.reader.SeekPrefixGE(d.kbuf) {
+		if err := d.reader.Error(); err != nil {
+			return nil, 0, false, &Corruption{d.path, err}
+		}
+		return nil, 0, false, nil
+	}
+	if !bytes.Equal(d.reader.Key(), d.kbuf) {
+		return nil, 0, false, nil
+	}
+	stored, err := d.reader.ValueAndErr()
+	if err != nil {
+		return nil, 0, false, &Corruption{d.path, err}
+	}
+	value, ts, err = e.split(stored)
+	return value, ts, err == nil, err
+}
+
+func (e *diskEngine) split(stored []byte) (value []byte, ts int64, err error) {
+	value, ts, ok := splitStored(e.timestamped, stored)
+	if !ok {
+		return nil, 0, &Corruption{e.d.path, fmt.Errorf("store %q: value of %d bytes has no timestamp", e.name, len(stored))}
+	}
+	return value, ts, nil
+}
+
+func (e *diskEngine) apply(changes []change) error {
+	b := e.d.batch
+	for i := range changes {
+		c := &changes[i]
+		if c.value == nil {
+			op := b.DeleteDeferred(len(e.prefix) + len(c.key))
+			copy(op.Key[copy(op.Key, e.prefix[:]):], c.key)
+			if err := op.Finish(); err != nil {
+				return &Corruption{e.d.path, err}
+			}
+			continue
+		}
+		n := len(c.value)
+		if e.timestamped {
+			n += timestampSize
+		}
+		op := b.SetDeferred(len(e.prefix)+len(c.key), n)
+		copy(op.Key[copy(op.Key, e.prefix[:]):], c.key)
+		appendStored(op.Value[:0], e.timestamped, c.value, c.ts)
+		if err := op.Finish(); err != nil {
+			return &Corruption{e.d.path, err}
+		}
+	}
+	return nil
+}
+
+func (e *diskEngine) clear() error {
+	if err := e.d.batch.DeleteRange(e.prefix[:], prefixEnd(e.prefix[:]), nil); err != nil {
+		return &Corruption{e.d.path, err}
+	}
+	return e.d.batch.Delete(metaPosition(e.id), nil)
+}
+
+// bounds turns bounds of keys into bounds of database keys.
+func (e *diskEngine) bounds(lower, upper []byte) *pebble.IterOptions {
+	o := &pebble.IterOptions{LowerBound: e.appendKey(nil, lower)}
+	if upper == nil {
+		o.UpperBound = prefixEnd(e.prefix[:])
+	} else {
+		o.UpperBound = e.appendKey(nil, upper)
+	}
+	return o
+}
+
+func (e *diskEngine) scan(lower, upper []byte) (engineIterator, error) {
+	if err := e.d.err(); err != nil {
+		return nil, err
+	}
+	it, err := e.d.db.NewIter(e.bounds(lower, upper))
+	if err != nil {
+		return nil, &Corruption{e.d.path, err}
+	}
+	return &diskIterator{e, it}, nil
+}
+
+type diskIterator struct {
+	e  *diskEngine
+	it *pebble.Iterator
+}
+
+func (i *diskIterator) first() bool { return i.it.First() }
+func (i *diskIterator) last() bool  { return i.it.Last() }
+func (i *diskIterator) next() bool  { return i.it.Next() }
+func (i *diskIterator) prev() bool  { return i.it.Prev() }
+func (i *diskIterator) key() []byte { return i.it.Key()[len(i.e.prefix):] }
+
+func (i *diskIterator) value() (value []byte, ts int64, err error) {
+	stored, err := i.it.ValueAndErr()
+	if err != nil {
+		return nil, 0, &Corruption{i.e.d.path, err}
+	}
+	return i.e.split(stored)
+}
+
+func (i *diskIterator) close() error {
+	if err := i.it.Close(); err != nil {
+		return &Corruption{i.e.d.path, err}
+	}
+	return nil
+}
+
+// pebbleLogger passes on what Pebble says and never ends the process: a fatal message makes the
+// database fail instead.
+type pebbleLogger struct{ d *disk }
+
+func (l pebbleLogger) Infof(string, ...any) {} // Pebble is chatty
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.d.logger.Error("store: "+fmt.Sprintf(format, args...), "path", l.d.path)
+}
+
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.d.fail(fmt.Errorf(format, args...))
+}

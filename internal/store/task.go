@@ -1,0 +1,473 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// What is committed goes to the engine after this many commits, or this much time, or when it takes a
+// good part of the cache: once for all the changes of a key in between.
+const (
+	commitsPerWrite = 10
+	writeInterval   = time.Second
+)
+
+// TaskOptions are the options of OpenTask.
+type TaskOptions struct {
+	// Restoring makes Views give ErrNotReady until Ready is called.
+	Restoring bool
+}
+
+// Task is the stores of one stream task with their open transaction. One goroutine owns it;
+// only Views, and what they read, are for everybody.
+type Task struct {
+	id     string
+	dir    *Dir
+	logger *slog.Logger
+	stores []*KV
+	byName map[string]*KV
+	disk   *disk // nil: all stores are in memory
+
+	bytes      int64 // of all entries
+	dirtyBytes int   // of the open transaction
+	clean      cleanList
+	commits    int       // since the last write to the engines
+	writtenAt  time.Time // of the last write to the engines
+	epoch      int       // changes when the engines do: iterators from before are invalid
+	iterators  map[*Iterator]struct{}
+	ready      bool
+	err        error // why the task cannot be used any more: ErrClosed, or a failed write
+
+	published atomic.Pointer[published]
+	snap      *diskSnapshot // of published
+
+	sorter  []sortEntry
+	changes []change
+}
+
+// published is what Views read. It never changes.
+type published struct {
+	err    error // ErrNotReady, ErrClosed; nil: readable
+	disk   *diskSnapshot
+	stores []publishedStore // in the order of Task.stores
+}
+
+type publishedStore struct {
+	runs []*run   // newest first, not yet in the engine
+	tree *memTree // the engine, for a store in memory
+}
+
+func (d *Dir) newTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
+	t := &Task{
+		id: id, dir: d, logger: d.logger.With("task", id),
+		byName:    map[string]*KV{},
+		iterators: map[*Iterator]struct{}{},
+		ready:     !o.Restoring,
+		writtenAt: d.now(),
+	}
+	t.clean.init()
+	for i, s := range specs {
+		if s.Name == "" {
+			return nil, fmt.Errorf("store: task %s: store %d has no name", id, i)
+		}
+		if t.byName[s.Name] != nil {
+			return nil, fmt.Errorf("store: task %s: two stores have the name %q", id, s.Name)
+		}
+		k := &KV{t: t, spec: s, index: i, entries: map[string]*entry{}}
+		t.stores = append(t.stores, k)
+		t.byName[s.Name] = k
+	}
+	if err := t.open(); err != nil {
+		if t.disk != nil {
+			err = errors.Join(err, t.disk.close())
+		}
+		return nil, err
+	}
+	t.publish()
+	return t, nil
+}
+
+func (t *Task) open() (err error) {
+	for _, k := range t.stores {
+		if k.spec.InMemory || t.dir.memory {
+			k.mem = newMemEngine(k.spec.Timestamped)
+			k.eng = k.mem
+			continue
+		}
+		if t.disk == nil {
+			if t.disk, err = t.dir.openDisk(t.id); err != nil {
+				return err
+			}
+			if err := t.disk.checkLayout(); err != nil {
+				return err
+			}
+		}
+		if k.disk, k.position, k.hasPosition, err = t.disk.openStore(k.spec); err != nil {
+			return err
+		}
+		k.eng = k.disk
+	}
+	return nil
+}
+
+// ID returns the id of the task, for example "0_1".
+func (t *Task) ID() string { return t.id }
+
+// KV returns the store of this name, or nil if the task was opened without it.
+func (t *Task) KV(name string) *KV { return t.byName[name] }
+
+// Stores returns all stores in the order in which OpenTask got them.
+func (t *Task) Stores() []*KV { return t.stores }
+
+func (t *Task) usable() error {
+	if t.err != nil {
+		return fmt.Errorf("task %s: %w", t.id, t.err)
+	}
+	return nil
+}
+
+// fail remembers an error of the engines: what they hold is not known any more.
+func (t *Task) fail(op string, err error) error {
+	err = fmt.Errorf("store: task %s: %s: %w", t.id, op, err)
+	if t.err == nil {
+		t.err = err
+	}
+	return err
+}
+
+// ChangelogPosition returns the next offset of the changelog of a store that is not in the
+// store. ok is false when it is to be restored from the beginning.
+func (t *Task) ChangelogPosition(store string) (next int64, ok bool) {
+	k := t.byName[store]
+	if k == nil {
+		return 0, false
+	}
+	return k.position, k.hasPosition
+}
+
+// RestoreBatch applies records of the changelog of a store, in their order; next is the offset behind
+// them. They go to the engine at once, together with the position. There is no open transaction.
+func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) error {
+	k, err := t.idle("restore", store)
+	if err != nil {
+		return err
+	}
+	if len(k.entries) > 0 {
+		if err := t.write(); err != nil {
+			return err
+		}
+		k.clearCache()
+	}
+	changes := t.changes[:0]
+	if k.mem != nil {
+		size := 0
+		for i := range recs {
+			size += len(recs[i].Value)
+		}
+		arena := make([]byte, 0, size+1)
+		for i := range recs {
+			c := change{key: string(recs[i].Key), ts: recs[i].Timestamp}
+			if v := recs[i].Value; v != nil {
+				start := len(arena)
+				arena = append(arena, v...)
+				c.value = arena[start:len(arena):len(arena)]
+			}
+			changes = append(changes, c)
+		}
+		k.mem.stage(changes)
+	} else {
+		for i := range recs {
+			r := &recs[i]
+			// The keys are read by apply, and not kept.
+			changes = append(changes, change{key: unsafe.String(unsafe.SliceData(r.Key), len(r.Key)), value: r.Value, ts: r.Timestamp})
+		}
+		t.disk.begin()
+		if err := k.disk.apply(lastOfEach(changes)); err != nil {
+			return t.fail("restore", err)
+		}
+		t.disk.setPosition(k.disk.id, next)
+		if err := t.disk.write(); err != nil {
+			return t.fail("restore", err)
+		}
+		if err := t.disk.maintain(t.dir.now()); err != nil {
+			return t.fail("restore", err)
+		}
+	}
+	clear(changes)
+	t.changes = changes[:0]
+	k.position, k.hasPosition = next, true
+	t.epoch++
+	if t.ready {
+		t.publish()
+	}
+	return nil
+}
+
+// Reset empties a store, so that it is restored from the beginning: its position is not in the
+// changelog any more. There is no open transaction.
+func (t *Task) Reset(store string) error {
+	k, err := t.idle("reset", store)
+	if err != nil {
+		return err
+	}
+	k.clearCache()
+	if k.disk != nil {
+		t.disk.begin()
+	}
+	if err := k.eng.clear(); err != nil {
+		return t.fail("reset", err)
+	}
+	if k.disk != nil {
+		if err := t.disk.write(); err != nil {
+			return t.fail("reset", err)
+		}
+	}
+	k.position, k.hasPosition, k.newPosition = 0, false, false
+	t.epoch++
+	if t.ready {
+		t.publish()
+	}
+	return nil
+}
+
+// idle returns a store on which an operation outside of transactions may begin.
+func (t *Task) idle(op, store string) (*KV, error) {
+	if err := t.usable(); err != nil {
+		return nil, err
+	}
+	k := t.byName[store]
+	if k == nil {
+		return nil, fmt.Errorf("store: task %s: %s: no store %q", t.id, op, store)
+	}
+	for _, o := range t.stores {
+		if len(o.dirty) > 0 {
+			return nil, fmt.Errorf("store: task %s: %s %q: store %q has uncommitted writes", t.id, op, store, o.spec.Name)
+		}
+	}
+	return k, nil
+}
+
+// Ready ends the restoring: Views can read.
+func (t *Task) Ready() {
+	t.ready = true
+	if t.err == nil {
+		t.publish()
+	}
+}
+
+// DirtyBytes returns about how much memory the open transaction takes.
+func (t *Task) DirtyBytes() int { return t.dirtyBytes }
+
+// CacheBytes returns about how much memory the cache takes, DirtyBytes included.
+func (t *Task) CacheBytes() int64 { return t.bytes }
+
+// Pressure reports that the open transaction takes more than half of the task's share of the cache
+// memory: it is time to commit, before the commit interval is over.
+func (t *Task) Pressure() bool { return int64(t.dirtyBytes) > t.dir.cacheShare()/2 }
+
+// Commit makes the open transaction part of the stores: Views show it from now on, Rollback does
+// not undo it. positions has, for each changelog that got records, the offset behind
+// the last of them; it is stored with the data. Nothing is written when the transaction is empty.
+//
+// After an error the task cannot be used any more; a new one opened on the same directory
+// is at some earlier commit, and continues from its changelogs.
+func (t *Task) Commit(positions map[string]int64) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	changed, epoch := false, t.epoch
+	for _, k := range t.stores {
+		if len(k.dirty) > 0 {
+			k.commit()
+			changed = true
+		}
+	}
+	t.dirtyBytes = 0
+	for name, next := range positions {
+		k := t.byName[name]
+		if k == nil {
+			return t.fail("commit", fmt.Errorf("position for a store %q that does not exist", name))
+		}
+		if !k.hasPosition || k.position != next {
+			k.position, k.hasPosition, k.newPosition = next, true, true
+		}
+	}
+	if changed {
+		t.commits++
+	}
+	now := t.dir.now()
+	if t.commits >= commitsPerWrite || now.Sub(t.writtenAt) >= writeInterval || t.bytes-t.clean.bytes > t.dir.cacheShare()/2 {
+		if err := t.write(); err != nil {
+			return err
+		}
+		t.writtenAt = now
+		if t.disk != nil {
+			if err := t.disk.maintain(now); err != nil {
+				return t.fail("commit", err)
+			}
+		}
+	}
+	if changed || t.epoch != epoch {
+		t.publish()
+	}
+	t.evict()
+	return nil
+}
+
+// Rollback forgets the open transaction.
+func (t *Task) Rollback() {
+	for _, k := range t.stores {
+		if len(k.dirty) > 0 {
+			k.rollback()
+		}
+	}
+	t.dirtyBytes = 0
+	t.evict()
+}
+
+// write brings what is committed to the engines.
+func (t *Task) write() error {
+	pending := false
+	for _, k := range t.stores {
+		pending = pending || len(k.committed) > 0 || k.newPosition
+	}
+	t.commits = 0
+	if !pending {
+		return nil
+	}
+	if t.disk != nil {
+		t.disk.begin()
+	}
+	for _, k := range t.stores {
+		if len(k.committed) > 0 {
+			if err := k.eng.apply(k.changes()); err != nil {
+				return t.fail("write", err)
+			}
+		}
+		if k.newPosition && k.disk != nil {
+			t.disk.setPosition(k.disk.id, k.position)
+		}
+	}
+	clear(t.changes)
+	if t.disk != nil {
+		if err := t.disk.write(); err != nil {
+			return t.fail("write", err)
+		}
+	}
+	for _, k := range t.stores {
+		k.written()
+	}
+	t.epoch++
+	return nil
+}
+
+// Flush brings all that is committed to the disk itself. Close does it too; a task that has been
+// restored should do it once, so that a crash does not make it start again.
+func (t *Task) Flush() error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	for _, k := range t.stores {
+		if len(k.dirty) > 0 {
+			return fmt.Errorf("store: task %s: flush: store %q has uncommitted writes", t.id, k.spec.Name)
+		}
+	}
+	if err := t.write(); err != nil {
+		return err
+	}
+	t.publish()
+	if t.disk != nil {
+		if err := t.disk.flush(); err != nil {
+			return t.fail("flush", err)
+		}
+		t.disk.flushedAt = t.dir.now()
+	}
+	return nil
+}
+
+// Maintain does what is due by time, for a task that has nothing to commit.
+func (t *Task) Maintain() error {
+	for _, k := range t.stores {
+		if len(k.dirty) > 0 {
+			return t.usable() // the commit will do it
+		}
+	}
+	return t.Commit(nil)
+}
+
+// publish shows the committed state to Views.
+func (t *Task) publish() {
+	p := &published{stores: make([]publishedStore, len(t.stores))}
+	old := t.snap
+	switch {
+	case t.err != nil:
+		p.err = ErrClosed
+		t.snap = nil
+	case !t.ready:
+		p.err = ErrNotReady
+		t.snap = nil
+	default:
+		for i, k := range t.stores {
+			p.stores[i].runs = k.runs
+			if k.mem != nil {
+				k.mem.settle()
+				p.stores[i].tree = k.mem.tree
+			}
+		}
+		if t.disk != nil {
+			if t.snap == nil || t.snap.epoch != t.epoch {
+				t.snap = t.disk.snapshot(t.epoch)
+			}
+			p.disk = t.snap
+		}
+	}
+	t.published.Store(p)
+	if old != nil && old != t.snap {
+		old.release()
+	}
+}
+
+// evict removes clean entries until the cache is within its share.
+func (t *Task) evict() {
+	limit := t.dir.cacheShare()
+	for t.bytes > limit {
+		e := t.clean.last()
+		if e == nil {
+			return
+		}
+		t.clean.remove(e)
+		e.kv.forget(e)
+	}
+}
+
+// Close forgets the open transaction, brings what is committed to disk and closes the task. Reads of
+// Views that are going on end first.
+func (t *Task) Close() error {
+	if errors.Is(t.err, ErrClosed) {
+		return nil
+	}
+	t.Rollback()
+	var err error
+	if t.err == nil {
+		err = t.Flush()
+	}
+	t.err = ErrClosed
+	t.publish()
+	for it := range t.iterators {
+		err = errors.Join(err, it.Close())
+	}
+	if t.disk != nil {
+		if e := t.disk.close(); err == nil {
+			err = e
+		}
+	}
+	for _, k := range t.stores {
+		k.clearCache()
+	}
+	t.dir.closed(t)
+	return err
+}
