@@ -1,0 +1,115 @@
+package stream
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/moldau-stream/moldau/internal/task"
+)
+
+// User data of our assignment protocol, big-endian. Both messages start with the version they were written
+// in and the oldest version whose readers understand them; a reader takes the fields that it knows and
+// ignores the rest, so that a rolling upgrade works in both directions.
+//
+//	subscription:  version(1) oldest(1) process id(16) workers(2) generation(4) n(4) { sub-topology(4) partition(4) }*
+//	assignment:    version(1) oldest(1) n(4) { sub-topology(4) partition(4) }*
+const (
+	userDataVersion = 1
+	userDataOldest  = 1
+
+	// maxTasks bounds what a member can claim.
+	maxTasks = 1 << 18
+)
+
+// memberData is what a member says about itself when it joins.
+type memberData struct {
+	ProcessID  uuid.UUID
+	Workers    uint16
+	Generation int32     // of the last assignment; a claim of a newer generation wins
+	Tasks      []task.ID // that it has, or has the state of
+}
+
+func appendMemberData(b []byte, d memberData) []byte {
+	b = append(b, userDataVersion, userDataOldest)
+	b = append(b, d.ProcessID[:]...)
+	b = binary.BigEndian.AppendUint16(b, d.Workers)
+	b = binary.BigEndian.AppendUint32(b, uint32(d.Generation))
+	return appendTasks(b, d.Tasks)
+}
+
+func parseMemberData(b []byte) (memberData, error) {
+	var d memberData
+	b, err := userDataHeader(b)
+	if err != nil {
+		return d, err
+	}
+	if len(b) < 16+2+4 {
+		return d, fmt.Errorf("user data of the %s protocol is cut off: %d bytes after the version", protocolName, len(b))
+	}
+	copy(d.ProcessID[:], b)
+	d.Workers = binary.BigEndian.Uint16(b[16:])
+	d.Generation = int32(binary.BigEndian.Uint32(b[18:]))
+	d.Tasks, err = parseTasks(b[22:])
+	return d, err
+}
+
+func appendAssignmentData(b []byte, ids []task.ID) []byte {
+	return appendTasks(append(b, userDataVersion, userDataOldest), ids)
+}
+
+func parseAssignmentData(b []byte) ([]task.ID, error) {
+	b, err := userDataHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	return parseTasks(b)
+}
+
+func userDataHeader(b []byte) ([]byte, error) {
+	if len(b) < 2 {
+		return nil, fmt.Errorf("user data of the %s protocol is missing (%d bytes); do all members of the group run this library?", protocolName, len(b))
+	}
+	if b[0] < userDataOldest {
+		return nil, fmt.Errorf("user data of the %s protocol has version %d, this binary reads from %d", protocolName, b[0], userDataOldest)
+	}
+	if b[1] > userDataVersion {
+		return nil, fmt.Errorf("user data of the %s protocol has version %d and needs a reader of version %d, this binary reads up to %d; upgrade it", protocolName, b[0], b[1], userDataVersion)
+	}
+	return b[2:], nil
+}
+
+// appendTasks writes ids sorted: the same set always has the same bytes.
+func appendTasks(b []byte, ids []task.ID) []byte {
+	ids = slices.Clone(ids)
+	slices.SortFunc(ids, compareTasks)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(ids)))
+	for _, id := range ids {
+		b = binary.BigEndian.AppendUint32(b, uint32(id.Subtopology))
+		b = binary.BigEndian.AppendUint32(b, uint32(id.Partition))
+	}
+	return b
+}
+
+func parseTasks(b []byte) ([]task.ID, error) {
+	if len(b) < 4 {
+		return nil, fmt.Errorf("user data of the %s protocol is cut off before its tasks", protocolName)
+	}
+	n := binary.BigEndian.Uint32(b)
+	b = b[4:]
+	if n > maxTasks || int64(n)*8 > int64(len(b)) {
+		return nil, fmt.Errorf("user data of the %s protocol claims %d tasks in %d bytes", protocolName, n, len(b))
+	}
+	ids := make([]task.ID, n)
+	for i := range ids {
+		s, p := int32(binary.BigEndian.Uint32(b)), int32(binary.BigEndian.Uint32(b[4:]))
+		if s < 0 || p < 0 {
+			return nil, fmt.Errorf("user data of the %s protocol names task %d_%d", protocolName, s, p)
+		}
+		ids[i] = task.ID{Subtopology: s, Partition: p}
+		b = b[8:]
+	}
+	return ids, nil
+}

@@ -1,0 +1,165 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// clientOptions are the options of every Kafka client of the application; role is what it is for.
+func (c *Config) clientOptions(role string, h *health, opts ...kgo.Opt) []kgo.Opt {
+	all := append([]kgo.Opt{
+		kgo.ClientID(c.AppID + "-" + role),
+		// Old metadata costs latency after a topic was created or a leader moved, a request costs little.
+		kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.RetryBackoffFn(backoff),
+	}, c.Client...)
+	all = append(all,
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.WithLogger(kgoLogger{c.Logger.With("client", role)}),
+		kgo.WithHooks(h),
+	)
+	return append(all, opts...)
+}
+
+// backoff between tries of a request: it is short, because most waits are for something that takes
+// milliseconds (a coordinator that loads, a leader that is elected), and bounded for the rest.
+func backoff(tries int) time.Duration {
+	return min(20*time.Millisecond<<min(tries, 6), time.Second)
+}
+
+// kgoLogger passes kgo's log on: what it calls info and below is our debug.
+type kgoLogger struct{ l *slog.Logger }
+
+func (k kgoLogger) Level() kgo.LogLevel {
+	switch ctx := context.Background(); {
+	case k.l.Enabled(ctx, slog.LevelDebug):
+		return kgo.LogLevelInfo
+	case k.l.Enabled(ctx, slog.LevelWarn):
+		return kgo.LogLevelWarn
+	case k.l.Enabled(ctx, slog.LevelError):
+		return kgo.LogLevelError
+	}
+	return kgo.LogLevelNone
+}
+
+func (k kgoLogger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	l := slog.LevelDebug
+	switch level {
+	case kgo.LogLevelError:
+		l = slog.LevelError
+	case kgo.LogLevelWarn:
+		l = slog.LevelWarn
+	}
+	k.l.Log(context.Background(), l, msg, keyvals...)
+}
+
+// health knows whether brokers can be reached, from what happens on the connections of all clients.
+type health struct {
+	changed func(trouble string) // "" when brokers answer
+
+	bad   atomic.Bool // since is set; keeps the path of every answered request free of the lock
+	mu    sync.Mutex
+	since time.Time // of the first failure since the last answer
+	last  error
+	where string
+}
+
+var (
+	_ kgo.HookBrokerConnect = (*health)(nil)
+	_ kgo.HookBrokerE2E     = (*health)(nil)
+)
+
+func newHealth(changed func(string)) *health { return &health{changed: changed} }
+
+// OnBrokerConnect implements kgo.HookBrokerConnect. A lost connection is no trouble yet: it becomes one when
+// it cannot be made again.
+func (h *health) OnBrokerConnect(b kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return // Canceled: a client that is closed
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.since.IsZero() {
+		h.since = time.Now()
+	}
+	h.last, h.where = err, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
+	h.bad.Store(true)
+	h.changed(fmt.Sprintf("broker %s cannot be reached: %v", h.where, h.last))
+}
+
+// OnBrokerE2E implements kgo.HookBrokerE2E.
+func (h *health) OnBrokerE2E(_ kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
+	if e.Err() != nil || !h.bad.Load() {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.since, h.last = time.Time{}, nil
+	h.bad.Store(false)
+	h.changed("")
+}
+
+// trouble is since when no broker answers, and why; nil when they do.
+func (h *health) trouble() (since time.Time, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.since.IsZero() {
+		return time.Time{}, nil
+	}
+	return h.since, fmt.Errorf("broker %s cannot be reached: %w", h.where, h.last)
+}
+
+// connect waits until a broker answers, StartTimeout at most.
+func (a *App) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, a.cfg.StartTimeout, errStartTimeout)
+	defer cancel()
+	for tries := 0; ; tries++ {
+		err := a.client.Ping(ctx)
+		if err == nil {
+			return nil
+		}
+		if !temporary(err) {
+			return fmt.Errorf("connect to %s: %w", strings.Join(a.cfg.Brokers, ", "), err)
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), errStartTimeout) {
+				if _, reason := a.health.trouble(); reason != nil {
+					err = reason
+				}
+				return fmt.Errorf("no broker answered within %v at %s: %w; check Config.Brokers and that the cluster runs",
+					a.cfg.StartTimeout, strings.Join(a.cfg.Brokers, ", "), err)
+			}
+			return context.Cause(ctx)
+		case <-time.After(backoff(tries)):
+		}
+	}
+}
+
+var errStartTimeout = errors.New("start timeout")
+
+// temporary is whether waiting may help against an error of a request: the cluster is away, moves a leader
+// or coordinator, or loads it. Authentication, authorisation, and what the request itself has wrong, stay wrong.
+func temporary(err error) bool {
+	var ke *kerr.Error
+	if errors.As(err, &ke) {
+		return ke.Retriable || errors.Is(err, kerr.CoordinatorNotAvailable) || errors.Is(err, kerr.CoordinatorLoadInProgress) ||
+			errors.Is(err, kerr.ConcurrentTransactions) || errors.Is(err, kerr.UnstableOffsetCommit) || errors.Is(err, kerr.UnknownServerError)
+	}
+	var eof *kgo.ErrFirstReadEOF
+	if errors.As(err, &eof) {
+		return true // also how a broker that stops looks like; the message about TLS and SASL becomes the reason
+	}
+	return !errors.Is(err, kgo.ErrClientClosed)
+}

@@ -1,0 +1,274 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/moldau-stream/moldau/internal/task"
+)
+
+// fetcher brings input from the cluster to the workers, in batches. Which partitions it reads, and from
+// where, is decided by the workers alone: group membership is the business of another client (see group.go), so
+// that a partition starts when its task is restored, and goes back to the committed offset after an abort,
+// without the group knowing.
+//
+//	Kafka --fetch--> kgo buffers --poll--> one goroutine --batch per partition--> inbox of the worker
+//	                     ^                                                              |
+//	                     +--- pause when the partition's backlog is full, resume <------+
+//
+// Invariant: between remove of an input and the next add of its partition nothing of it reaches a worker, and
+// what comes after the add begins at its offset: a batch names the input that it was fetched for.
+type fetcher struct {
+	app *App
+	cl  *kgo.Client
+
+	mu     sync.Mutex
+	inputs map[task.TopicPartition]*input
+	todo   []func()           // changes that the poll loop makes between two polls
+	wake   context.CancelFunc // ends the current poll
+	limit  int64              // bytes of backlog per partition
+
+	slices sync.Pool // of *[]task.Record
+}
+
+// input is one source partition of a running task.
+type input struct {
+	tp   task.TopicPartition
+	task *runningTask
+	f    *fetcher
+
+	next     atomic.Int64 // position: offset behind the last processed batch, as committed
+	fetched  atomic.Int64 // offset behind the last batch that was handed over
+	end      atomic.Int64 // high watermark at the last fetch
+	records  atomic.Int64
+	received atomic.Int64 // bytes
+
+	mu      sync.Mutex
+	backlog int64 // bytes handed over and not processed
+	paused  bool
+	closed  bool
+}
+
+func newFetcher(a *App) *fetcher {
+	return &fetcher{app: a, cl: a.client, inputs: make(map[task.TopicPartition]*input), limit: a.cfg.inputBytes()}
+}
+
+// add starts to fetch inputs at offsets.
+func (f *fetcher) add(at map[*input]int64) {
+	f.mu.Lock()
+	for in := range at {
+		f.inputs[in.tp] = in
+	}
+	f.share()
+	f.mu.Unlock()
+	f.do(func() {
+		parts := make(map[string]map[int32]kgo.Offset)
+		for in, offset := range at {
+			if f.current(in.tp) != in {
+				continue // removed meanwhile
+			}
+			if parts[in.tp.Topic] == nil {
+				parts[in.tp.Topic] = make(map[int32]kgo.Offset)
+			}
+			parts[in.tp.Topic][in.tp.Partition] = kgo.NewOffset().At(offset)
+		}
+		f.cl.AddConsumePartitions(parts)
+	})
+}
+
+// remove stops inputs. When it returns, none of them gets another batch.
+func (f *fetcher) remove(ins []*input) {
+	parts := make(map[string][]int32)
+	f.mu.Lock()
+	for _, in := range ins {
+		in.mu.Lock()
+		in.closed = true
+		in.mu.Unlock()
+		if f.inputs[in.tp] == in {
+			delete(f.inputs, in.tp)
+			parts[in.tp.Topic] = append(parts[in.tp.Topic], in.tp.Partition)
+		}
+	}
+	f.share()
+	f.mu.Unlock()
+	if len(parts) == 0 {
+		return
+	}
+	f.do(func() {
+		f.cl.RemoveConsumePartitions(clonePartitions(parts))
+		f.cl.ResumeFetchPartitions(parts)
+	})
+}
+
+func clonePartitions(m map[string][]int32) map[string][]int32 {
+	c := make(map[string][]int32, len(m))
+	for k, v := range m {
+		c[k] = v
+	}
+	return c
+}
+
+// share divides the budget among the partitions; f.mu is held.
+func (f *fetcher) share() {
+	f.limit = max(f.app.cfg.inputBytes()/int64(max(len(f.inputs), 1)), 64<<10)
+}
+
+// all lists the inputs.
+func (f *fetcher) all() []*input {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Values(f.inputs))
+}
+
+func (f *fetcher) current(tp task.TopicPartition) *input {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.inputs[tp]
+}
+
+// do runs fn on the poll loop, between two polls.
+func (f *fetcher) do(fn func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.todo = append(f.todo, fn)
+	if f.wake != nil {
+		f.wake()
+	}
+}
+
+// run polls until ctx ends.
+func (f *fetcher) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		f.mu.Lock()
+		todo := f.todo
+		f.todo = nil
+		pctx, cancel := context.WithCancel(ctx)
+		f.wake = cancel
+		f.mu.Unlock()
+		for _, fn := range todo {
+			fn()
+		}
+		fetches := f.cl.PollFetches(pctx)
+		cancel()
+		fetches.EachError(func(topic string, partition int32, err error) { f.failed(ctx, topic, partition, err) })
+		fetches.EachPartition(f.deliver)
+	}
+}
+
+// deliver hands the records of one partition to the worker that owns it.
+func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
+	if len(p.Records) == 0 {
+		return
+	}
+	f.mu.Lock()
+	in, limit := f.inputs[task.TopicPartition{Topic: p.Topic, Partition: p.Partition}], f.limit
+	f.mu.Unlock()
+	if in == nil {
+		return // given up meanwhile
+	}
+	recs := f.take(len(p.Records))
+	var size int64
+	for _, r := range p.Records {
+		if r.Attrs.IsControl() {
+			continue // moves the position only
+		}
+		tr := task.Record{Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(), LeaderEpoch: r.LeaderEpoch, Key: r.Key, Value: r.Value}
+		size += int64(len(r.Key)+len(r.Value)) + 128
+		if len(r.Headers) > 0 {
+			tr.Headers = make([]task.Header, len(r.Headers))
+			for i, h := range r.Headers {
+				tr.Headers[i] = task.Header{Key: h.Key, Value: h.Value}
+				size += int64(len(h.Key) + len(h.Value))
+			}
+		}
+		recs = append(recs, tr)
+	}
+	in.records.Add(int64(len(recs)))
+	in.received.Add(size)
+	in.end.Store(p.HighWatermark)
+	next := p.Records[len(p.Records)-1].Offset + 1
+	in.fetched.Store(next)
+	b := task.Batch{Topic: p.Topic, Partition: p.Partition, Records: recs, Next: next, Release: func() {
+		f.put(recs)
+		in.release(size)
+	}}
+
+	in.mu.Lock()
+	if in.closed {
+		in.mu.Unlock()
+		return
+	}
+	in.backlog += size
+	if in.backlog > limit && !in.paused {
+		in.paused = true
+		f.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
+	}
+	in.mu.Unlock()
+	in.task.worker.post(message{in: in, batch: b})
+}
+
+// release takes processed bytes off the backlog.
+func (in *input) release(size int64) {
+	in.f.mu.Lock()
+	limit := in.f.limit
+	in.f.mu.Unlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.backlog -= size
+	if in.paused && !in.closed && in.backlog <= limit/2 {
+		in.paused = false
+		in.f.cl.ResumeFetchPartitions(map[string][]int32{in.tp.Topic: {in.tp.Partition}})
+	}
+}
+
+// failed handles what a poll reports. kgo retries what can be retried by itself.
+func (f *fetcher) failed(ctx context.Context, topic string, partition int32, err error) {
+	switch {
+	case ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed):
+		return
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		// The log was cut, or the topic made anew, behind our back: open the task again, which looks at the
+		// offsets and says what is wrong with them.
+		if in := f.current(task.TopicPartition{Topic: topic, Partition: partition}); in != nil {
+			in.task.worker.post(message{fn: func(w *worker) {
+				w.reset(fmt.Errorf("topic %s, partition %d: %w", topic, partition, err))
+			}})
+		}
+		return
+	}
+	var loss *kgo.ErrDataLoss
+	if errors.As(err, &loss) {
+		f.app.log.Warn("records of an input were lost by the cluster", "topic", topic, "partition", partition, "error", err)
+		return
+	}
+	if errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID) {
+		f.app.fail(fmt.Errorf("read topic %s, partition %d: %w: was the topic deleted while the application runs?", topic, partition, err))
+		return
+	}
+	if temporary(err) {
+		f.app.log.Warn("fetch failed", "topic", topic, "partition", partition, "error", err)
+		return
+	}
+	f.app.fail(fmt.Errorf("read topic %s, partition %d: %w", topic, partition, err))
+}
+
+// take and put keep the slices of records between batches.
+func (f *fetcher) take(n int) []task.Record {
+	if p, ok := f.slices.Get().(*[]task.Record); ok && cap(*p) >= n {
+		return (*p)[:0]
+	}
+	return make([]task.Record, 0, n)
+}
+
+func (f *fetcher) put(s []task.Record) {
+	clear(s)
+	f.slices.Put(&s)
+}

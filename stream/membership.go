@@ -1,0 +1,217 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/internal/task"
+)
+
+// membership is who we are in the group. Offset commits carry it: a commit of an assignment that is no longer
+// valid is refused by the coordinator, so that two owners of a task can never both move its offsets. It is
+// taken when tasks are assigned, and goes with them, never from the client's current state.
+type membership struct {
+	memberID   string
+	generation int32
+	instanceID *string
+}
+
+// groupClient is the membership of this process in the application's consumer group. Its client joins, heartbeats
+// and balances; it fetches nothing (its topics are paused), see fetcher.
+type groupClient struct {
+	app        *App
+	cl         *kgo.Client
+	subs       []sourceTopics
+	partitions map[string]int32
+	instanceID *string
+}
+
+// join becomes a member. Assignments arrive by callbacks until leave.
+func (a *App) join(subs []sourceTopics, partitions map[string]int32) (*groupClient, error) {
+	g := &groupClient{app: a, subs: subs, partitions: partitions, instanceID: &a.instance}
+	var topics []string
+	for _, s := range subs {
+		topics = append(topics, s.Topics...)
+	}
+	opts := []kgo.Opt{
+		kgo.ConsumerGroup(a.cfg.AppID),
+		kgo.InstanceID(a.instance),
+		kgo.ConsumeTopics(topics...),
+		kgo.Balancers(&balancer{subtopologies: subs, processID: a.dir.ProcessID(), workers: a.cfg.Workers, owned: a.ownedTasks}),
+		kgo.SessionTimeout(a.cfg.SessionTimeout),
+		// A member that notices a rebalance late holds up all others: heartbeats are cheap.
+		kgo.HeartbeatInterval(min(3*time.Second, a.cfg.SessionTimeout/10)),
+		kgo.RebalanceTimeout(max(a.cfg.SessionTimeout, time.Minute)),
+		kgo.DisableAutoCommit(),
+		kgo.OnPartitionsAssigned(g.assigned),
+		kgo.OnPartitionsRevoked(g.revoked),
+		kgo.OnPartitionsLost(g.lost),
+	}
+	cl, err := kgo.NewClient(a.cfg.clientOptions("group", a.health, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("join group %s: %w", a.cfg.AppID, err)
+	}
+	cl.PauseFetchTopics(topics...)
+	g.cl = cl
+	return g, nil
+}
+
+// run reports errors of the membership until ctx ends.
+func (g *groupClient) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		g.cl.PollFetches(ctx).EachError(func(_ string, _ int32, err error) {
+			if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
+				return
+			}
+			g.failed(err)
+		})
+	}
+}
+
+// failed decides whether the application can go on after an error of the group. kgo joins again by itself.
+func (g *groupClient) failed(err error) {
+	a := g.app
+	switch {
+	case errors.Is(err, kerr.FencedInstanceID):
+		a.fail(fmt.Errorf("group %s: another process uses the instance id %q: give each process its own Config.InstanceID (or StateDir): %w", a.cfg.AppID, *g.instanceID, err))
+	case errors.Is(err, kerr.InconsistentGroupProtocol):
+		a.fail(fmt.Errorf("group %s: it has members that are not of this library (protocol %q): use another Config.AppID, or stop them: %w", a.cfg.AppID, protocolName, err))
+	case errors.Is(err, kerr.InvalidSessionTimeout):
+		a.fail(fmt.Errorf("group %s: the cluster refuses Config.SessionTimeout %v: %w", a.cfg.AppID, a.cfg.SessionTimeout, err))
+	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.InvalidGroupID), errors.Is(err, kerr.GroupMaxSizeReached):
+		a.fail(fmt.Errorf("group %s: %w", a.cfg.AppID, err))
+	default:
+		a.log.Warn("group membership failed, will join again", "group", a.cfg.AppID, "error", err)
+	}
+}
+
+// assigned is called by kgo with all our partitions after each rebalance (the protocol is eager).
+func (g *groupClient) assigned(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
+	ids, err := tasksOf(g.subs, g.partitions, parts)
+	if err != nil {
+		g.app.fail(fmt.Errorf("group %s: %w", g.app.cfg.AppID, err))
+		return
+	}
+	m := membership{instanceID: g.instanceID}
+	m.memberID, m.generation = cl.GroupMetadata()
+	g.app.log.Info("tasks assigned", "generation", m.generation, "tasks", taskNames(ids))
+	g.app.assign(m, ids)
+}
+
+// revoked is called before a rebalance: what is ready is committed and all tasks are given up.
+func (g *groupClient) revoked(context.Context, *kgo.Client, map[string][]int32) { g.app.revoke(true) }
+
+// lost is called when the group has given our tasks away: nothing can be committed any more.
+func (g *groupClient) lost(context.Context, *kgo.Client, map[string][]int32) { g.app.revoke(false) }
+
+// leave ends the membership. A static member stays in the group for SessionTimeout, so that its tasks wait for
+// its restart; one whose instance id was only made up for fast restarts after a crash leaves it.
+func (g *groupClient) leave(ctx context.Context) {
+	g.cl.CloseAllowingRebalance()
+	if g.app.cfg.InstanceID != "" {
+		return
+	}
+	rs, err := kadm.NewClient(g.app.client).LeaveGroup(ctx, kadm.LeaveGroup(g.app.cfg.AppID).InstanceIDs(*g.instanceID).Reason("the application stops"))
+	if err == nil {
+		err = rs.Error()
+	}
+	if err != nil && !errors.Is(err, kerr.UnknownMemberID) {
+		g.app.log.Warn("could not leave the group, its members wait for the session timeout", "group", g.app.cfg.AppID, "error", err)
+	}
+}
+
+func taskNames(ids []task.ID) []string {
+	s := make([]string, len(ids))
+	for i, id := range ids {
+		s[i] = id.String()
+	}
+	return s
+}
+
+// position is where a source partition goes on.
+type position struct {
+	offset   int64 // -1: nothing was ever committed
+	metadata string
+}
+
+// committed asks for the committed offsets of the group. It waits for offsets of transactions that are being
+// completed (KIP-447): what it answers is final.
+func (a *App) committed(ctx context.Context, tps []task.TopicPartition) (map[task.TopicPartition]position, error) {
+	out := make(map[task.TopicPartition]position, len(tps))
+	parts := make(map[string][]int32)
+	for _, tp := range tps {
+		parts[tp.Topic] = append(parts[tp.Topic], tp.Partition)
+	}
+	err := a.retry(ctx, "fetch committed offsets of group "+a.cfg.AppID, func(ctx context.Context) error {
+		clear(out)
+		return a.fetchOffsets(ctx, parts, out)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (a *App) fetchOffsets(ctx context.Context, parts map[string][]int32, out map[task.TopicPartition]position) error {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group, req.RequireStable = a.cfg.AppID, true
+	for topic, ps := range parts {
+		t := kmsg.NewOffsetFetchRequestTopic()
+		t.Topic, t.Partitions = topic, ps
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, a.client)
+	if err != nil {
+		return err
+	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return err
+	}
+	set := func(topic string, partition int32, offset int64, metadata *string, code int16) error {
+		if err := kerr.ErrorForCode(code); err != nil {
+			return &offsetError{topic, partition, err}
+		}
+		p := position{offset: offset}
+		if metadata != nil {
+			p.metadata = *metadata
+		}
+		out[task.TopicPartition{Topic: topic, Partition: partition}] = p
+		return nil
+	}
+	for _, g := range resp.Groups { // version 8 and newer
+		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+			return err
+		}
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				if err := set(t.Topic, p.Partition, p.Offset, p.Metadata, p.ErrorCode); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(resp.Groups) == 0 {
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if err := set(t.Topic, p.Partition, p.Offset, p.Metadata, p.ErrorCode); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for topic, ps := range parts {
+		for _, p := range ps {
+			if _, ok := out[task.TopicPartition{Topic: topic, Partition: p}]; !ok {
+				return &offsetError{topic, p, fmt.Errorf("not in the coordinator's answer: %w", kerr.UnknownServerError)}
+			}
+		}
+	}
+	return nil
+}

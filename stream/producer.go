@@ -1,0 +1,379 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/internal/task"
+)
+
+// producer is a worker's way out: everything its tasks write between two commits, and the commit.
+//
+// Exactly-once, one round is
+//
+//	Send ... Send          BeginTransaction before the first; kgo adds partitions to the transaction
+//	flush                  every record acknowledged, or the round fails
+//	TxnOffsetCommit        input offsets into the transaction, fenced by the group's generation (KIP-447)
+//	EndTxn(commit)         results, changelogs and offsets become visible together
+//
+// and when nothing was sent, a plain OffsetCommit, because an EndTransaction without a produced record does
+// nothing in kgo (it would leave the offsets in a transaction that nobody ends). At-least-once it is always
+// flush and OffsetCommit.
+//
+// Any failure ends the producer: the worker closes it and makes a new one with the same transactional id, whose
+// InitProducerId aborts what was open, or ends what the coordinator had already decided. So there is one way
+// of recovery, and it is right for an unknown outcome too: what is committed is asked from the cluster afterwards.
+//
+// Invariant: a producer that failed never commits again (err is sticky).
+type producer struct {
+	app  *App
+	txn  string // transactional id; "" at-least-once
+	cl   *kgo.Client
+	sink lastSink // of the last Send: most records go where the one before went
+
+	sinks  map[sinkKey]*sink
+	blocks blocks
+	inTxn  bool
+	sent   int // records since the last commit
+
+	failure atomic.Pointer[sendError] // first failed record
+}
+
+type sinkKey struct {
+	topic     string
+	partition int32 // -1 for topics whose partitions are not told apart
+}
+
+type lastSink struct {
+	key sinkKey
+	s   *sink
+}
+
+// sink is a topic, or one partition of a changelog.
+type sink struct {
+	topic   string
+	next    atomic.Int64 // offset behind the last acknowledged record; changelogs only
+	count   atomic.Int64
+	promise func(*kgo.Record, error)
+}
+
+// sendError is a record that the cluster did not take.
+type sendError struct {
+	topic     string
+	partition int32
+	err       error
+}
+
+func (e *sendError) Error() string {
+	return fmt.Sprintf("write to topic %s, partition %d: %v", e.topic, e.partition, e.err)
+}
+func (e *sendError) Unwrap() error { return e.err }
+
+func (a *App) newProducer(ctx context.Context, worker int) (*producer, error) {
+	p := &producer{app: a, sinks: make(map[sinkKey]*sink)}
+	opts := []kgo.Opt{
+		kgo.RecordPartitioner(byKey{}),
+		// The runtime decides when to give up, by TaskTimeout; a record that timed out alone would only break the sequence.
+		kgo.RecordRetries(1 << 30),
+		kgo.UnknownTopicRetries(8),
+	}
+	if a.cfg.Guarantee == ExactlyOnce {
+		p.txn = fmt.Sprintf("%s-%s-%d", a.cfg.AppID, a.instance, worker)
+		opts = append(opts, kgo.TransactionalID(p.txn), kgo.TransactionTimeout(a.cfg.TransactionTimeout))
+	}
+	cl, err := kgo.NewClient(a.cfg.clientOptions(fmt.Sprintf("producer-%d", worker), a.health, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("make producer %d: %w", worker, err)
+	}
+	p.cl = cl
+	if p.txn != "" {
+		// At once, not with the first record: this ends the transaction that a predecessor left open, which
+		// would hold back restore and the readers of our results.
+		if _, _, err := cl.ProducerID(ctx); err != nil {
+			cl.Close()
+			return nil, fmt.Errorf("initialise transactional id %s: %w", p.txn, err)
+		}
+	}
+	return p, nil
+}
+
+// abort ends the open transaction as well as it can: what it cannot reach, the cluster aborts after TransactionTimeout.
+func (p *producer) abort(ctx context.Context) {
+	err := p.cl.AbortBufferedRecords(ctx)
+	if err == nil && p.inTxn {
+		err = p.cl.EndTransaction(ctx, kgo.TryAbort)
+	}
+	if err != nil {
+		p.app.log.Warn("could not abort the open transaction, the cluster does after its timeout", "transactional_id", p.txn, "error", err)
+	}
+}
+
+// close ends the client. Records that are not acknowledged are given up.
+func (p *producer) close() { p.cl.Close() }
+
+// Send implements task.Output.
+func (p *producer) Send(o *task.Out) error {
+	if f := p.failure.Load(); f != nil {
+		return f
+	}
+	if p.txn != "" && !p.inTxn {
+		if err := p.cl.BeginTransaction(); err != nil {
+			return fmt.Errorf("begin transaction %s: %w", p.txn, err)
+		}
+		p.inTxn = true
+	}
+	key := sinkKey{o.Topic, -1}
+	if o.Node == nil {
+		key.partition = o.Partition
+	}
+	if p.sink.s == nil || p.sink.key != key {
+		p.sink = lastSink{key, p.sinkOf(key)}
+	}
+	r := p.blocks.record(o)
+	p.sent++
+	p.cl.Produce(p.app.hard, r, p.sink.s.promise)
+	return nil
+}
+
+func (p *producer) sinkOf(key sinkKey) *sink {
+	s := p.sinks[key]
+	if s != nil {
+		return s
+	}
+	s = &sink{topic: key.topic}
+	changelog := key.partition >= 0
+	s.promise = func(r *kgo.Record, err error) {
+		if err != nil {
+			p.failed(r, err)
+			return // the record's memory may still be in a request: leave it to the garbage collector
+		}
+		if changelog {
+			s.next.Store(r.Offset + 1)
+		}
+		s.count.Add(1)
+		r.Context.(*block).done()
+	}
+	p.sinks[key] = s
+	return s
+}
+
+func (p *producer) failed(r *kgo.Record, err error) {
+	p.failure.CompareAndSwap(nil, &sendError{topic: r.Topic, partition: r.Partition, err: err})
+}
+
+// next is the offset behind the last record that was written to a changelog partition; 0 if none was.
+func (p *producer) next(topic string, partition int32) int64 {
+	if s := p.sinks[sinkKey{topic, partition}]; s != nil {
+		return s.next.Load()
+	}
+	return 0
+}
+
+// offsets are what a worker commits: by topic and partition.
+type offsets map[task.TopicPartition]task.OffsetAndMetadata
+
+// commit makes what was sent, and the offsets, permanent. After an error the producer must be replaced; the
+// outcome is then unknown until it is.
+func (p *producer) commit(ctx context.Context, m membership, o offsets) error {
+	if p.sent > 0 {
+		if err := p.cl.Flush(ctx); err != nil {
+			return fmt.Errorf("flush: %w", err)
+		}
+	}
+	if f := p.failure.Load(); f != nil {
+		return f
+	}
+	if p.txn == "" || p.sent == 0 {
+		if len(o) > 0 {
+			if err := p.app.commitOffsets(ctx, m, o); err != nil {
+				return err
+			}
+		}
+		p.sent = 0
+		return nil
+	}
+	if len(o) > 0 {
+		if err := p.txnCommitOffsets(ctx, m, o); err != nil {
+			return err
+		}
+	}
+	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return fmt.Errorf("commit transaction %s: %w", p.txn, err)
+	}
+	p.inTxn, p.sent = false, 0
+	return nil
+}
+
+// txnCommitOffsets adds the input offsets to the open transaction.
+func (p *producer) txnCommitOffsets(ctx context.Context, m membership, o offsets) error {
+	id, epoch, err := p.cl.ProducerID(ctx)
+	if err != nil {
+		return fmt.Errorf("producer id of %s: %w", p.txn, err)
+	}
+	group := p.app.cfg.AppID
+	if !p.app.features.implicitPartitions.Load() {
+		err := p.whileConcurrent(ctx, func() error {
+			req := kmsg.NewPtrAddOffsetsToTxnRequest()
+			req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Group = p.txn, id, epoch, group
+			resp, err := req.RequestWith(ctx, p.cl)
+			if err != nil {
+				return err
+			}
+			return kerr.ErrorForCode(resp.ErrorCode)
+		})
+		if err != nil {
+			return fmt.Errorf("add offsets of group %s to transaction %s: %w", group, p.txn, err)
+		}
+	}
+	req := kmsg.NewPtrTxnOffsetCommitRequest()
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch = p.txn, id, epoch
+	req.Group, req.MemberID, req.Generation, req.InstanceID = group, m.memberID, m.generation, m.instanceID
+	for topic, parts := range byTopic(o) {
+		t := kmsg.NewTxnOffsetCommitRequestTopic()
+		t.Topic, t.TopicID = topic, p.app.topicIDs.get(topic)
+		for part, om := range parts {
+			tp := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+			tp.Partition, tp.Offset, tp.LeaderEpoch = part, om.Next, om.LeaderEpoch
+			tp.Metadata = kmsg.StringPtr(om.Metadata)
+			t.Partitions = append(t.Partitions, tp)
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	err = p.whileConcurrent(ctx, func() error {
+		resp, err := req.RequestWith(ctx, p.cl)
+		if err != nil {
+			return err
+		}
+		for _, t := range resp.Topics {
+			for _, tp := range t.Partitions {
+				if err := kerr.ErrorForCode(tp.ErrorCode); err != nil {
+					return &offsetError{t.Topic, tp.Partition, err}
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("commit offsets of group %s in transaction %s: %w", group, p.txn, err)
+	}
+	return nil
+}
+
+// whileConcurrent tries again while the coordinator finishes an earlier transaction, which takes milliseconds.
+func (p *producer) whileConcurrent(ctx context.Context, f func() error) error {
+	for tries := 0; ; tries++ {
+		err := f()
+		if !errors.Is(err, kerr.ConcurrentTransactions) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(backoff(tries)):
+		}
+	}
+}
+
+// offsetError is an input partition whose offset was not committed.
+type offsetError struct {
+	topic     string // empty when the broker told only the topic's id
+	partition int32
+	err       error
+}
+
+func (e *offsetError) Error() string {
+	return fmt.Sprintf("topic %s, partition %d: %v", e.topic, e.partition, e.err)
+}
+func (e *offsetError) Unwrap() error { return e.err }
+
+// commitOffsets is a plain OffsetCommit, fenced by the group's generation.
+func (a *App) commitOffsets(ctx context.Context, m membership, o offsets) error {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.MemberID, req.Generation, req.InstanceID = a.cfg.AppID, m.memberID, m.generation, m.instanceID
+	for topic, parts := range byTopic(o) {
+		t := kmsg.NewOffsetCommitRequestTopic()
+		t.Topic, t.TopicID = topic, a.topicIDs.get(topic)
+		for part, om := range parts {
+			tp := kmsg.NewOffsetCommitRequestTopicPartition()
+			tp.Partition, tp.Offset, tp.LeaderEpoch = part, om.Next, om.LeaderEpoch
+			tp.Metadata = kmsg.StringPtr(om.Metadata)
+			t.Partitions = append(t.Partitions, tp)
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, a.client)
+	if err != nil {
+		return fmt.Errorf("commit offsets of group %s: %w", a.cfg.AppID, err)
+	}
+	for _, t := range resp.Topics {
+		for _, tp := range t.Partitions {
+			if err := kerr.ErrorForCode(tp.ErrorCode); err != nil {
+				return fmt.Errorf("commit offsets of group %s: %w", a.cfg.AppID, &offsetError{t.Topic, tp.Partition, err})
+			}
+		}
+	}
+	return nil
+}
+
+func byTopic(o offsets) map[string]map[int32]task.OffsetAndMetadata {
+	out := make(map[string]map[int32]task.OffsetAndMetadata)
+	for tp, om := range o {
+		if out[tp.Topic] == nil {
+			out[tp.Topic] = make(map[int32]task.OffsetAndMetadata)
+		}
+		out[tp.Topic][tp.Partition] = om
+	}
+	return out
+}
+
+// features are what the cluster can do.
+type features struct {
+	// implicitPartitions: transaction.version 2 (KIP-890): produce and offset commit add their partitions to the transaction.
+	implicitPartitions atomic.Bool
+}
+
+// detect asks one broker. A cluster that is upgraded while we run goes on to take the older requests.
+func (f *features) detect(ctx context.Context, cl *kgo.Client) error {
+	resp, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, cl)
+	if err != nil {
+		return fmt.Errorf("ask for the cluster's features: %w", err)
+	}
+	var v2, v5 bool
+	for _, ff := range resp.FinalizedFeatures {
+		v2 = v2 || ff.Name == "transaction.version" && ff.MaxVersionLevel >= 2
+	}
+	for _, k := range resp.ApiKeys {
+		v5 = v5 || k.ApiKey == int16(kmsg.TxnOffsetCommit) && k.MaxVersion >= 5
+	}
+	f.implicitPartitions.Store(v2 && v5)
+	return nil
+}
+
+// topicIDs are the ids of topics by name (KIP-516): newer requests name topics by them.
+type topicIDs struct {
+	mu sync.RWMutex
+	m  map[string][16]byte
+}
+
+func (t *topicIDs) put(name string, id [16]byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m == nil {
+		t.m = make(map[string][16]byte)
+	}
+	t.m[name] = id
+}
+
+func (t *topicIDs) get(name string) [16]byte {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.m[name]
+}

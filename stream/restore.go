@@ -1,0 +1,469 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/moldau-stream/moldau/internal/store"
+	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/internal/topo"
+)
+
+// RestoreProgress tells about a store that is brought up to date from its changelog.
+type RestoreProgress struct {
+	Task      string // "1_0"
+	Store     string
+	Topic     string
+	Partition int32
+	Restored  int64 // records so far
+	Remaining int64 // offsets to go; 0 when Done
+	Done      bool
+}
+
+// opening is an attempt to open the tasks of a worker, in a goroutine of its own: stores are opened,
+// restored, and handed over one task at a time, so that a long restore does not hold up other tasks.
+//
+// Ownership: what is in ready and prod belongs to the worker as soon as done is closed or it took them under
+// the worker's mu; until then to the opener.
+type opening struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	ready  []*runningTask // under worker.mu until done
+	prod   *producer      // made by the opener
+}
+
+// open opens the assigned tasks, and makes a producer if there is none.
+func (w *worker) open() {
+	if w.stopped || len(w.ids) == 0 && w.prod != nil {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(w.app.running)
+	o := &opening{cancel: cancel, done: make(chan struct{})}
+	w.opening = o
+	w.app.progress(w.index, len(w.ids), 0)
+	op := &opener{w: w, o: o, ids: slices.Clone(w.ids), prod: w.prod, trouble: w.trouble}
+	go func() {
+		defer close(o.done)
+		defer cancel(nil)
+		if err := op.run(ctx); err != nil && ctx.Err() == nil {
+			w.app.fail(err)
+		}
+	}()
+}
+
+// takeReady starts the tasks that the opener has finished.
+func (w *worker) takeReady() {
+	o := w.opening
+	if o == nil {
+		return
+	}
+	w.mu.Lock()
+	ready := o.ready
+	o.ready = nil
+	if o.prod != nil {
+		w.prod, o.prod = o.prod, nil
+	}
+	w.mu.Unlock()
+	for _, t := range ready {
+		at := make(map[*input]int64)
+		for _, in := range t.inputs {
+			at[in] = in.next.Load()
+		}
+		w.tasks[t.id] = t
+		w.order = append(w.order, t)
+		slices.SortFunc(w.order, func(a, b *runningTask) int { return compareTasks(a.id, b.id) })
+		w.app.fetcher.add(at)
+		w.metrics.created.Add(1)
+		w.app.log.Debug("task runs", "task", t.id, "worker", w.index)
+	}
+	w.app.progress(w.index, len(w.ids)-len(w.order), -1)
+}
+
+// opener is one run of an opening.
+type opener struct {
+	w       *worker
+	o       *opening
+	ids     []task.ID
+	prod    *producer
+	trouble int
+}
+
+func (op *opener) run(ctx context.Context) error {
+	a := op.w.app
+	if op.trouble > 0 {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(backoff(op.trouble)):
+		}
+	}
+	if op.prod == nil {
+		err := a.retry(ctx, "start the producer", func(ctx context.Context) (err error) {
+			op.prod, err = a.newProducer(ctx, op.w.index)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		op.w.mu.Lock()
+		op.o.prod = op.prod
+		op.w.mu.Unlock()
+		op.w.post(message{fn: (*worker).takeReady})
+	}
+	if len(op.ids) == 0 {
+		return nil
+	}
+	starts, err := op.positions(ctx)
+	if err != nil {
+		return err
+	}
+	var behind []*restoration
+	for _, id := range op.ids {
+		t, rs, err := op.openTask(ctx, id, starts)
+		if err != nil {
+			for _, r := range behind {
+				op.closeOnce(r.task)
+			}
+			return err
+		}
+		if len(rs) == 0 {
+			if err := op.handOver(t); err != nil {
+				return err
+			}
+			continue
+		}
+		t.restoring = len(rs)
+		behind = append(behind, rs...)
+	}
+	for len(behind) > 0 {
+		a.progress(op.w.index, -1, countTasks(behind))
+		err := op.restore(ctx, behind)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || !temporary(err) {
+			for _, r := range behind {
+				op.closeOnce(r.task)
+			}
+			return err
+		}
+		a.log.Warn("restore was interrupted, will try again", "worker", op.w.index, "error", err)
+		behind = slices.DeleteFunc(behind, func(r *restoration) bool { return r.done })
+	}
+	return nil
+}
+
+func countTasks(rs []*restoration) int {
+	seen := make(map[*runningTask]bool)
+	for _, r := range rs {
+		if !r.done {
+			seen[r.task] = true
+		}
+	}
+	return len(seen)
+}
+
+// closeOnce gives up a task that was not handed over.
+func (op *opener) closeOnce(t *runningTask) {
+	if t.handed || t.closed.Swap(true) {
+		return
+	}
+	op.w.app.stores.remove(t)
+	op.w.closeStores(t.stores, t.id)
+}
+
+// positions decides where each source partition goes on.
+func (op *opener) positions(ctx context.Context) (map[task.TopicPartition]position, error) {
+	a := op.w.app
+	var tps []task.TopicPartition
+	for _, id := range op.ids {
+		tps = append(tps, a.inputsOf(id)...)
+	}
+	at, err := a.committed(ctx, tps)
+	if err != nil {
+		return nil, err
+	}
+	first, end, err := a.listOffsets(ctx, tps)
+	if err != nil {
+		return nil, err
+	}
+	for tp, p := range at {
+		switch {
+		case p.offset < 0:
+			p.offset = first[tp]
+		case p.offset < first[tp]:
+			a.log.Warn("records were deleted from the topic before they were read", "topic", tp.Topic, "partition", tp.Partition,
+				"committed", p.offset, "first", first[tp])
+			a.skipped.Add(first[tp] - p.offset)
+			p.offset = first[tp]
+		case p.offset > end[tp]:
+			return nil, fmt.Errorf("topic %s, partition %d ends at offset %d, but the application has committed offset %d: was the topic deleted and made anew? "+
+				"Delete the group %s and its internal topics to process the new one from its beginning", tp.Topic, tp.Partition, end[tp], p.offset, a.cfg.AppID)
+		}
+		at[tp] = p
+	}
+	return at, nil
+}
+
+// openTask opens a task with its stores; rs are the stores that are behind their changelogs.
+func (op *opener) openTask(ctx context.Context, id task.ID, at map[task.TopicPartition]position) (t *runningTask, rs []*restoration, err error) {
+	a := op.w.app
+	sub := a.sub(id.Subtopology)
+	t = &runningTask{id: id, worker: op.w, byTP: make(map[task.TopicPartition]*input), changelogs: make(map[string]task.TopicPartition), prod: op.prod, at: at}
+	if len(sub.Stores) > 0 {
+		for _, s := range sub.Stores {
+			if s.Spec.Changelog {
+				t.changelogs[s.Name] = task.TopicPartition{Topic: s.ChangelogTopic().For(a.cfg.AppID), Partition: id.Partition}
+			}
+		}
+		if rs, err = op.openStores(ctx, t, sub); err != nil {
+			return nil, nil, fmt.Errorf("task %s: %w", id, err)
+		}
+		a.stores.add(t, sub)
+	}
+	return t, rs, nil
+}
+
+// openStores opens the stores of a task and compares their positions with the changelogs.
+func (op *opener) openStores(ctx context.Context, t *runningTask, sub *topo.Subtopology) ([]*restoration, error) {
+	a := op.w.app
+	var tps []task.TopicPartition
+	for _, tp := range t.changelogs {
+		tps = append(tps, tp)
+	}
+	// The end is the high watermark, and restore reads committed records up to it: a transaction that is still
+	// open, or whose marker is still on its way, is waited for. The last stable offset would pass over
+	// records that our predecessor committed a moment ago.
+	first, end, err := a.listOffsets(ctx, tps)
+	if err != nil {
+		return nil, err
+	}
+	for wiped := false; ; wiped = true {
+		t.stores, err = a.dir.OpenTask(t.id.String(), task.Specs(sub), store.TaskOptions{Restoring: true})
+		if err != nil {
+			return nil, fmt.Errorf("open its stores: %w", err)
+		}
+		var rs []*restoration
+		lost := ""
+		for _, s := range sub.Stores {
+			tp, ok := t.changelogs[s.Name]
+			if !ok {
+				continue
+			}
+			pos, ok := t.stores.ChangelogPosition(s.Name)
+			switch {
+			case !ok:
+				pos = first[tp]
+			case pos < first[tp] || pos > end[tp]:
+				lost = fmt.Sprintf("store %s is at offset %d of %s, partition %d, which has %d to %d", s.Name, pos, tp.Topic, tp.Partition, first[tp], end[tp])
+			}
+			if pos < end[tp] {
+				rs = append(rs, &restoration{task: t, store: s.Name, tp: tp, next: pos, end: end[tp]})
+			}
+		}
+		if lost == "" {
+			return rs, nil
+		}
+		if err := t.stores.Close(); err != nil {
+			return nil, fmt.Errorf("close its stores: %w", err)
+		}
+		if wiped {
+			return nil, fmt.Errorf("an empty store does not fit its changelog: %s", lost)
+		}
+		a.log.Warn("the changelog does not go on where the store ends: the store is built anew from it", "task", t.id, "why", lost)
+		if err := a.dir.DeleteTask(t.id.String()); err != nil {
+			return nil, fmt.Errorf("delete its stores: %w", err)
+		}
+	}
+}
+
+// handOver wires a task whose stores are complete and gives it to the worker.
+func (op *opener) handOver(t *runningTask) error {
+	a := op.w.app
+	if t.stores != nil {
+		t.stores.Ready()
+	}
+	m := a.taskMetrics(t.id)
+	tk, err := task.New(task.Config{
+		AppID: a.cfg.AppID, ID: t.id, Sub: a.sub(t.id.Subtopology), Stores: t.stores, Output: t.prod,
+		OnError: a.onError(), DeadLetter: a.cfg.DeadLetterTopic, Metrics: m,
+	})
+	if err != nil {
+		op.closeOnce(t)
+		return fmt.Errorf("task %s: %w", t.id, err)
+	}
+	t.task = tk
+	for _, tp := range a.inputsOf(t.id) {
+		p := t.at[tp]
+		if p.metadata != "" {
+			if err := tk.LoadMetadata(tp.Topic, tp.Partition, p.metadata); err != nil {
+				a.log.Warn("metadata of a committed offset is not ours: times start anew", "topic", tp.Topic, "partition", tp.Partition, "error", err)
+			}
+		}
+		in := &input{tp: tp, task: t, f: a.fetcher}
+		in.next.Store(p.offset)
+		in.fetched.Store(p.offset)
+		t.inputs = append(t.inputs, in)
+		t.byTP[tp] = in
+	}
+	t.at = nil
+	t.handed = true
+	op.w.mu.Lock()
+	op.o.ready = append(op.o.ready, t)
+	op.w.mu.Unlock()
+	op.w.post(message{fn: (*worker).takeReady})
+	return nil
+}
+
+// restoration is one store that is behind its changelog.
+type restoration struct {
+	task     *runningTask
+	store    string
+	tp       task.TopicPartition
+	next     int64 // offset to read next
+	end      int64
+	restored int64
+	applied  int64 // records of the last apply
+	done     bool
+	recs     []store.ChangelogRecord
+}
+
+// restore reads the changelogs from where the stores are to their ends.
+func (op *opener) restore(ctx context.Context, rs []*restoration) error {
+	a := op.w.app
+	byTP := make(map[task.TopicPartition]*restoration)
+	parts := make(map[string]map[int32]kgo.Offset)
+	for _, r := range rs {
+		byTP[r.tp] = r
+		if parts[r.tp.Topic] == nil {
+			parts[r.tp.Topic] = make(map[int32]kgo.Offset)
+		}
+		parts[r.tp.Topic][r.tp.Partition] = kgo.NewOffset().At(r.next)
+		a.log.Info("restore begins", "task", r.task.id, "store", r.store, "from", r.next, "to", r.end)
+		op.report(r)
+	}
+	cl, err := kgo.NewClient(a.cfg.clientOptions(fmt.Sprintf("restore-%d", op.w.index), a.health,
+		kgo.ConsumePartitions(parts),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // the end of a log may be a transaction's marker
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+	)...)
+	if err != nil {
+		return fmt.Errorf("make the client for restore: %w", err)
+	}
+	defer cl.Close()
+	for left := len(rs); left > 0; {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for _, e := range fetches.Errors() {
+			if errors.Is(e.Err, kerr.OffsetOutOfRange) {
+				return fmt.Errorf("changelog %s, partition %d was cut while it was read: %w", e.Topic, e.Partition, e.Err)
+			}
+			return fmt.Errorf("restore from %s, partition %d: %w", e.Topic, e.Partition, e.Err)
+		}
+		var failed error
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			r := byTP[task.TopicPartition{Topic: p.Topic, Partition: p.Partition}]
+			if failed != nil || len(p.Records) == 0 || r.done {
+				return
+			}
+			if failed = r.apply(p.Records); failed != nil {
+				return
+			}
+			a.restored.add(r)
+			r.done = r.next >= r.end
+			op.report(r)
+			if !r.done {
+				return
+			}
+			left--
+			cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
+			a.log.Info("restore is complete", "task", r.task.id, "store", r.store, "records", r.restored)
+			if r.task.restoring--; r.task.restoring == 0 {
+				failed = op.handOver(r.task)
+				a.progress(op.w.index, -1, countTasks(rs))
+			}
+		})
+		if failed != nil {
+			return failed
+		}
+	}
+	return nil
+}
+
+// apply writes what was read to the store.
+func (r *restoration) apply(records []*kgo.Record) error {
+	r.recs = r.recs[:0]
+	for _, rec := range records {
+		if rec.Attrs.IsControl() {
+			continue
+		}
+		if rec.Key == nil {
+			return fmt.Errorf("changelog %s, partition %d, offset %d: a record without a key; did something else write to the topic?", r.tp.Topic, r.tp.Partition, rec.Offset)
+		}
+		r.recs = append(r.recs, store.ChangelogRecord{Key: rec.Key, Value: rec.Value, Timestamp: rec.Timestamp.UnixMilli()})
+	}
+	next := records[len(records)-1].Offset + 1
+	if err := r.task.stores.RestoreBatch(r.store, r.recs, next); err != nil {
+		return fmt.Errorf("task %s: restore store %s: %w", r.task.id, r.store, err)
+	}
+	r.next = next
+	r.applied = int64(len(r.recs))
+	r.restored += r.applied
+	clear(r.recs)
+	return nil
+}
+
+func (op *opener) report(r *restoration) {
+	if f := op.w.app.cfg.OnRestore; f != nil {
+		f(RestoreProgress{Task: r.task.id.String(), Store: r.store, Topic: r.tp.Topic, Partition: r.tp.Partition,
+			Restored: r.restored, Remaining: max(r.end-r.next, 0), Done: r.done})
+	}
+}
+
+// listOffsets asks for the first offset and the high watermark of partitions.
+func (a *App) listOffsets(ctx context.Context, tps []task.TopicPartition) (first, end map[task.TopicPartition]int64, err error) {
+	first, end = make(map[task.TopicPartition]int64), make(map[task.TopicPartition]int64)
+	if len(tps) == 0 {
+		return first, end, nil
+	}
+	var topics []string
+	for _, tp := range tps {
+		if !slices.Contains(topics, tp.Topic) {
+			topics = append(topics, tp.Topic)
+		}
+	}
+	adm := kadm.NewClient(a.client)
+	err = a.retry(ctx, "list offsets", func(ctx context.Context) error {
+		for _, l := range []struct {
+			list func(context.Context, ...string) (kadm.ListedOffsets, error)
+			into map[task.TopicPartition]int64
+		}{{adm.ListStartOffsets, first}, {adm.ListEndOffsets, end}} {
+			listed, err := l.list(ctx, topics...)
+			if err != nil {
+				return err
+			}
+			for _, tp := range tps {
+				o, ok := listed.Lookup(tp.Topic, tp.Partition)
+				if !ok {
+					return fmt.Errorf("topic %s, partition %d is not in the answer: %w", tp.Topic, tp.Partition, kerr.UnknownServerError)
+				}
+				if o.Err != nil {
+					return fmt.Errorf("topic %s, partition %d: %w", tp.Topic, tp.Partition, o.Err)
+				}
+				l.into[tp] = o.Offset
+			}
+		}
+		return nil
+	})
+	return first, end, err
+}

@@ -1,0 +1,409 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/moldau-stream/moldau/internal/store"
+	"github.com/moldau-stream/moldau/internal/task"
+)
+
+// worker is a goroutine that owns tasks, and the producer that they write with. All its tasks commit together.
+//
+//	assign: open (stores, restore; a goroutine of its own) -> start (fetch from the committed offsets) -> process, commit ... -> close
+//	reset:  after a failed commit: drop everything uncommitted, new producer, open again
+//
+// Invariant: a task is touched by the worker's goroutine only, from start until close; its stores before that by the opener only.
+type worker struct {
+	app   *App
+	index int
+
+	mu    sync.Mutex
+	queue []message
+	wake  chan struct{} // holds one: something is in the queue
+
+	// Of the goroutine of run.
+	prod       *producer
+	member     membership
+	ids        []task.ID // assigned
+	tasks      map[task.ID]*runningTask
+	order      []*runningTask // of tasks, by id
+	opening    *opening
+	lastCommit time.Time
+	trouble    int // commits and openings that failed in a row
+	since      time.Time
+
+	stopped bool
+
+	cancelCommit context.CancelCauseFunc // under mu; of the commit that runs
+
+	metrics workerMetrics
+}
+
+// message is what others want from a worker: a batch, or something to do.
+type message struct {
+	in    *input
+	batch task.Batch
+	fn    func(*worker)
+}
+
+// runningTask is a task with what belongs to it.
+type runningTask struct {
+	id         task.ID
+	worker     *worker
+	task       *task.Task
+	stores     *store.Task
+	inputs     []*input
+	byTP       map[task.TopicPartition]*input
+	changelogs map[string]task.TopicPartition // by store
+	dirty      bool                           // processed something since the last commit
+	closed     atomic.Bool
+
+	// Of the opener.
+	prod      *producer
+	at        map[task.TopicPartition]position
+	restoring int  // stores that are behind
+	handed    bool // given to the worker
+}
+
+// quantum is how many records a task processes before others get their turn.
+const quantum = 1000
+
+func newWorker(a *App, index int) *worker {
+	return &worker{app: a, index: index, wake: make(chan struct{}, 1), tasks: make(map[task.ID]*runningTask)}
+}
+
+// post hands a message over. It never blocks: what a worker has not processed yet is bounded by its inputs' backlogs.
+func (w *worker) post(m message) {
+	w.mu.Lock()
+	w.queue = append(w.queue, m)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// call runs fn on the worker's goroutine and waits until it returned, or ctx ends.
+func (w *worker) call(ctx context.Context, fn func(*worker)) error {
+	done := make(chan struct{})
+	w.post(message{fn: func(w *worker) {
+		defer close(done)
+		fn(w)
+	}})
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-w.app.workersDone:
+		return store.ErrClosed
+	}
+}
+
+// run is the worker's goroutine. It ends when ctx does; tasks are then closed.
+func (w *worker) run(ctx context.Context) {
+	timer := time.NewTimer(w.app.cfg.CommitInterval)
+	defer timer.Stop()
+	var spare []message
+	w.lastCommit = time.Now()
+	for {
+		w.mu.Lock()
+		msgs := w.queue
+		w.queue = spare[:0]
+		w.mu.Unlock()
+		for _, m := range msgs {
+			w.handle(m)
+		}
+		clear(msgs)
+		spare = msgs
+		if ctx.Err() != nil {
+			w.drop()
+			return
+		}
+
+		n := w.process()
+		now := time.Now()
+		wait := w.app.cfg.CommitInterval - now.Sub(w.lastCommit)
+		if wait <= 0 || w.full() {
+			w.commit(w.app.hard)
+			w.lastCommit = now
+			wait = w.app.cfg.CommitInterval
+		}
+		if n > 0 || len(msgs) > 0 {
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-w.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (w *worker) handle(m message) {
+	if m.fn != nil {
+		m.fn(w)
+		return
+	}
+	t := m.in.task
+	if w.tasks[t.id] != t {
+		m.batch.Release() // of a task that is gone
+		return
+	}
+	t.task.Add(m.batch)
+	t.dirty = true // also without a record: control records move the position
+}
+
+// process gives each task a turn and returns how many records were processed.
+func (w *worker) process() int {
+	total := 0
+	for _, t := range w.order {
+		start := time.Now()
+		n, err := t.task.Process(quantum)
+		if err != nil {
+			w.recordFailed(t, err)
+			return total
+		}
+		if n > 0 {
+			t.dirty = true
+			total += n
+			w.metrics.processed(n, time.Since(start))
+		}
+	}
+	return total
+}
+
+// full is whether the open transaction holds so much that it must not wait for the commit interval.
+func (w *worker) full() bool {
+	dirty := 0
+	for _, t := range w.order {
+		dirty += t.task.DirtyBytes()
+	}
+	return int64(dirty) > w.app.cfg.storeBytes()/4/int64(w.app.cfg.Workers)
+}
+
+// recordFailed ends the application after an error that the policy did not take care of. A failure of the output is no matter of the record.
+func (w *worker) recordFailed(t *runningTask, err error) {
+	if cause := recoverable(err); cause != nil {
+		w.reset(cause)
+		return
+	}
+	w.app.fail(err)
+	w.drop()
+}
+
+// recoverable is the failure of the cluster in an error of a task, if there is one that a new producer may heal.
+func recoverable(err error) error {
+	var send *sendError
+	if errors.As(err, &send) && !permanent(send.err) {
+		return send
+	}
+	return nil
+}
+
+// permanent is whether an error of producing or committing will come again, whatever we do.
+func permanent(err error) bool {
+	for _, e := range []*kerr.Error{
+		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
+		kerr.SaslAuthenticationFailed, kerr.UnsupportedVersion, kerr.InvalidTransactionTimeout, kerr.OffsetMetadataTooLarge,
+		kerr.MessageTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.RecordListTooLarge, kerr.InvalidTopicException,
+		kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.PolicyViolation, kerr.InvalidRequest, kerr.InvalidRequiredAcks,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// commit makes what the tasks did since the last commit permanent. It returns whether that worked; if not, the
+// tasks were dropped and are opened again.
+func (w *worker) commit(ctx context.Context) bool {
+	var dirty []*runningTask
+	for _, t := range w.order {
+		if t.dirty {
+			dirty = append(dirty, t)
+		}
+	}
+	if len(dirty) == 0 {
+		return true
+	}
+	start := time.Now()
+	all := make(offsets)
+	for _, t := range dirty {
+		c, err := t.task.Prepare()
+		if err != nil {
+			w.recordFailed(t, err)
+			return false
+		}
+		maps.Copy(all, c.Offsets)
+	}
+	err := w.commitWith(ctx, all)
+	if err != nil {
+		if permanent(err) {
+			w.app.fail(fmt.Errorf("commit: %w", err))
+			w.drop()
+			return false
+		}
+		w.reset(err)
+		return false
+	}
+	for _, t := range dirty {
+		next := make(map[string]int64, len(t.changelogs))
+		for name, tp := range t.changelogs {
+			if n := w.prod.next(tp.Topic, tp.Partition); n > 0 {
+				next[name] = n
+			}
+		}
+		if err := t.task.Committed(next); err != nil {
+			// The cluster has the commit, the store does not: it is behind, and consistent. Restore brings it up to date after the cause is removed.
+			w.app.fail(fmt.Errorf("task %s: commit of its stores: %w", t.id, err))
+			w.drop()
+			return false
+		}
+		t.dirty = false
+	}
+	for tp, om := range all {
+		for _, t := range dirty {
+			if in := t.byTP[tp]; in != nil {
+				in.next.Store(om.Next)
+			}
+		}
+	}
+	w.trouble = 0
+	w.metrics.committed(time.Since(start))
+	return true
+}
+
+func (w *worker) commitWith(ctx context.Context, o offsets) error {
+	ctx, stop := context.WithTimeoutCause(ctx, w.app.cfg.TaskTimeout, errTaskTimeout)
+	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w.mu.Lock()
+	w.cancelCommit = cancel
+	w.mu.Unlock()
+	return w.prod.commit(ctx, w.member, o)
+}
+
+// interrupt ends a commit that can no longer succeed.
+func (w *worker) interrupt() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cancelCommit != nil {
+		w.cancelCommit(errDropped)
+	}
+}
+
+var errTaskTimeout = errors.New("task timeout")
+
+// drop closes all tasks without a commit. What they wrote since the last one is aborted, with the producer.
+func (w *worker) drop() {
+	if o := w.opening; o != nil {
+		w.opening = nil
+		o.cancel(errDropped)
+		<-o.done
+		for _, t := range o.ready {
+			w.closeTask(t)
+		}
+		if o.prod != nil {
+			w.prod = o.prod
+		}
+	}
+	for _, t := range w.order {
+		w.closeTask(t)
+	}
+	w.order = nil
+	clear(w.tasks)
+	if w.prod != nil && (w.prod.sent > 0 || w.prod.failure.Load() != nil) {
+		w.prod.close()
+		w.prod = nil
+	}
+	w.app.progress(w.index, 0, 0)
+}
+
+var errDropped = errors.New("the tasks were given up")
+
+func (w *worker) closeTask(t *runningTask) {
+	w.app.fetcher.remove(t.inputs)
+	t.closed.Store(true)
+	w.app.stores.remove(t)
+	t.task.Rollback()
+	if err := t.task.Close(); err != nil {
+		w.app.log.Error("close task", "task", t.id, "error", err)
+	}
+	w.closeStores(t.stores, t.id)
+	w.metrics.closed.Add(1)
+}
+
+func (w *worker) closeStores(s *store.Task, id task.ID) {
+	if s == nil {
+		return
+	}
+	if err := s.Close(); err != nil {
+		w.app.fail(fmt.Errorf("close the stores of task %s: %w", id, err))
+	}
+}
+
+// assign replaces the tasks.
+func (w *worker) assign(m membership, ids []task.ID) {
+	w.drop()
+	w.member, w.ids, w.trouble = m, ids, 0
+	w.open()
+}
+
+// revoke gives all tasks up, after a last commit if the group still takes one.
+func (w *worker) revoke(ctx context.Context, commit bool) {
+	if commit {
+		w.ids = nil // nothing to open again if the commit fails
+		w.commit(ctx)
+	}
+	w.ids = nil
+	w.drop()
+	w.open() // a producer whose transaction was given up is replaced now: that aborts it
+}
+
+// stop is the end of the worker: a last commit, and nothing stays open.
+func (w *worker) stop(ctx context.Context) {
+	w.stopped = true
+	w.ids = nil
+	w.commit(ctx)
+	p := w.prod
+	if p != nil && (p.sent > 0 || p.failure.Load() != nil) {
+		p.abort(ctx)
+	}
+	w.drop()
+	if w.prod != nil {
+		w.prod.close()
+		w.prod = nil
+	}
+}
+
+// reset takes everything back that is not committed, and begins again where the cluster says that we are.
+func (w *worker) reset(cause error) {
+	if w.prod != nil {
+		w.prod.close()
+		w.prod = nil
+	}
+	w.drop()
+	if w.trouble == 0 {
+		w.since = time.Now()
+	}
+	w.trouble++
+	w.metrics.resets.Add(1)
+	w.app.log.Warn("the tasks go back to the last commit", "worker", w.index, "try", w.trouble, "cause", cause)
+	if time.Since(w.since) > w.app.cfg.TaskTimeout {
+		w.app.fail(fmt.Errorf("no commit worked for %v: %w", w.app.cfg.TaskTimeout, cause))
+		return
+	}
+	w.open()
+}
