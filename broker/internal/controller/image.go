@@ -88,11 +88,17 @@ func (i *Image) Feature(name string) int16 { return i.features[name] }
 
 // Delta names what a replay changed, for those who keep something per partition.
 type Delta struct {
-	Created  []*Topic         // new topics, complete
-	Extended map[string]int32 // topic -> number of partitions it had before
-	Deleted  []*Topic         // as they were
-	Changed  []string         // names of surviving topics whose configuration changed
-	Elected  []string         // names of surviving topics with a partition whose leader epoch changed
+	Created  []*Topic   // new topics, complete
+	Extended []Extended // surviving topics with more partitions than before
+	Deleted  []*Topic   // as they were
+	Changed  []*Topic   // surviving topics whose configuration changed, as they are now
+	Elected  []*Topic   // surviving topics with a partition whose leader epoch changed, as they are now
+}
+
+// Extended is a topic that got more partitions.
+type Extended struct {
+	Topic *Topic
+	Had   int // partitions before
 }
 
 // Empty tells whether nothing changed that concerns partitions.
@@ -236,17 +242,14 @@ func (b *builder) delta() Delta {
 			continue
 		}
 		if len(t.Partitions) > len(old.Partitions) {
-			if d.Extended == nil {
-				d.Extended = map[string]int32{}
-			}
-			d.Extended[t.Name] = int32(len(old.Partitions))
+			d.Extended = append(d.Extended, Extended{t, len(old.Partitions)})
 		}
 		if !maps.Equal(t.Configs, old.Configs) {
-			d.Changed = append(d.Changed, t.Name)
+			d.Changed = append(d.Changed, t)
 		}
 		for i := range old.Partitions {
 			if t.Partitions[i].LeaderEpoch != old.Partitions[i].LeaderEpoch {
-				d.Elected = append(d.Elected, t.Name)
+				d.Elected = append(d.Elected, t)
 				break
 			}
 		}
@@ -254,7 +257,24 @@ func (b *builder) delta() Delta {
 	byName := func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) }
 	slices.SortFunc(d.Created, byName)
 	slices.SortFunc(d.Deleted, byName)
-	slices.Sort(d.Changed)
-	slices.Sort(d.Elected)
+	slices.SortFunc(d.Changed, byName)
+	slices.SortFunc(d.Elected, byName)
+	slices.SortFunc(d.Extended, func(a, b Extended) int { return cmp.Compare(a.Topic.Name, b.Topic.Name) })
 	return d
 }
+
+// Draft is an image with records applied that may never be proposed, for operations of many steps.
+type Draft struct{ b *builder }
+
+// NewDraft starts from an image.
+func NewDraft(img *Image) *Draft { return &Draft{newBuilder(img)} }
+
+// Add applies records.
+func (d *Draft) Add(recs []Record) {
+	for _, r := range recs {
+		d.b.apply(r)
+	}
+}
+
+// Image shows the draft as it is; the next Add changes it.
+func (d *Draft) Image() *Image { return &d.b.img }

@@ -14,6 +14,25 @@ type Request struct {
 	Version  int16
 	ClientID string // "" if the client sent none
 	Msg      kmsg.Request
+
+	slot *slot
+}
+
+const (
+	// maxPartitionsInRequest bounds hand-decoded requests: no more can exist.
+	maxPartitionsInRequest = 100_000
+	// partitionCost is the memory of a partition in a hand-decoded request and its answer.
+	partitionCost = 256
+)
+
+// reserve takes memory from the budget of requests until the answer, waiting if need be. For raw handlers, before they answer.
+func (r *Request) reserve(n int) error {
+	if n <= smallFrame {
+		return nil
+	}
+	taken, err := r.Conn.s.requests.acquire(r.Ctx, int64(n))
+	r.slot.budget += taken
+	return err
 }
 
 // Handler serves one API. It answers exactly once, now or later, from any goroutine; nil is "no answer goes out" (Produce with
@@ -27,26 +46,49 @@ type Handler func(s *Server, r *Request, reply func(kmsg.Response))
 // api is one row of the table of what the server speaks.
 type api struct {
 	key      int16
-	min, max int16 // served versions
-	// advertisedMin is min unless old clients must see a lower one (KAFKA-18659).
-	advertisedMin int16
-	handle        Handler
+	min, max int16 // advertised versions; others close the connection
+	handle   Handler
 	// raw, if set, is used in place of handle for what is decoded and encoded by hand.
 	raw rawHandler
 	// alone: the request is taken up only when everything before it on the connection is answered, so that a connection holds
 	// at most one such answer in memory.
 	alone bool
+
+	layout []field // of what is decoded by kmsg; filled in by New
 }
+
+// rawHandler is a Handler that decodes the body itself. It answers with nil, a kmsg.Response or a rawResponse. An error is a malformed body: nothing was done, and the connection closes.
+type rawHandler func(s *Server, r *Request, body []byte, reply func(any)) error
 
 // serve makes a row.
 func serve(req kmsg.Request, lowest, highest int16, h Handler) api {
-	return api{key: req.Key(), min: lowest, max: highest, advertisedMin: lowest, handle: h}
+	return api{key: req.Key(), min: lowest, max: highest, handle: h}
+}
+
+// alone marks a row whose answers are large.
+func alone(a api) api {
+	a.alone = true
+	return a
 }
 
 // apis is everything that is served and advertised.
 func apis() []api {
-	var all []api
-	all = append(all, baseAPIs()...)
+	all := []api{
+		{key: int16(kmsg.Produce), min: 0, max: 11, raw: handleProduce},
+		{key: int16(kmsg.Fetch), min: 4, max: 18, raw: handleFetch, alone: true},
+		serve(&kmsg.ListOffsetsRequest{}, 1, 10, handleListOffsets),
+		alone(serve(&kmsg.MetadataRequest{}, 0, 13, handleMetadata)),
+		serve(&kmsg.FindCoordinatorRequest{}, 0, 6, handleFindCoordinator),
+		serve(&kmsg.ApiVersionsRequest{}, 0, 4, handleApiVersions),
+		serve(&kmsg.CreateTopicsRequest{}, 2, 7, handleCreateTopics),
+		serve(&kmsg.DeleteTopicsRequest{}, 1, 6, handleDeleteTopics),
+		serve(&kmsg.DeleteRecordsRequest{}, 0, 2, handleDeleteRecords),
+		serve(&kmsg.OffsetForLeaderEpochRequest{}, 2, 4, handleOffsetForLeaderEpoch),
+		alone(serve(&kmsg.DescribeConfigsRequest{}, 1, 4, handleDescribeConfigs)),
+		serve(&kmsg.CreatePartitionsRequest{}, 0, 3, handleCreatePartitions),
+		serve(&kmsg.IncrementalAlterConfigsRequest{}, 0, 1, handleIncrementalAlterConfigs),
+		serve(&kmsg.DescribeClusterRequest{}, 0, 2, handleDescribeCluster),
+	}
 	all = append(all, groupAPIs()...)
 	all = append(all, txnAPIs()...)
 	return all

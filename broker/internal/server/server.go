@@ -2,25 +2,312 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
+	"github.com/moldau-stream/moldau/broker/internal/group"
+	"github.com/moldau-stream/moldau/broker/internal/replica"
+	"github.com/moldau-stream/moldau/broker/internal/txn"
 )
+
+const keyApiVersions = int16(kmsg.ApiVersions)
+
+// Limits bound what clients can make the server hold. Zero fields get defaults.
+type Limits struct {
+	// Connections is the number of open connections (10,000).
+	Connections int
+	// InFlight is the number of unanswered requests per connection (100); more are left unread.
+	InFlight int
+	// FrameBytes is the size of a request (100 MiB); a larger one closes its connection.
+	FrameBytes int
+	// RequestBytes is the memory of all requests over 64 KiB that are being read or served (256 MiB); more wait.
+	RequestBytes int64
+	// FetchBytes is the memory of all fetched records on their way out (256 MiB); when it gets scarce, fetches return less.
+	FetchBytes int64
+	// FetchMaxBytes is the size of one fetch answer (55 MiB).
+	FetchMaxBytes int32
+	// Idle closes a connection that asked nothing for that long (10 minutes).
+	Idle time.Duration
+	// Stall closes a connection that stops in the middle of a request, or takes no answer, for that long (30 seconds).
+	Stall time.Duration
+	// Partitions is the number of partitions that one topic may have (10,000), TotalPartitions that of all topics (100,000).
+	Partitions, TotalPartitions int
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&l.Connections, 10_000)
+	def(&l.InFlight, 100)
+	def(&l.FrameBytes, 100<<20)
+	def(&l.Partitions, 10_000)
+	def(&l.TotalPartitions, 100_000)
+	if l.RequestBytes <= 0 {
+		l.RequestBytes = 256 << 20
+	}
+	if l.FetchBytes <= 0 {
+		l.FetchBytes = 256 << 20
+	}
+	if l.FetchMaxBytes <= 0 {
+		l.FetchMaxBytes = 55 << 20
+	}
+	if l.Idle <= 0 {
+		l.Idle = 10 * time.Minute
+	}
+	if l.Stall <= 0 {
+		l.Stall = 30 * time.Second
+	}
+	return l
+}
+
+// Config says what a server serves and how.
+type Config struct {
+	NodeID    int32
+	ClusterID string
+	Logger    *slog.Logger     // not nil
+	Now       func() time.Time // of timestamps; not nil
+	Limits    Limits
+	// Advertise gives the address that Metadata names to a client which reached the server at local; nil: local itself.
+	Advertise func(local net.Addr) string
+	// AutoCreateTopics lets Metadata make the topics that it is asked for.
+	AutoCreateTopics bool
+	// DefaultPartitions is the number of partitions of topics that are created without one.
+	DefaultPartitions int32
+	// OffsetsPartitions and TxnPartitions are those of `__consumer_offsets` and `__transaction_state` when they are created.
+	OffsetsPartitions, TxnPartitions int32
+
+	// Group has the settings of consumer groups.
+	Group group.Config
+
+	Replicas *replica.Manager
+	Quorum   controller.Quorum
+}
 
 // Server answers the Kafka protocol on its listeners and in-process connections.
 type Server struct {
-	log  *slog.Logger
-	ctl  *controller.Controller
-	apis map[int16]api
+	cfg      Config
+	log      *slog.Logger
+	ctl      *controller.Controller
+	replicas *replica.Manager
+	groups   *group.Service
+	txns     *txn.Service
+	apis     map[int16]api
+	flexFrom map[int16]int16 // key -> first version with the flexible encoding
+	requests *budget
+	fetches  *budget
+	repair   sync.Mutex // creation of partitions that the metadata has and the disk refused
+
+	ctx      context.Context // ends at Close
+	cancel   context.CancelFunc
+	stopping chan struct{} // closed when Shutdown or Close begins: long polls end
+
+	mu        sync.Mutex
+	stopped   bool
+	listeners []net.Listener
+	conns     map[*Conn]struct{}
+	refused   time.Time // when the last refused connection was logged
+	all       sync.WaitGroup
 }
 
-// Conn is one client connection.
-type Conn struct {
-	ctx context.Context
+// New makes a server that serves nobody yet.
+func New(cfg Config) *Server {
+	cfg.Limits = cfg.Limits.withDefaults()
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, replicas: cfg.Replicas,
+		apis: map[int16]api{}, flexFrom: map[int16]int16{},
+		requests: newBudget(cfg.Limits.RequestBytes), fetches: newBudget(cfg.Limits.FetchBytes),
+		stopping: make(chan struct{}), conns: map[*Conn]struct{}{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for _, a := range apis() {
+		if _, twice := s.apis[a.key]; twice {
+			panic(fmt.Sprintf("two rows for key %d", a.key))
+		}
+		if a.raw == nil {
+			fields, ok := layout(a.key)
+			if !ok {
+				panic(fmt.Sprintf("no layout for key %d", a.key))
+			}
+			a.layout = fields
+		}
+		s.apis[a.key] = a
+		s.flexFrom[a.key] = firstFlexible(a.key)
+	}
+	s.ctl = controller.New(cfg.Quorum, s)
+	s.newCoordinators()
+	return s
 }
 
-type rawHandler func(s *Server, r *Request, body []byte, reply func(response))
+// Load replays the metadata log, opens the log of every partition, and starts the coordinators. It comes before Serve.
+func (s *Server) Load() error { return s.ctl.Load() }
 
-type response interface{ appendTo(dst []byte) []byte }
+// Controller gives the metadata.
+func (s *Server) Controller() *controller.Controller { return s.ctl }
 
-func baseAPIs() []api { return nil }
+// firstFlexible is the first version of a key with the flexible encoding.
+func firstFlexible(key int16) int16 {
+	msg := kmsg.RequestForKey(key)
+	for v := int16(0); v <= msg.MaxVersion(); v++ {
+		msg.SetVersion(v)
+		if msg.IsFlexible() {
+			return v
+		}
+	}
+	return msg.MaxVersion() + 1
+}
+
+func (s *Server) flexible(key, version int16) bool {
+	from, ok := s.flexFrom[key]
+	return ok && version >= from
+}
+
+// ErrClosed is returned by what needs a running server.
+var ErrClosed = errors.New("the broker is closed")
+
+// Serve accepts connections from the listener, which it closes at the end, in the background.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		_ = l.Close()
+		return ErrClosed
+	}
+	s.listeners = append(s.listeners, l)
+	s.all.Go(func() { s.accept(l) })
+	return nil
+}
+
+func (s *Server) accept(l net.Listener) {
+	const longest = time.Second
+	wait := 5 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		if err == nil {
+			wait = 5 * time.Millisecond
+			_ = s.start(nc) // a refused connection is closed and logged there
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// Out of file descriptors, most likely: connections that end will give some back.
+		s.log.Error("cannot accept connections, will retry", "listener", l.Addr().String(), "err", err)
+		select {
+		case <-time.After(wait):
+			wait = min(2*wait, longest)
+		case <-s.stopping:
+			return
+		}
+	}
+}
+
+// start serves a connection in the background.
+func (s *Server) start(nc net.Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		_ = nc.Close()
+		return ErrClosed
+	}
+	if len(s.conns) >= s.cfg.Limits.Connections {
+		_ = nc.Close()
+		if now := time.Now(); now.Sub(s.refused) > 10*time.Second {
+			s.refused = now
+			s.log.Warn("connection refused: the limit of open connections is reached", "limit", s.cfg.Limits.Connections, "client", nc.RemoteAddr().String())
+		}
+		return fmt.Errorf("the limit of %d open connections is reached", s.cfg.Limits.Connections)
+	}
+	c := newConn(s, nc)
+	s.conns[c] = struct{}{}
+	s.all.Go(func() {
+		c.run()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	})
+	return nil
+}
+
+// InProcessAddr is the address of the server on in-process connections. Nothing listens there.
+const InProcessAddr = "in-process:9092"
+
+// DialContext connects within the process, whatever the address.
+func (s *Server) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	client, server := newPipe(inProcessAddr("in-process-client:0"), inProcessAddr(InProcessAddr))
+	if err := s.start(server); err != nil {
+		_ = client.Close()
+		return nil, err
+	}
+	return client, nil
+}
+
+// background runs f in a goroutine that Close waits for.
+func (s *Server) background(f func()) { s.all.Go(f) }
+
+// Shutdown stops accepting, lets what was asked be answered until ctx ends, and closes.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.stop()
+	drained := make(chan struct{})
+	var draining sync.WaitGroup
+	s.mu.Lock()
+	for c := range s.conns {
+		draining.Go(c.finish)
+	}
+	s.mu.Unlock()
+	go func() {
+		draining.Wait()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+	case <-ctx.Done():
+	}
+	s.Close()
+	<-drained // the connections are closed, so this does not wait for clients
+}
+
+// stop ends listeners and long polls.
+func (s *Server) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return
+	}
+	s.stopped = true
+	close(s.stopping)
+	for _, l := range s.listeners {
+		_ = l.Close()
+	}
+}
+
+// Close closes every connection and the coordinators, and returns when all goroutines of the server have ended. Requests that
+// are parked elsewhere are answered into the void. The controller's quorum and the replicas are closed by their owner, later.
+func (s *Server) Close() {
+	s.stop()
+	s.cancel()
+	s.mu.Lock()
+	conns := make([]*Conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.close(errShutdown)
+	}
+	s.all.Wait()
+	s.txns.Close()
+	s.groups.Close()
+}

@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/moldau-stream/moldau/broker/internal/replica"
+	"github.com/moldau-stream/moldau/broker/internal/server"
+	"github.com/moldau-stream/moldau/internal/vfs"
+)
+
+// Durability says what an acknowledged record has survived.
+type Durability int
+
+const (
+	// Sync acknowledges what an fsync has covered. One fsync covers everything that arrived while the last one ran. This is the
+	// default.
+	Sync Durability = iota
+	// PageCache acknowledges what the operating system has taken, as Apache Kafka does. A crash of the process loses nothing;
+	// a crash of the machine loses what the system had not written yet, up to half a minute of acknowledged records.
+	PageCache
+)
+
+// String gives the name of the mode as the command line has it.
+func (d Durability) String() string { return d.replica().String() }
+
+func (d Durability) replica() replica.Durability {
+	if d == PageCache {
+		return replica.PageCache
+	}
+	return replica.Sync
+}
+
+// Limits bound what clients can make the broker hold; see the fields. The zero value means the defaults.
+type Limits = server.Limits
+
+// Config configures a broker. The zero value is a broker in memory that is reachable by DialContext only.
+type Config struct {
+	// NodeID is the broker's id in the cluster; 0 means 1. It cannot change once a directory has topics.
+	NodeID int32
+	// Listen are addresses like "127.0.0.1:9092" or ":0" (a port that is free) to serve on. Empty: in-process only.
+	Listen []string
+	// Advertise gives the address at which clients find the broker that reached it at the local address. nil: that same address,
+	// which is right unless there is a proxy or a port mapping between.
+	Advertise func(local net.Addr) string
+	// DataDir is the directory of logs, made if need be. Empty: everything is in memory and gone with Close.
+	DataDir string
+	// Durability says what an acknowledgement promises.
+	Durability Durability
+	// Logger gets what an operator should know; nil discards it.
+	Logger *slog.Logger
+	// DefaultPartitions is the number of partitions of topics that are created without saying; 0 means 1 (num.partitions).
+	DefaultPartitions int32
+	// NoAutoCreate makes a topic that does not exist an error for who asks for it, instead of creating it
+	// (auto.create.topics.enable).
+	NoAutoCreate bool
+	// OffsetsPartitions and TxnPartitions are the numbers of partitions of `__consumer_offsets` and `__transaction_state` at
+	// their creation; 0 means 5. Kafka's 50 spread load over many brokers; here each costs files and memory.
+	OffsetsPartitions, TxnPartitions int32
+	// GroupInitialDelay is how long a new, empty group waits for more members before its first rebalance
+	// (group.initial.rebalance.delay.ms). 0 does not wait, which is right for programs that start alone.
+	GroupInitialDelay time.Duration
+	// Limits bound what clients can make the broker hold.
+	Limits Limits
+	// Now is the clock of record timestamps, retention and transaction timeouts; nil: time.Now.
+	Now func() time.Time
+	// FS holds DataDir; nil is the operating system, or memory if DataDir is empty. Only tests inside this module can make one.
+	FS vfs.FS
+}
+
+func (c *Config) withDefaults() error {
+	if c.NodeID == 0 {
+		c.NodeID = 1
+	}
+	def := func(n *int32, d int32) {
+		if *n == 0 {
+			*n = d
+		}
+	}
+	def(&c.DefaultPartitions, 1)
+	def(&c.OffsetsPartitions, 5)
+	def(&c.TxnPartitions, 5)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	var errs []error
+	positive := func(name string, n int32) {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s is %d; it must not be negative", name, n))
+		}
+	}
+	positive("NodeID", c.NodeID)
+	positive("DefaultPartitions", c.DefaultPartitions)
+	positive("OffsetsPartitions", c.OffsetsPartitions)
+	positive("TxnPartitions", c.TxnPartitions)
+	if c.Durability != Sync && c.Durability != PageCache {
+		errs = append(errs, fmt.Errorf("Durability is %d; it must be Sync or PageCache", int(c.Durability)))
+	}
+	for _, address := range c.Listen {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			errs = append(errs, fmt.Errorf("Listen has %q, which is not HOST:PORT: %w", address, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,377 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Conn is one client connection. One goroutine reads and dispatches requests, another writes answers:
+//
+//	reader --> slot --> handler ... reply --> slot is ready --> writer
+//	             '--------> queue, in order of the requests -------^
+//
+// Invariants: answers leave in the order of the requests; at most Limits.InFlight requests are unanswered; when the connection
+// has closed, nothing of it is referenced any more but by requests that are still parked, whose answers are dropped.
+type Conn struct {
+	s      *Server
+	nc     net.Conn
+	ctx    context.Context // ends with the connection
+	cancel context.CancelCauseFunc
+	r      *bufio.Reader
+
+	mu      sync.Mutex
+	changed sync.Cond
+	queue   []*slot // unanswered requests in order; the writer removes them when they are written
+	closed  bool
+	drain   bool // no more requests are taken up
+
+	software string // "name version" of the client library, from ApiVersions; reader only
+}
+
+// slot is the place of one request in the order of the answers.
+type slot struct {
+	correlation    int32
+	flexibleHeader bool
+	ready          bool
+	body           any   // nil: nothing goes out
+	budget         int64 // bytes to give back when answered
+}
+
+// errors that end a connection without being anybody's fault.
+var (
+	errIdle     = errors.New("idle")
+	errShutdown = errors.New("the server shuts down")
+)
+
+func newConn(s *Server, nc net.Conn) *Conn {
+	c := &Conn{s: s, nc: nc, r: bufio.NewReaderSize(nc, 4<<10)}
+	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
+	c.changed.L = &c.mu
+	return c
+}
+
+// Context ends when the connection closes.
+func (c *Conn) Context() context.Context { return c.ctx }
+
+// LocalAddr is the address that the client connected to.
+func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
+
+// RemoteAddr is the address of the client.
+func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
+
+// InProcess tells whether the connection came by Server.DialContext.
+func (c *Conn) InProcess() bool {
+	_, ok := c.nc.(*pipeConn)
+	return ok
+}
+
+// run serves the connection until it closes.
+func (c *Conn) run() {
+	var writer sync.WaitGroup
+	writer.Go(c.write)
+	err := c.read()
+	c.mu.Lock()
+	c.drain = true
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	c.close(err)
+	writer.Wait()
+	c.logEnd(context.Cause(c.ctx))
+}
+
+// close ends the connection; the first cause is the one that is logged.
+func (c *Conn) close(cause error) {
+	c.cancel(cause)
+	c.mu.Lock()
+	c.closed = true
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	_ = c.nc.Close() // nothing is left to be said on it
+}
+
+func (c *Conn) logEnd(cause error) {
+	var fault *frameError
+	level := slog.LevelDebug
+	switch {
+	case errors.As(cause, &fault):
+		level = slog.LevelWarn
+	case cause == nil, errors.Is(cause, io.EOF), errors.Is(cause, errIdle), errors.Is(cause, errShutdown),
+		errors.Is(cause, net.ErrClosed), errors.Is(cause, syscall.ECONNRESET), errors.Is(cause, context.Canceled):
+	default:
+		level = slog.LevelInfo
+	}
+	c.s.log.Log(context.Background(), level, "connection closed", "client", c.RemoteAddr().String(), "software", c.software, "reason", cause)
+}
+
+// read takes up requests until the connection ends.
+func (c *Conn) read() error {
+	for {
+		if err := c.awaitFrame(); err != nil {
+			return err
+		}
+		if err := c.next(); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitFrame waits for the first bytes of a frame. A connection is idle when it neither sends nor waits for an answer.
+func (c *Conn) awaitFrame() error {
+	for {
+		if err := c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Idle)); err != nil {
+			return err
+		}
+		_, err := c.r.Peek(4)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		c.mu.Lock()
+		idle := len(c.queue) == 0
+		c.mu.Unlock()
+		if idle || c.r.Buffered() > 0 {
+			return errIdle
+		}
+	}
+}
+
+// next reads one request and dispatches it.
+func (c *Conn) next() error {
+	n, err := frameSize(c.r, c.s.cfg.Limits.FrameBytes)
+	if err != nil {
+		return err
+	}
+	var taken int64
+	if n > smallFrame {
+		if taken, err = c.s.requests.acquire(c.ctx, int64(n)); err != nil {
+			return err
+		}
+	}
+	sl := &slot{budget: taken}
+	frame, err := readFrame(c.r, n, func() { _ = c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Stall)) })
+	if err == nil {
+		err = c.dispatch(frame, sl)
+	}
+	if err != nil {
+		c.s.requests.release(sl.budget)
+		sl.budget = 0
+	}
+	return err
+}
+
+// dispatch decodes a request, puts its slot into the queue and calls the handler.
+func (c *Conn) dispatch(frame []byte, sl *slot) error {
+	h, body, err := parseHeader(frame, c.s.flexible)
+	if err != nil {
+		return &frameError{fmt.Sprintf("malformed request header: %v", err)}
+	}
+	a, ok := c.s.apis[h.key]
+	if !ok {
+		return &frameError{fmt.Sprintf("request of an API that is not served: %s (key %d)", kmsg.NameForKey(h.key), h.key)}
+	}
+	sl.correlation = h.correlation
+	if h.key == keyApiVersions && (h.version < a.min || h.version > a.max) {
+		// The one request that every server answers in every version, so that the two sides find a common one.
+		if !c.push(sl, false) {
+			return errShutdown
+		}
+		c.answer(sl, unsupportedApiVersions(a))
+		return nil
+	}
+	if h.version < a.min || h.version > a.max {
+		return &frameError{fmt.Sprintf("%s version %d is not served; versions %d to %d are", kmsg.NameForKey(h.key), h.version, a.min, a.max)}
+	}
+	flexible := c.s.flexible(h.key, h.version)
+	sl.flexibleHeader = flexible && h.key != keyApiVersions
+	req := &Request{Ctx: c.ctx, Conn: c, Key: h.key, Version: h.version, ClientID: h.clientID, slot: sl}
+	if a.raw == nil {
+		cost, err := walk(a.layout, body, h.version, flexible)
+		if err != nil {
+			return malformed(h, err)
+		}
+		if cost > smallFrame {
+			taken, err := c.s.requests.acquire(c.ctx, int64(cost))
+			if err != nil {
+				return err
+			}
+			sl.budget += taken
+		}
+		msg := kmsg.RequestForKey(h.key)
+		msg.SetVersion(h.version)
+		if err := msg.ReadFrom(body); err != nil {
+			return malformed(h, err)
+		}
+		req.Msg = msg
+	}
+	if !c.push(sl, a.alone) {
+		return errShutdown
+	}
+	if a.raw != nil {
+		if err := a.raw(c.s, req, body, func(body any) { c.answer(sl, body) }); err != nil {
+			return malformed(h, err)
+		}
+		return nil
+	}
+	a.handle(c.s, req, func(r kmsg.Response) {
+		if r == nil {
+			c.answer(sl, nil) // a nil interface, not an interface of nil
+			return
+		}
+		c.answer(sl, r)
+	})
+	return nil
+}
+
+func malformed(h header, err error) error {
+	return &frameError{fmt.Sprintf("malformed %s request version %d: %v", kmsg.NameForKey(h.key), h.version, err)}
+}
+
+// push puts a slot into the queue when there is room, or, if alone, when the queue is empty. It reports whether the connection
+// still takes requests.
+func (c *Conn) push(sl *slot, alone bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.closed && !c.drain && (len(c.queue) >= c.s.cfg.Limits.InFlight || alone && len(c.queue) > 0) {
+		c.changed.Wait()
+	}
+	if c.closed || c.drain {
+		return false
+	}
+	c.queue = append(c.queue, sl)
+	return true
+}
+
+// answer makes a slot ready. The second answer to a request is a bug of its handler.
+func (c *Conn) answer(sl *slot, body any) {
+	c.mu.Lock()
+	if sl.ready {
+		c.mu.Unlock()
+		panic(fmt.Sprintf("request %d of %s was answered twice; the second answer is %T", sl.correlation, c.RemoteAddr(), body))
+	}
+	sl.ready, sl.body = true, body
+	budget := sl.budget
+	sl.budget = 0
+	if c.closed {
+		discard(body)
+	} else if c.queue[0] == sl {
+		c.changed.Broadcast()
+	}
+	c.mu.Unlock()
+	c.s.requests.release(budget)
+}
+
+// discard gives back what an answer holds that will not be written.
+func discard(body any) {
+	if d, ok := body.(interface{ discard() }); ok {
+		d.discard()
+	}
+}
+
+// write sends answers, all that are ready with one call.
+func (c *Conn) write() {
+	var (
+		ready []*slot
+		bufs  net.Buffers
+		outs  []*output
+	)
+	for {
+		c.mu.Lock()
+		for !c.closed && (len(c.queue) == 0 || !c.queue[0].ready) {
+			c.changed.Wait()
+		}
+		if c.closed {
+			for _, sl := range c.queue {
+				if sl.ready {
+					discard(sl.body)
+				}
+			}
+			c.queue = nil
+			c.mu.Unlock()
+			return
+		}
+		ready = ready[:0]
+		for _, sl := range c.queue {
+			if !sl.ready {
+				break
+			}
+			ready = append(ready, sl)
+		}
+		c.mu.Unlock()
+
+		bufs, outs = bufs[:0], outs[:0]
+		for _, sl := range ready {
+			if sl.body != nil {
+				o := encode(sl.correlation, sl.flexibleHeader, sl.body)
+				outs = append(outs, o)
+				bufs = o.appendTo(bufs)
+			}
+		}
+		err := c.send(bufs)
+		for _, o := range outs {
+			if o.release != nil {
+				o.release()
+			}
+		}
+		clear(outs)
+		clear(bufs[:cap(bufs)])
+		for _, sl := range ready {
+			sl.body = nil
+		}
+		if err != nil {
+			c.close(err) // the next round drops the queue
+			continue
+		}
+		c.mu.Lock()
+		n := copy(c.queue, c.queue[len(ready):])
+		clear(c.queue[n:])
+		c.queue = c.queue[:n]
+		c.changed.Broadcast()
+		c.mu.Unlock()
+		clear(ready)
+	}
+}
+
+// send writes all of bufs; a peer that takes nothing for Limits.Stall is given up.
+func (c *Conn) send(bufs net.Buffers) error {
+	for len(bufs) > 0 {
+		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.cfg.Limits.Stall)); err != nil {
+			return err
+		}
+		n, err := bufs.WriteTo(c.nc) // consumes what it wrote
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded) && n > 0:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("the client has not taken an answer for %v", c.s.cfg.Limits.Stall)
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// finish lets the connection end once everything that it asked for is answered.
+func (c *Conn) finish() {
+	c.mu.Lock()
+	c.drain = true
+	c.changed.Broadcast()
+	for !c.closed && len(c.queue) > 0 {
+		c.changed.Wait()
+	}
+	c.mu.Unlock()
+	c.close(errShutdown)
+}

@@ -1,0 +1,226 @@
+package server
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/moldau-stream/moldau/broker/internal/controller"
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
+	"github.com/moldau-stream/moldau/broker/internal/group"
+	"github.com/moldau-stream/moldau/broker/internal/replica"
+	"github.com/moldau-stream/moldau/broker/internal/txn"
+	"github.com/moldau-stream/moldau/internal/batch"
+)
+
+// lead lets the coordinators take over the partitions of a topic, if it is one of theirs.
+func (s *Server) lead(t *controller.Topic) {
+	switch t.Name {
+	case controller.OffsetsTopic, controller.TxnTopic:
+	default:
+		return
+	}
+	count := int32(len(t.Partitions))
+	for i := range count {
+		p, err := s.partitionOf(t, i)
+		if err != nil {
+			// Its requests get NOT_COORDINATOR until a restart, when its log can be opened again.
+			s.log.Error("cannot coordinate a partition whose log is offline; make room and restart the broker", "topic", t.Name, "partition", i, "err", err)
+			continue
+		}
+		if t.Name == controller.OffsetsTopic {
+			s.groups.Serve(i, count, coordinatorLog{p})
+		} else {
+			s.txns.Lead(i, count, t.Partitions[i].LeaderEpoch, coordinatorLog{p})
+		}
+	}
+}
+
+// newCoordinators makes the services; they coordinate nothing before lead.
+func (s *Server) newCoordinators() {
+	hasPartition := func(topic string, partition int32) bool {
+		t, ok := s.ctl.Image().Topic(topic)
+		return ok && partition >= 0 && int(partition) < len(t.Partitions)
+	}
+	s.txns = txn.New(txn.Config{Now: s.cfg.Now, Logger: s.log}, cluster{s, hasPartition})
+	s.groups = group.NewService(group.Options{
+		Config: s.cfg.Group, Now: s.cfg.Now, Logger: s.log, HasPartition: hasPartition,
+		Verify: func(transactionalID string, producerID int64, epoch int16, partition int32, done func(*kerr.Error)) {
+			done(kerrOf(s.txns.VerifyTxn(transactionalID, producerID, epoch, controller.OffsetsTopic, partition)))
+		},
+	})
+}
+
+// cluster is what the transaction coordinator sees of the broker.
+type cluster struct {
+	s            *Server
+	hasPartition func(topic string, partition int32) bool
+}
+
+func (c cluster) AllocateProducerIDs(n int64, done func(first int64, err error)) {
+	c.s.ctl.AllocateProducerIDs(c.s.cfg.NodeID, n, done)
+}
+
+func (c cluster) HasPartition(topic string, partition int32) bool {
+	return c.hasPartition(topic, partition)
+}
+
+func (c cluster) OffsetsPartition(groupID string) (partition int32, ok bool) {
+	t, ok := c.s.ctl.Image().Topic(controller.OffsetsTopic)
+	if !ok {
+		return 0, false
+	}
+	return group.PartitionFor(groupID, int32(len(t.Partitions))), true
+}
+
+func (c cluster) WriteMarker(topic string, partition int32, m coordinator.Marker, done func(error)) {
+	if topic == controller.OffsetsTopic {
+		c.s.groups.EndTxn(partition, m, done)
+		return
+	}
+	p, err := c.s.partition(c.s.ctl.Image(), topic, partition)
+	if err != nil {
+		done(markerError(err))
+		return
+	}
+	offset, err := p.AppendMarker(c.s.cfg.Now(), m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch)
+	if err != nil {
+		done(markerError(err))
+		return
+	}
+	p.OnCommitted(offset, func(err error) { done(markerError(err)) })
+}
+
+// markerError turns what means that the partition is gone into the code for that.
+func markerError(err error) error {
+	if err != nil && code(err) == kerr.UnknownTopicOrPartition.Code {
+		return kerr.UnknownTopicOrPartition
+	}
+	return err
+}
+
+// kerrOf is the protocol's error for an error.
+func kerrOf(err error) *kerr.Error {
+	if err == nil {
+		return nil
+	}
+	return kerr.TypedErrorForCode(code(err))
+}
+
+// coordinatorLog is a partition as a coordinator uses it.
+type coordinatorLog struct{ p *replica.Partition }
+
+func (l coordinatorLog) Append(now time.Time, recs []coordinator.Record, tx *coordinator.Producer) (base int64, err error) {
+	ms := now.UnixMilli()
+	out := make([]batch.Record, len(recs))
+	for i, r := range recs {
+		out[i] = batch.Record{Key: r.Key, Value: r.Value, Timestamp: ms}
+	}
+	var producer *batch.Producer
+	if tx != nil {
+		producer = &batch.Producer{ID: tx.ID, Epoch: tx.Epoch}
+	}
+	base, _, err = l.p.AppendInternal(now, out, producer)
+	return base, err
+}
+
+func (l coordinatorLog) AppendMarker(now time.Time, m coordinator.Marker) (offset int64, err error) {
+	return l.p.AppendMarker(now, m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch)
+}
+
+func (l coordinatorLog) OnCommitted(offset int64, done func(error)) { l.p.OnCommitted(offset, done) }
+
+func (l coordinatorLog) Load(record func(coordinator.Replayed), marker func(offset int64, m coordinator.Marker)) error {
+	return readAll(l.p, func(b batch.Batch, v *batch.View) error {
+		record(coordinator.Replayed{
+			Record: coordinator.Record{Key: v.Key, Value: v.Value},
+			Offset: v.Offset, Time: time.UnixMilli(v.Timestamp),
+			ProducerID: b.ProducerID(), ProducerEpoch: b.ProducerEpoch(), Transactional: b.Transactional(),
+		})
+		return nil
+	}, func(offset int64, m batch.Marker) {
+		marker(offset, coordinator.Marker{ProducerID: m.ID, ProducerEpoch: m.Epoch, Commit: m.Commit, CoordinatorEpoch: m.CoordinatorEpoch})
+	})
+}
+
+// readAll calls record or marker for everything in a partition's log, in order. What they get stays valid.
+func readAll(p *replica.Partition, record func(batch.Batch, *batch.View) error, marker func(offset int64, m batch.Marker)) error {
+	const chunk = 1 << 20
+	end := p.LogEndOffset()
+	for offset := p.LogStartOffset(); offset < end; {
+		res, err := p.Read(offset, chunk, replica.ReadLogEnd, true)
+		if err != nil {
+			return fmt.Errorf("%s-%d: read at offset %d: %w", p.Topic(), p.ID(), offset, err)
+		}
+		before := offset
+		var failed error
+		_, err = batch.All(res.Records, func(b batch.Batch) bool {
+			next := b.LastOffset() + 1
+			if b.Control() {
+				m, ok, err := b.Marker()
+				if ok && err == nil && marker != nil {
+					marker(b.BaseOffset(), m)
+				}
+				failed = err
+			} else {
+				failed = eachRecord(b, record)
+			}
+			if failed != nil {
+				failed = fmt.Errorf("%s-%d: batch at offset %d: %w", p.Topic(), p.ID(), b.BaseOffset(), failed)
+			}
+			offset = next
+			return failed == nil
+		})
+		if failed != nil {
+			return failed
+		}
+		if err != nil {
+			return fmt.Errorf("%s-%d: after offset %d: %w", p.Topic(), p.ID(), offset, err)
+		}
+		if offset == before {
+			return fmt.Errorf("%s-%d: nothing can be read at offset %d although the log ends at %d", p.Topic(), p.ID(), offset, end)
+		}
+	}
+	return nil
+}
+
+func eachRecord(b batch.Batch, f func(batch.Batch, *batch.View) error) error {
+	it, err := b.Records(nil) // a decompressor of its own, as the records stay in use
+	if err != nil {
+		return err
+	}
+	for it.Next() {
+		if err := f(b, it.Record()); err != nil {
+			return err
+		}
+	}
+	return it.Err()
+}
+
+// MetadataLog is the partition that holds the metadata log, as the controller uses it.
+type MetadataLog struct {
+	Partition *replica.Partition
+	Now       func() time.Time
+}
+
+// Append implements controller.Log.
+func (l MetadataLog) Append(values [][]byte) (last int64, err error) {
+	now := l.Now()
+	recs := make([]batch.Record, len(values))
+	for i, v := range values {
+		recs[i] = batch.Record{Value: v, Timestamp: now.UnixMilli()}
+	}
+	_, last, err = l.Partition.AppendInternal(now, recs, nil)
+	return last, err
+}
+
+// OnCommitted implements controller.Log.
+func (l MetadataLog) OnCommitted(offset int64, done func(error)) {
+	l.Partition.OnCommitted(offset, done)
+}
+
+// Read implements controller.Log.
+func (l MetadataLog) Read(f func(offset int64, value []byte) error) error {
+	return readAll(l.Partition, func(_ batch.Batch, v *batch.View) error { return f(v.Offset, v.Value) }, nil)
+}

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// smallFrame is the size up to which a frame is read without asking the memory budget. Every connection may hold that much.
+const smallFrame = 64 << 10
+
+// maxClientID limits the client id, which is a short name.
+const maxClientID = 1 << 10
+
+// header is the header of a request.
+type header struct {
+	key, version int16
+	correlation  int32
+	clientID     string
+}
+
+// parseHeader reads the header of a request and gives the body. flexible tells whether a version of a key has the flexible
+// encoding, and so the newer header.
+func parseHeader(frame []byte, flexible func(key, version int16) bool) (h header, body []byte, err error) {
+	r := reader{b: frame}
+	h.key, h.version, h.correlation = r.int16(), r.int16(), r.int32()
+	id := r.string() // never compact, even in a flexible header
+	if len(id) > maxClientID {
+		return h, nil, fmt.Errorf("client id of %d bytes", len(id))
+	}
+	if len(id) > 0 {
+		if !utf8.Valid(id) {
+			return h, nil, errors.New("client id is not UTF-8")
+		}
+		h.clientID = string(id)
+	}
+	if r.err == nil && flexible(h.key, h.version) {
+		r.flexible = true
+		r.tags()
+	}
+	return h, r.b, r.err
+}
+
+// frameSize reads the length in front of a frame and checks it.
+func frameSize(r *bufio.Reader, limit int) (int, error) {
+	var b [4]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, err
+	}
+	n := int32(binary.BigEndian.Uint32(b[:]))
+	if n < 8 || int64(n) > int64(limit) {
+		return 0, &frameError{fmt.Sprintf("a frame says that it has %d bytes; it must be 8 to %d (is this a Kafka client, and without TLS?)", n, limit)}
+	}
+	return int(n), nil
+}
+
+// readFrame reads a frame of n bytes. Memory is taken as the bytes arrive, not as the length promises. progress is called before
+// each read that may wait.
+func readFrame(r io.Reader, n int, progress func()) ([]byte, error) {
+	buf := make([]byte, min(n, smallFrame))
+	for have := 0; have < n; {
+		if have == len(buf) {
+			bigger := make([]byte, min(n, 4*len(buf)))
+			copy(bigger, buf)
+			buf = bigger
+		}
+		progress()
+		k, err := r.Read(buf[have:])
+		have += k
+		if err != nil && have < n {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+	return buf, nil
+}
+
+// frameError is a fault of the peer that closes its connection.
+type frameError struct{ reason string }
+
+func (e *frameError) Error() string { return e.reason }
+
+// output is an encoded answer: meta with pieces of data cut in, so that records go from the log to the connection without
+// another copy.
+type output struct {
+	meta    []byte
+	cuts    []cut
+	size    int // of meta and all data
+	release func()
+}
+
+// cut is data that goes out after the first at bytes of meta.
+type cut struct {
+	at   int
+	data []byte
+}
+
+// insert puts data behind what meta holds now.
+func (o *output) insert(data []byte) {
+	if len(data) > 0 {
+		o.cuts = append(o.cuts, cut{len(o.meta), data})
+		o.size += len(data)
+	}
+}
+
+// appendTo adds the pieces to what one writev sends.
+func (o *output) appendTo(bufs net.Buffers) net.Buffers {
+	from := 0
+	for _, c := range o.cuts {
+		if c.at > from {
+			bufs = append(bufs, o.meta[from:c.at])
+		}
+		bufs = append(bufs, c.data)
+		from = c.at
+	}
+	if from < len(o.meta) {
+		bufs = append(bufs, o.meta[from:])
+	}
+	return bufs
+}
+
+// rawResponse is an answer that encodes itself.
+type rawResponse interface {
+	// encode appends the body to o.
+	encode(o *output)
+}
+
+// encode makes the frame of an answer. body is a kmsg.Response or a rawResponse.
+func encode(correlation int32, flexibleHeader bool, body any) *output {
+	o := &output{meta: make([]byte, 4, 256)}
+	o.meta = appendInt32(o.meta, correlation)
+	if flexibleHeader {
+		o.meta = append(o.meta, 0)
+	}
+	switch body := body.(type) {
+	case kmsg.Response:
+		o.meta = body.AppendTo(o.meta)
+	case rawResponse:
+		body.encode(o)
+	default:
+		panic(fmt.Sprintf("answer of type %T", body))
+	}
+	o.size += len(o.meta)
+	binary.BigEndian.PutUint32(o.meta, uint32(o.size-4))
+	return o
+}

@@ -1,0 +1,183 @@
+package server
+
+import (
+	"crypto/rand"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/broker/internal/controller"
+)
+
+// Bits of the operations that a client may do, which is everything as long as nobody is told who they are.
+const (
+	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+	notAsked          = math.MinInt32
+)
+
+// advertised is the address that the client of a connection reaches this broker at.
+func (s *Server) advertised(c *Conn) (host string, port int32) {
+	local := c.LocalAddr()
+	address := local.String()
+	if s.cfg.Advertise != nil && !c.InProcess() {
+		address = s.cfg.Advertise(local)
+	}
+	host, p, err := net.SplitHostPort(address)
+	if err != nil {
+		s.log.Error("the advertised address is not host:port", "address", address, "err", err)
+		return address, 0
+	}
+	n, err := strconv.ParseInt(p, 10, 32)
+	if err != nil {
+		s.log.Error("the advertised address has no port number", "address", address, "err", err)
+	}
+	return host, int32(n)
+}
+
+// rules are what new topics have to keep to.
+func (s *Server) rules() controller.Rules {
+	return controller.Rules{
+		NodeID: s.cfg.NodeID, DefaultPartitions: s.cfg.DefaultPartitions,
+		MaxPartitions: s.cfg.Limits.Partitions, MaxTotalPartitions: s.cfg.Limits.TotalPartitions,
+		NewTopicID: newTopicID,
+	}
+}
+
+// newTopicID makes a random UUID (version 4), none of those that Kafka reserves.
+func newTopicID() (id controller.TopicID) {
+	_, _ = rand.Read(id[:]) // never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
+}
+
+func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
+	req := r.Msg.(*kmsg.MetadataRequest)
+	img := s.ctl.Image()
+	var missing []string
+	if s.cfg.AutoCreateTopics && (req.AllowAutoTopicCreation || r.Version < 4) {
+		for _, t := range req.Topics {
+			if t.Topic == nil || controller.CheckTopicName(*t.Topic) != nil || controller.Internal(*t.Topic) {
+				continue
+			}
+			if _, ok := img.Topic(*t.Topic); !ok {
+				missing = append(missing, *t.Topic)
+			}
+		}
+	}
+	if len(missing) == 0 {
+		reply(s.metadata(r, img, nil))
+		return
+	}
+	// Kafka answers UNKNOWN_TOPIC_OR_PARTITION at once and creates meanwhile. One commit is shorter than the back-off of any
+	// client, so the answer waits for it and has the topics.
+	refused := map[string]error{}
+	s.ctl.Update(func(img *controller.Image) ([]controller.Record, error) {
+		draft := controller.NewDraft(img)
+		var all []controller.Record
+		for _, name := range missing {
+			if _, ok := draft.Image().Topic(name); ok {
+				continue // asked for twice, or by two clients
+			}
+			recs, err := controller.Create(draft.Image(), controller.NewTopic{Name: name, Partitions: -1, Replication: -1}, s.rules())
+			if err != nil {
+				refused[name] = err
+				continue
+			}
+			draft.Add(recs)
+			all = append(all, recs...)
+		}
+		return all, nil
+	}, func(err error) {
+		if err != nil {
+			for _, name := range missing {
+				refused[name] = err
+			}
+			s.log.Error("cannot create topics on request", "topics", missing, "err", err)
+		}
+		reply(s.metadata(r, s.ctl.Image(), refused))
+	})
+}
+
+func (s *Server) metadata(r *Request, img *controller.Image, refused map[string]error) kmsg.Response {
+	req := r.Msg.(*kmsg.MetadataRequest)
+	resp := req.ResponseKind().(*kmsg.MetadataResponse)
+	b := kmsg.NewMetadataResponseBroker()
+	b.NodeID = s.cfg.NodeID
+	b.Host, b.Port = s.advertised(r.Conn)
+	resp.Brokers = append(resp.Brokers, b)
+	resp.ClusterID = kmsg.StringPtr(s.cfg.ClusterID)
+	resp.ControllerID = s.cfg.NodeID
+	resp.AuthorizedOperations = notAsked
+	if req.IncludeClusterAuthorizedOperations {
+		resp.AuthorizedOperations = clusterOperations
+	}
+	describe := func(t *controller.Topic) {
+		out := metadataTopic(t)
+		if req.IncludeTopicAuthorizedOperations {
+			out.AuthorizedOperations = topicOperations
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	if req.Topics == nil || r.Version == 0 && len(req.Topics) == 0 {
+		for t := range img.Topics() {
+			describe(t)
+		}
+		return resp
+	}
+	for _, asked := range req.Topics {
+		byID := asked.Topic == nil
+		var t *controller.Topic
+		var ok bool
+		if byID {
+			t, ok = img.TopicByID(asked.TopicID)
+		} else {
+			t, ok = img.Topic(*asked.Topic)
+		}
+		if ok {
+			describe(t)
+			continue
+		}
+		out := kmsg.NewMetadataResponseTopic()
+		out.Topic, out.TopicID = asked.Topic, asked.TopicID
+		out.AuthorizedOperations = notAsked
+		switch {
+		case byID:
+			out.ErrorCode = kerr.UnknownTopicID.Code
+		case controller.CheckTopicName(*asked.Topic) != nil:
+			out.ErrorCode = kerr.InvalidTopicException.Code
+		case refused[*asked.Topic] != nil:
+			out.ErrorCode = code(refused[*asked.Topic])
+		default:
+			out.ErrorCode = kerr.UnknownTopicOrPartition.Code
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp
+}
+
+func metadataTopic(t *controller.Topic) kmsg.MetadataResponseTopic {
+	out := kmsg.NewMetadataResponseTopic()
+	out.Topic, out.TopicID = kmsg.StringPtr(t.Name), t.ID
+	out.IsInternal = controller.Internal(t.Name)
+	out.AuthorizedOperations = notAsked
+	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, len(t.Partitions))
+	for i, p := range t.Partitions {
+		o := &out.Partitions[i]
+		o.Default()
+		o.Partition, o.Leader, o.LeaderEpoch, o.Replicas, o.ISR = int32(i), p.Leader, p.LeaderEpoch, p.Replicas, p.ISR
+		if p.Leader < 0 {
+			o.ErrorCode = kerr.LeaderNotAvailable.Code
+		}
+	}
+	return out
+}
+
+// errTopicf is a refusal with a code.
+func errTopicf(k *kerr.Error, format string, args ...any) error {
+	return &controller.Error{Code: k, Message: fmt.Sprintf(format, args...)}
+}

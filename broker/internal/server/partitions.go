@@ -1,0 +1,136 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/moldau-stream/moldau/broker/internal/controller"
+	"github.com/moldau-stream/moldau/broker/internal/log"
+	"github.com/moldau-stream/moldau/broker/internal/replica"
+)
+
+// logConfig is what a topic's configuration means for the logs of its partitions.
+func logConfig(t *controller.Topic) log.Config {
+	c := log.DefaultConfig()
+	c.SegmentBytes = t.Long("segment.bytes")
+	if _, ok := t.Configs["internal.segment.bytes"]; ok {
+		c.SegmentBytes = t.Long("internal.segment.bytes")
+	}
+	c.SegmentMs = t.Long("segment.ms")
+	c.SegmentJitterMs = t.Long("segment.jitter.ms")
+	c.IndexIntervalBytes = t.Long("index.interval.bytes")
+	c.IndexBytes = t.Long("segment.index.bytes")
+	c.MaxMessageBytes = t.Long("max.message.bytes")
+	c.RetentionMs = t.Long("retention.ms")
+	c.RetentionBytes = t.Long("retention.bytes")
+	c.Delete, c.Compact = false, false
+	for _, policy := range controller.SplitList(t.Config("cleanup.policy")) {
+		c.Delete = c.Delete || policy == "delete"
+		c.Compact = c.Compact || policy == "compact"
+	}
+	c.LogAppendTime = t.Config("message.timestamp.type") == "LogAppendTime"
+	c.TimestampBeforeMaxMs = t.Long("message.timestamp.before.max.ms")
+	c.TimestampAfterMaxMs = t.Long("message.timestamp.after.max.ms")
+	return c
+}
+
+// Prepare implements controller.Hooks: it makes the logs of new partitions. One that cannot be made (a full disk) is logged
+// and tried again when it is used; the others are not held up by it.
+func (s *Server) Prepare(_ *controller.Image, d controller.Delta) {
+	for _, t := range d.Created {
+		s.createFrom(t, 0)
+	}
+	for _, t := range d.Extended {
+		s.createFrom(t.Topic, t.Had)
+	}
+}
+
+// Published implements controller.Hooks: it deletes the logs of deleted partitions and passes on what changed.
+func (s *Server) Published(_ *controller.Image, d controller.Delta) {
+	for _, t := range d.Created {
+		s.lead(t)
+	}
+	var gone []string
+	for _, t := range d.Deleted {
+		gone = append(gone, t.Name)
+		for i := range t.Partitions {
+			p, ok := s.replicas.Partition(t.Name, int32(i))
+			if !ok || p.TopicID() != t.ID {
+				continue // never made, or of the topic's next life
+			}
+			if err := s.replicas.DeletePartition(t.Name, int32(i)); err != nil {
+				s.log.Error("cannot delete a partition's log; its files stay until they are removed by hand", "topic", t.Name, "partition", i, "err", err)
+			}
+		}
+	}
+	if len(gone) > 0 {
+		s.groups.TopicsDeleted(gone)
+	}
+	for _, t := range d.Changed {
+		for i := range t.Partitions {
+			if p, ok := s.replicas.Partition(t.Name, int32(i)); ok {
+				p.SetConfig(logConfig(t))
+			}
+		}
+	}
+}
+
+func (s *Server) createFrom(t *controller.Topic, first int) {
+	for i := first; i < len(t.Partitions); i++ {
+		if _, err := s.openPartition(t, int32(i)); err != nil {
+			s.log.Error("cannot open a partition's log; it is offline until this works", "topic", t.Name, "partition", i, "err", err)
+		}
+	}
+}
+
+func (s *Server) openPartition(t *controller.Topic, partition int32) (*replica.Partition, error) {
+	return s.replicas.CreatePartition(t.Name, t.ID, partition, logConfig(t), t.Partitions[partition].LeaderEpoch)
+}
+
+// partition finds a partition by name.
+func (s *Server) partition(img *controller.Image, topic string, partition int32) (*replica.Partition, error) {
+	t, ok := img.Topic(topic)
+	if !ok {
+		return nil, &controller.Error{Code: kerr.UnknownTopicOrPartition, Message: fmt.Sprintf("topic %q does not exist", topic)}
+	}
+	return s.partitionOf(t, partition)
+}
+
+func (s *Server) partitionOf(t *controller.Topic, partition int32) (*replica.Partition, error) {
+	if partition < 0 || int(partition) >= len(t.Partitions) {
+		return nil, &controller.Error{Code: kerr.UnknownTopicOrPartition, Message: fmt.Sprintf("topic %q has %d partitions, not a partition %d", t.Name, len(t.Partitions), partition)}
+	}
+	p, ok := s.replicas.Partition(t.Name, partition)
+	if ok && p.TopicID() == t.ID {
+		return p, nil
+	}
+	// Its log could not be made when the topic was; or the topic is just being deleted.
+	s.repair.Lock()
+	defer s.repair.Unlock()
+	if now, ok := s.ctl.Image().TopicByID(t.ID); !ok || int(partition) >= len(now.Partitions) {
+		return nil, &controller.Error{Code: kerr.UnknownTopicOrPartition, Message: fmt.Sprintf("topic %q was deleted", t.Name)}
+	}
+	p, err := s.openPartition(t, partition)
+	if err != nil {
+		var k *kerr.Error
+		if !errors.As(err, &k) {
+			err = &controller.Error{Code: kerr.KafkaStorageError, Message: fmt.Sprintf("topic %q partition %d is offline: %v", t.Name, partition, err)}
+		}
+		return nil, err
+	}
+	return p, nil
+}
+
+// checkEpoch compares the leader epoch that a client knows (-1: none) with the partition's.
+func checkEpoch(p *replica.Partition, known int32) error {
+	now := p.LeaderEpoch()
+	switch {
+	case known == -1 || known == now:
+		return nil
+	case known < now:
+		return kerr.FencedLeaderEpoch
+	}
+	return kerr.UnknownLeaderEpoch
+}
