@@ -1,0 +1,8 @@
+package server
+
+import "github.com/twmb/franz-go/pkg/kmsg"
+
+// AddPartitionsToTxn makes partitions part of a transaction. Versions from 4 on are for brokers among themselves.
+func handleAddPartitionsToTxn(s *Server, r *Request, reply func(kmsg.Response)) {
+	s.txns.AddPartitionsToTxn(r.Msg.(*kmsg.AddPartitionsToTxnRequest), reply)
+}
