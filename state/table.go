@@ -42,6 +42,9 @@ func (t *Table[K, V]) EncodeKey(k K) ([]byte, error) {
 	if t.nullKey != nil && t.nullKey(k) {
 		return nil, fmt.Errorf("store %q: %w", t.kv.Name(), ErrNullKey)
 	}
+	if t.kbuf == nil {
+		t.kbuf = make([]byte, 0, 64) // never nil, so that an empty key is not a null one
+	}
 	b, err := t.key.Append(t.kbuf[:0], k)
 	if err != nil {
 		return nil, fmt.Errorf("store %q: encode key: %w", t.kv.Name(), err)

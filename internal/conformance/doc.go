@@ -1,0 +1,15 @@
+// Package conformance holds what Kafka Streams answers to random topologies and
+// inputs, and a test that builds each topology with the public DSL, drives it
+// and finds every answer the same.
+//
+//	testdata/scenarios.jsonl.gz --> build (public DSL over stream.Opt[string])
+//	                                   |--> Topology.String(), sub-topologies, repartition topics
+//	                                   v
+//	                                streamtest --> output per step, stores, changelogs
+//
+// The test compares exactly; nothing is left out. The text of a topology compares
+// line by line, with the names inside [...] as sets, because Kafka Streams
+// prints them in no particular order.
+//
+// The package has no code of its own.
+package conformance
