@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/moldau-stream/moldau/broker/internal/coordinator"
 )
@@ -299,4 +300,29 @@ func runLine(t *testing.T, s *shardSim, line string, ref func() coordinator.Ref,
 	default:
 		t.Fatalf("unknown line %q", line)
 	}
+}
+
+// TestTransactionSizeLimit: a transaction's record must fit a batch.
+func TestTransactionSizeLimit(t *testing.T) {
+	s := newShardSim(0)
+	var got result
+	s.onReply = func(r coordinator.Reply, err error) { got = r.Response.(result) }
+	s.step(initProducerID{Ref: 1, ID: "a", TimeoutMillis: 1000, ProducerID: -1, Epoch: -1, Fresh: 7})
+	var tps []TopicPartition
+	for i := range int32(100_000) {
+		tps = append(tps, TopicPartition{"topic", i})
+	}
+	s.step(addPartitions{Ref: 2, ID: "a", ProducerID: 7, Partitions: tps})
+	require.Nil(t, got.Err)
+	size := len(s.log[len(s.log)-1].Value)
+	require.LessOrEqual(t, size, maxValueBytes+100)
+	for i := range tps {
+		tps[i].Topic = "topic2"
+	}
+	s.step(addPartitions{Ref: 3, ID: "a", ProducerID: 7, Partitions: tps})
+	require.Equal(t, kerr.InvalidRequest, got.Err)
+	require.Len(t, s.m.index.txns["a"].Partitions, 100_000)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		_ = s.m.index.Verify("a", 7, 0, TopicPartition{"topic", 77_777})
+	}), "verification is on the produce path")
 }
