@@ -1,0 +1,361 @@
+package streamtest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/moldau-stream/moldau/internal/murmur"
+	"github.com/moldau-stream/moldau/internal/store"
+	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/internal/topo"
+	"github.com/moldau-stream/moldau/stream"
+)
+
+// Driver runs the tasks of a topology. It belongs to the goroutine of the test.
+//
+// Invariants:
+//   - a log holds committed records only: what a task sends stays in its runner until the commit;
+//   - between two calls of the test, the queue is empty, unless a record failed.
+type Driver struct {
+	t        testing.TB
+	topology *topo.Topology
+	plan     *topo.Plan
+	o        options
+	now      time.Time
+	dir      *store.Dir
+	stateDir string // of OnDisk
+	logs     map[string]*topicLog
+	runners  []*runner // by sub-topology, then partition
+	readers  map[task.TopicPartition]*runner
+	queue    []Record // committed, not yet delivered
+	sequence int64
+	failed   error // why it stopped; Restart clears it
+}
+
+// runner is one task with what a worker of an application keeps beside it.
+type runner struct {
+	d         *Driver
+	id        task.ID
+	sub       *topo.Subtopology
+	task      *task.Task
+	stores    *store.Task
+	metrics   task.Metrics
+	pending   []Record // sent in the open transaction
+	committed map[task.TopicPartition]task.OffsetAndMetadata
+	dirty     bool // something was processed since the last commit
+}
+
+// NewTopology drives a topology that is already built.
+func NewTopology(t testing.TB, topology *stream.Topology, opts ...Option) *Driver {
+	t.Helper()
+	d := &Driver{
+		t:        t,
+		topology: topology.Graph(),
+		o: options{
+			appID:      "app",
+			start:      time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC),
+			partitions: map[string]int32{},
+		},
+		logs:    map[string]*topicLog{},
+		readers: map[task.TopicPartition]*runner{},
+	}
+	for _, o := range opts {
+		o(&d.o)
+	}
+	d.now = d.o.start
+	if d.o.onDisk {
+		d.stateDir = t.TempDir() // before the Cleanup below, so that it is removed after the stores are closed
+	}
+	if err := d.start(); err != nil {
+		t.Fatalf("streamtest: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := d.close(); err != nil {
+			t.Errorf("streamtest: close: %v", err)
+		}
+	})
+	return d
+}
+
+// start makes topics and tasks.
+func (d *Driver) start() error {
+	read, written := d.topology.UserTopics()
+	for topic, n := range d.o.partitions {
+		if !slices.Contains(read, topic) && !slices.Contains(written, topic) && topic != d.o.deadLetter {
+			return fmt.Errorf("Partitions(%q, %d): the topology neither reads nor writes that topic", topic, n)
+		}
+		if n < 1 {
+			return fmt.Errorf("Partitions(%q, %d): a topic has at least one partition", topic, n)
+		}
+	}
+	sources := map[string]int32{}
+	for _, topic := range read {
+		sources[topic] = d.partitions(topic)
+	}
+	var err error
+	if d.plan, err = d.topology.Plan(d.o.appID, sources); err != nil {
+		return err
+	}
+	for _, topic := range append(read, written...) {
+		d.makeTopic(topic, d.partitions(topic))
+	}
+	for _, i := range d.plan.Internal {
+		d.makeTopic(i.Name, i.Partitions)
+	}
+	if d.o.deadLetter != "" {
+		d.makeTopic(d.o.deadLetter, d.partitions(d.o.deadLetter))
+	}
+	for i, sub := range d.topology.Subs {
+		for p := range d.plan.Tasks[i] {
+			r := &runner{d: d, id: task.ID{Subtopology: sub.ID, Partition: p}, sub: sub, committed: map[task.TopicPartition]task.OffsetAndMetadata{}}
+			d.runners = append(d.runners, r)
+			for _, s := range sub.Sources {
+				topic := s.Topic.For(d.o.appID)
+				if int(p) < len(d.logs[topic].partitions) {
+					d.readers[task.TopicPartition{Topic: topic, Partition: p}] = r
+				}
+			}
+		}
+	}
+	return d.open()
+}
+
+// partitions is the number of partitions of a user's topic.
+func (d *Driver) partitions(topic string) int32 {
+	return cmp.Or(d.o.partitions[topic], 1)
+}
+
+func (d *Driver) makeTopic(name string, partitions int32) {
+	if d.logs[name] == nil {
+		d.logs[name] = &topicLog{partitions: make([][]int, partitions)}
+	}
+}
+
+func (d *Driver) reads(topic string) bool {
+	_, ok := d.readers[task.TopicPartition{Topic: topic}]
+	return ok
+}
+
+// Now is the driver's time.
+func (d *Driver) Now() time.Time { return d.now }
+
+// Advance moves the clock, and commits on the way if the driver has a CommitInterval.
+func (d *Driver) Advance(by time.Duration) {
+	d.t.Helper()
+	if by < 0 {
+		d.t.Fatalf("streamtest: Advance(%v): time goes forward", by)
+	}
+	end := d.now.Add(by)
+	for every := d.o.commitInterval; every > 0; {
+		next := d.o.start.Add((d.now.Sub(d.o.start)/every + 1) * every)
+		if next.After(end) {
+			break
+		}
+		d.now = next
+		d.Commit()
+	}
+	d.now = end
+}
+
+// Commit commits everything that was processed, and processes and commits what that made visible in internal topics,
+// until nothing is left.
+func (d *Driver) Commit() {
+	d.t.Helper()
+	if err := d.commitAll(); err != nil {
+		d.t.Fatalf("streamtest: commit: %v", err)
+	}
+}
+
+func (d *Driver) commitAll() error {
+	if d.failed != nil {
+		return d.stopped()
+	}
+	for {
+		some := false
+		for _, r := range d.runners {
+			if !r.dirty {
+				continue
+			}
+			some = true
+			if err := r.commit(); err != nil {
+				return d.fail(r, err)
+			}
+		}
+		if !some {
+			return nil
+		}
+		if err := d.drain(); err != nil {
+			return err
+		}
+	}
+}
+
+// Dropped is the number of input records that were dropped, by reason: what the metrics of an application count.
+func (d *Driver) Dropped() map[string]int64 {
+	dropped := map[string]int64{}
+	for _, r := range d.runners {
+		for _, reason := range task.Reasons() {
+			if n := r.metrics.Dropped(reason); n > 0 {
+				dropped[reason.String()] += n
+			}
+		}
+	}
+	return dropped
+}
+
+// send writes an input record and processes what follows from it.
+func (d *Driver) send(r Record) error {
+	if d.failed != nil {
+		return d.stopped()
+	}
+	d.queue = append(d.queue, d.append(r))
+	return d.drain()
+}
+
+// drain delivers what is queued, first in, first out.
+func (d *Driver) drain() error {
+	for len(d.queue) > 0 {
+		rec := d.queue[0]
+		d.queue = d.queue[1:]
+		r := d.readers[task.TopicPartition{Topic: rec.Topic, Partition: rec.Partition}]
+		if r == nil {
+			continue
+		}
+		if err := r.process(rec); err != nil {
+			return d.fail(r, err)
+		}
+		if d.o.manual {
+			continue
+		}
+		if err := r.commit(); err != nil {
+			return d.fail(r, err)
+		}
+	}
+	return nil
+}
+
+// fail stops the driver: nothing uncommitted of the task stays.
+func (d *Driver) fail(r *runner, err error) error {
+	r.task.Rollback()
+	r.pending = nil
+	d.queue = nil
+	d.failed = err
+	return err
+}
+
+func (d *Driver) stopped() error {
+	return fmt.Errorf("stopped by an earlier failure (%w); Restart makes it go on", d.failed)
+}
+
+// append makes a record part of its topic.
+func (d *Driver) append(r Record) Record {
+	l := d.logs[r.Topic]
+	if r.Partition < 0 {
+		n := int32(len(l.partitions))
+		if r.Key != nil {
+			r.Partition = murmur.Partition(r.Key, n)
+		} else {
+			r.Partition = l.keyless % n
+			l.keyless++
+		}
+	}
+	r.Offset = int64(len(l.partitions[r.Partition]))
+	d.sequence++
+	r.sequence = d.sequence
+	l.partitions[r.Partition] = append(l.partitions[r.Partition], len(l.records))
+	l.records = append(l.records, r)
+	return r
+}
+
+// process runs one record through the task.
+func (r *runner) process(rec Record) error {
+	in := task.Record{Offset: rec.Offset, Timestamp: rec.Time.UnixMilli(), LeaderEpoch: -1,
+		Key: slices.Clone(rec.Key), Value: slices.Clone(rec.Value)}
+	in.Headers = cloneHeaders(rec.Headers)
+	r.task.Add(task.Batch{Topic: rec.Topic, Partition: rec.Partition, Records: []task.Record{in}, Next: rec.Offset + 1,
+		Release: func() { spoil(&in) }})
+	r.dirty = true
+	for r.task.Buffered() > 0 {
+		n, err := r.task.Process(1)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("task %s does not process offset %d of topic %s, partition %d", r.id, rec.Offset, rec.Topic, rec.Partition)
+		}
+	}
+	return nil
+}
+
+// spoil overwrites the bytes of a released record: in an application their buffer is used again, and a serde or an
+// operator that kept them would see other data.
+func spoil(r *task.Record) {
+	for _, b := range [][]byte{r.Key, r.Value} {
+		for i := range b {
+			b[i] = 0xDB
+		}
+	}
+}
+
+// Send implements task.Output: the record waits for the commit.
+func (r *runner) Send(o *task.Out) error {
+	if r.d.logs[o.Topic] == nil {
+		return fmt.Errorf("topic %s does not exist", o.Topic)
+	}
+	rec := Record{Topic: o.Topic, Partition: o.Partition, Time: time.UnixMilli(o.Timestamp).UTC(),
+		Key: slices.Clone(o.Key), Value: slices.Clone(o.Value)}
+	rec.Headers = cloneHeaders(o.Headers)
+	r.pending = append(r.pending, rec)
+	return nil
+}
+
+func cloneHeaders(hs []stream.Header) []stream.Header {
+	cloned := slices.Clone(hs)
+	for i := range cloned {
+		cloned[i].Value = slices.Clone(cloned[i].Value)
+	}
+	return cloned
+}
+
+// commit ends the transaction of the task: all that it sent becomes visible, in the order in which it was sent, together
+// with its offsets and its state.
+func (r *runner) commit() error {
+	c, err := r.task.Prepare()
+	if err != nil {
+		return err
+	}
+	d := r.d
+	for _, rec := range r.pending {
+		rec = d.append(rec)
+		if d.readers[task.TopicPartition{Topic: rec.Topic, Partition: rec.Partition}] != nil {
+			d.queue = append(d.queue, rec)
+		}
+	}
+	r.pending = nil
+	for tp, o := range c.Offsets {
+		r.committed[tp] = o
+	}
+	changelog := map[string]int64{}
+	for _, s := range r.sub.Stores {
+		if s.Spec.Changelog {
+			changelog[s.Name] = int64(len(d.logs[s.ChangelogTopic().For(d.o.appID)].partitions[r.id.Partition]))
+		}
+	}
+	r.dirty = false
+	return r.task.Committed(changelog)
+}
+
+func (d *Driver) close() error {
+	var errs []error
+	for _, r := range d.runners {
+		errs = append(errs, r.close(true))
+	}
+	if d.dir != nil {
+		errs = append(errs, d.dir.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,102 @@
+// Package streamtest drives a topology in a test: in memory, in one goroutine, on a clock that only the test moves.
+// It needs no broker, no network and no waiting, and the same test always does the same.
+//
+//	b := stream.NewBuilder()
+//	wordCount(b)
+//	d := streamtest.New(t, b)
+//	in, out := streamtest.Input(d, lines), streamtest.Output(d, counts)
+//	in.Send("", "to be or not to be")
+//	require.Equal(t, ..., out.Drain())
+//
+// What the driver models:
+//
+//	Send                 topics: one log per partition                Read, Drain
+//	 |     +--------------------------------------------------------+      ^
+//	 +---> | lines-0   lines-1   app-by-word-repartition-0  counts-0 | -----+
+//	       +--------------------------------------------------------+
+//	          | deliver, first in first out      ^ committed output
+//	          v                                  |
+//	       task 0_0   task 0_1   task 1_0 ...  (package task, as in an application)
+//	          |          |          |
+//	        stores     stores     stores  <--- changelog topics rebuild them at a Restart
+//
+// A record goes through its sub-topology depth first; what it writes to internal topics is processed afterwards, first in,
+// first out, until nothing is left: then Send returns. Each record is committed at once unless the test chooses
+// ManualCommit or CommitInterval, so that caching, emission per commit, crashes and restarts can be tested too.
+//
+// Tables emit each update, unless an operator chose otherwise or the test says EmitPerCommit.
+//
+// Topics have one partition, or as many as Partitions says; internal topics follow by the rules of an application.
+// Records without a key are spread over the partitions in turn.
+//
+// A null key or value, of a topic whose type has none, is sent and read with a second handle of the same topic:
+//
+//	nullable := stream.NewTopic(lines.Name(), serde.Nullable(serde.String), serde.Nullable(serde.String))
+//	streamtest.Input(d, nullable).Send(stream.Opt[string]{}, stream.Some("no key"))
+package streamtest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/moldau-stream/moldau/stream"
+)
+
+// An Option changes how New sets up a driver.
+type Option func(*options)
+
+type options struct {
+	appID          string
+	start          time.Time
+	partitions     map[string]int32
+	perCommit      bool
+	manual         bool
+	commitInterval time.Duration
+	onDisk         bool
+	onError        func(*stream.RecordError) stream.Action
+	deadLetter     string
+}
+
+// Partitions sets how many partitions a topic has. Default: 1.
+func Partitions(topic string, n int) Option {
+	return func(o *options) { o.partitions[topic] = int32(n) }
+}
+
+// AppID sets the application id, the prefix of internal topics. Default: "app".
+func AppID(id string) Option { return func(o *options) { o.appID = id } }
+
+// StartTime sets the clock. Default: midnight UTC 2000-01-01, as in testing/synctest.
+func StartTime(at time.Time) Option { return func(o *options) { o.start = at } }
+
+// EmitPerCommit makes tables emit the last update of each key at a commit, as an application does, instead of each
+// update. Operators that chose their emission themselves keep it.
+func EmitPerCommit() Option { return func(o *options) { o.perCommit = true } }
+
+// ManualCommit leaves commits to the test: what records write becomes visible at Commit.
+func ManualCommit() Option { return func(o *options) { o.manual = true } }
+
+// CommitInterval commits whenever Advance moves the clock across a multiple of the interval since the start.
+func CommitInterval(every time.Duration) Option {
+	return func(o *options) { o.manual, o.commitInterval = true, every }
+}
+
+// OnDisk keeps stores in a temporary directory instead of in memory, so that Restart opens them again as a process does.
+func OnDisk() Option { return func(o *options) { o.onDisk = true } }
+
+// OnError sets the policy for records that fail. Default: the failure ends the test.
+func OnError(f func(*stream.RecordError) stream.Action) Option {
+	return func(o *options) { o.onError = f }
+}
+
+// DeadLetterTopic sets where records go for which the policy says DeadLetter.
+func DeadLetterTopic(topic string) Option { return func(o *options) { o.deadLetter = topic } }
+
+// New drives the topology of a builder. Mistakes of the topology, and all later failures, end the test.
+func New(t testing.TB, b *stream.Builder, opts ...Option) *Driver {
+	t.Helper()
+	topology, err := b.Build()
+	if err != nil {
+		t.Fatalf("the topology has mistakes:\n%v", err)
+	}
+	return NewTopology(t, topology, opts...)
+}
