@@ -50,6 +50,9 @@ func metaPosition(id uint32) []byte {
 // is bounded by time and by the size of a memtable.
 const memtableFlushInterval = 5 * time.Second
 
+// How long Close waits for a database that has failed.
+const failedCloseWait = 3 * time.Second
+
 // disk is the database of one task.
 type disk struct {
 	path   string
@@ -104,7 +107,7 @@ func openDisk(path string, fs vfs.FS, cache *pebble.Cache, files *pebble.FileCac
 	}
 	db, err := pebble.Open(path, o)
 	if err != nil {
-		if strings.Contains(err.Error(), "unknown to") || strings.Contains(err.Error(), "unsupported format") {
+		if strings.Contains(err.Error(), "unknown format major version") {
 			return nil, fmt.Errorf("store: %s: %w (%v): use that version or a later one", path, ErrNewerFormat, err)
 		}
 		return nil, &Corruption{path, err}
@@ -269,7 +272,16 @@ func (d *disk) maintain(now time.Time) error {
 // flush brings all that was written to disk.
 func (d *disk) flush() error {
 	d.unflushed = false
-	return d.do(d.db.Flush)
+	var flushed <-chan struct{}
+	err := d.do(func() (err error) { flushed, err = d.db.AsyncFlush(); return err })
+	if err != nil {
+		return err
+	}
+	select {
+	case <-flushed:
+	case <-d.failed:
+	}
+	return d.err()
 }
 
 // close closes the database. Reads of snapshots that are going on end first, later ones get ErrClosed.
@@ -283,8 +295,17 @@ func (d *disk) close() error {
 		s.close()
 	}
 	if err := d.err(); err != nil {
-		// A failed database may never come to rest: don't wait for it.
-		go func() { _ = d.db.Close() }()
+		// A write that waits for a flush which cannot succeed keeps a failed database from closing.
+		done := make(chan struct{})
+		go func() {
+			_ = d.db.Close() // the failure is the better error
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(failedCloseWait):
+			d.logger.Warn("store: database does not close after it failed", "path", d.path, "error", err)
+		}
 		return err
 	}
 	if err := d.db.Close(); err != nil {
