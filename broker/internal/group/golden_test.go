@@ -218,12 +218,12 @@ func (c *script) run() string {
 	case "verified":
 		held := s.held
 		s.held = nil
-		var err *kerr.Error
+		var code int16
 		if d.HasArg("refused") {
-			err = kerr.InvalidTxnState
+			code = kerr.InvalidTxnState.Code
 		}
 		for _, h := range held {
-			s.step(txnVerified{h.verify.ref, err})
+			s.step(txnVerified{h.verify.ref, code})
 		}
 	case "end-txn":
 		mk := coordinator.Marker{ProducerID: int64(c.num("pid", 1)), Commit: d.HasArg("commit")}

@@ -35,8 +35,8 @@ type (
 	}
 	// txnVerified is the answer to Verify.
 	txnVerified struct {
-		ref coordinator.Ref
-		err *kerr.Error
+		ref  coordinator.Ref
+		code int16 // of the error for the client, or 0
 	}
 	// markerEvent is the end of a producer's transaction.
 	markerEvent struct {
@@ -125,7 +125,7 @@ func (m *Machine) commit(now time.Time, e *coordinator.Effects, ev *commitEvent)
 func (m *Machine) txnCommit(now time.Time, e *coordinator.Effects, ev *txnCommitEvent) {
 	req := ev.req
 	if err := m.mayCommit(now, req.Group, req.MemberID, req.InstanceID, req.Generation, true); err != nil {
-		ev.fail(e, err)
+		ev.fail(e, err.Code)
 		return
 	}
 	if m.cfg.VerifyTxn && m.ledger.pending[req.ProducerID] == nil {
@@ -144,16 +144,18 @@ func (m *Machine) txnVerified(now time.Time, e *coordinator.Effects, v txnVerifi
 		return
 	}
 	delete(m.verifying, v.ref)
-	err := v.err
-	if err == nil && ev.overtaken {
-		err = kerr.InvalidTxnState
+	code := v.code
+	if code == 0 && ev.overtaken {
+		code = kerr.InvalidTxnState.Code
 	}
-	if err == nil {
+	if code == 0 {
 		req := ev.req // the group may have moved on
-		err = m.mayCommit(now, req.Group, req.MemberID, req.InstanceID, req.Generation, true)
+		if err := m.mayCommit(now, req.Group, req.MemberID, req.InstanceID, req.Generation, true); err != nil {
+			code = err.Code
+		}
 	}
-	if err != nil {
-		ev.fail(e, err)
+	if code != 0 {
+		ev.fail(e, code)
 		return
 	}
 	m.txnAppend(now, e, ev)
@@ -182,10 +184,13 @@ func (m *Machine) txnAppend(now time.Time, e *coordinator.Effects, ev *txnCommit
 	reply(e, ev.ref, resp)
 }
 
-func (ev *txnCommitEvent) fail(e *coordinator.Effects, err *kerr.Error) {
+func (ev *txnCommitEvent) fail(e *coordinator.Effects, code int16) {
+	if code == kerr.InvalidTxnState.Code && ev.req.Version >= 4 {
+		code = kerr.TransactionAbortable.Code // KIP-890: what the client can do about it
+	}
 	for i := range ev.resp.Topics {
 		for j := range ev.resp.Topics[i].Partitions {
-			ev.resp.Topics[i].Partitions[j].ErrorCode = err.Code
+			ev.resp.Topics[i].Partitions[j].ErrorCode = code
 		}
 	}
 	reply(e, ev.ref, ev.resp)

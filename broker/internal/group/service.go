@@ -79,7 +79,11 @@ func (s *Service) Serve(partition, count int32, log coordinator.Log) {
 		<-ready
 		v := call.(Verify)
 		s.o.Verify(v.TransactionalID, v.ProducerID, v.ProducerEpoch, partition, func(err *kerr.Error) {
-			loop.Submit(txnVerified{ref: v.ref, err: err})
+			var code int16
+			if err != nil {
+				code = codeOf(err)
+			}
+			loop.Submit(txnVerified{ref: v.ref, code: code})
 		})
 	}
 	name := fmt.Sprintf("%s-%d", Topic, partition)

@@ -1,0 +1,271 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
+	"github.com/moldau-stream/moldau/broker/internal/coordinator/coordinatortest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestPartitionForIsJavasHash(t *testing.T) {
+	for id, hash := range map[string]int32{
+		"": 0, "hello": 99162322, "foo": 101574, "h\u00e9llo": 103094734, "\U0001F600": 1772899,
+		"polygenelubricants": 0, // Integer.MIN_VALUE without its sign bit
+	} {
+		require.Equal(t, hash%1_000_003, PartitionFor(id, 1_000_003), "%q", id)
+	}
+}
+
+// served is a Service over logs in memory.
+type served struct {
+	*Service
+	logs []*coordinatortest.Log
+}
+
+func serve(shards int, o Options) *served {
+	s := &served{Service: NewService(o)}
+	for i := range shards {
+		s.logs = append(s.logs, &coordinatortest.Log{})
+		s.Serve(int32(i), int32(shards), s.logs[i])
+	}
+	return s
+}
+
+// ask sends a request and returns its answer when all goroutines rest; nil if it waits.
+func ask[R kmsg.Response](send func(reply func(kmsg.Response))) func() R {
+	var mu sync.Mutex
+	var got []kmsg.Response
+	send(func(r kmsg.Response) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, r)
+	})
+	return func() (r R) {
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		switch len(got) {
+		case 0:
+			return r
+		case 1:
+			return got[0].(R)
+		}
+		panic(fmt.Sprintf("%d answers", len(got)))
+	}
+}
+
+func commitRequest(group string, version int16, topic string, partition int32, offset int64) *kmsg.OffsetCommitRequest {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Version, req.Group = version, group
+	p := kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Partition, p.Offset = partition, offset
+	req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: topic, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+	return req
+}
+
+func TestServiceRoutesByGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(4, Options{HasPartition: func(topic string, _ int32) bool { return topic == "t" }})
+		defer s.Close()
+		for i := range 20 {
+			id := fmt.Sprintf("g%d", i)
+			before := len(s.logs[s.Partition(id)].Entries())
+			got := ask[*kmsg.OffsetCommitResponse](func(r func(kmsg.Response)) {
+				s.OffsetCommit(commitRequest(id, 8, "t", 0, int64(i)), r)
+			})
+			require.Zero(t, got().Topics[0].Partitions[0].ErrorCode)
+			require.Equal(t, int16(8), got().Version)
+			require.Len(t, s.logs[s.Partition(id)].Entries(), before+1)
+		}
+		unknown := ask[*kmsg.OffsetCommitResponse](func(r func(kmsg.Response)) {
+			s.OffsetCommit(commitRequest("g1", 8, "nowhere", 0, 1), r)
+		})
+		require.Equal(t, kerr.UnknownTopicOrPartition.Code, unknown().Topics[0].Partitions[0].ErrorCode)
+
+		// Old versions ask for one group, new ones for many.
+		old := kmsg.NewPtrOffsetFetchRequest()
+		old.Version, old.Group = 7, "g3"
+		old.Topics = []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: []int32{0, 1}}}
+		one := ask[*kmsg.OffsetFetchResponse](func(r func(kmsg.Response)) { s.OffsetFetch(old, r) })
+		require.Equal(t, int64(3), one().Topics[0].Partitions[0].Offset)
+		require.Equal(t, int64(-1), one().Topics[0].Partitions[1].Offset)
+		require.Zero(t, one().Topics[0].Partitions[1].ErrorCode)
+
+		many := kmsg.NewPtrOffsetFetchRequest()
+		many.Version = 8
+		many.Groups = []kmsg.OffsetFetchRequestGroup{{Group: "g5"}, {Group: "nobody"}, {Group: "g6"}}
+		all := ask[*kmsg.OffsetFetchResponse](func(r func(kmsg.Response)) { s.OffsetFetch(many, r) })
+		require.Equal(t, int64(5), all().Groups[0].Topics[0].Partitions[0].Offset)
+		require.Empty(t, all().Groups[1].Topics)
+		require.Zero(t, all().Groups[1].ErrorCode)
+		require.Equal(t, int64(6), all().Groups[2].Topics[0].Partitions[0].Offset)
+
+		list := ask[*kmsg.ListGroupsResponse](func(r func(kmsg.Response)) { s.List(kmsg.NewPtrListGroupsRequest(), r) })
+		require.Len(t, list().Groups, 20)
+
+		del := kmsg.NewPtrDeleteGroupsRequest()
+		del.Groups = []string{"g1", "nobody"}
+		deleted := ask[*kmsg.DeleteGroupsResponse](func(r func(kmsg.Response)) { s.Delete(del, r) })
+		require.Zero(t, deleted().Groups[0].ErrorCode)
+		require.Equal(t, kerr.GroupIDNotFound.Code, deleted().Groups[1].ErrorCode)
+
+		s.TopicsDeleted([]string{"t"})
+		list = ask[*kmsg.ListGroupsResponse](func(r func(kmsg.Response)) { s.List(kmsg.NewPtrListGroupsRequest(), r) })
+		require.Empty(t, list().Groups)
+	})
+}
+
+func TestServiceWithoutShards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewService(Options{})
+		defer s.Close()
+		require.Equal(t, int32(-1), s.Partition("g"))
+		join := ask[*kmsg.JoinGroupResponse](func(r func(kmsg.Response)) {
+			req := kmsg.NewPtrJoinGroupRequest()
+			req.Group, req.Version = "g", 9
+			s.Join(req, "c", "/h", r)
+		})
+		require.Equal(t, kerr.CoordinatorNotAvailable.Code, join().ErrorCode)
+		require.Equal(t, int16(9), join().Version)
+		s.Serve(0, 2, &coordinatortest.Log{}) // the other one is elsewhere
+		var codes []int16
+		for i := range 20 {
+			hb := ask[*kmsg.HeartbeatResponse](func(r func(kmsg.Response)) {
+				req := kmsg.NewPtrHeartbeatRequest()
+				req.Group = fmt.Sprint("g", i)
+				s.Heartbeat(req, r)
+			})
+			codes = append(codes, hb().ErrorCode)
+		}
+		require.Contains(t, codes, kerr.NotCoordinator.Code)
+		require.Contains(t, codes, kerr.UnknownMemberID.Code)
+	})
+}
+
+// A whole life: join, sync, transactional commit, marker, crash, and time in between.
+func TestServiceMemberLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var verified []string
+		o := Options{Verify: func(id string, pid int64, epoch int16, partition int32, done func(*kerr.Error)) {
+			verified = append(verified, fmt.Sprintf("%s %d/%d on %d", id, pid, epoch, partition))
+			done(nil)
+		}}
+		s := serve(1, o)
+		defer func() { s.Close() }()
+		instance := "i1"
+		join := func() *kmsg.JoinGroupResponse {
+			req := kmsg.NewPtrJoinGroupRequest()
+			req.Version, req.Group, req.InstanceID, req.ProtocolType = 9, "g", &instance, "consumer"
+			req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 10_000, 60_000
+			req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "tasks", Metadata: []byte{0xff, 0}}}
+			return ask[*kmsg.JoinGroupResponse](func(r func(kmsg.Response)) { s.Join(req, "c", "/h", r) })()
+		}
+		j := join()
+		require.Zero(t, j.ErrorCode)
+		syncReq := kmsg.NewPtrSyncGroupRequest()
+		syncReq.Version, syncReq.Group, syncReq.InstanceID, syncReq.MemberID, syncReq.Generation = 5, "g", &instance, j.MemberID, j.Generation
+		syncReq.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: j.MemberID, MemberAssignment: []byte("0_1")}}
+		sy := ask[*kmsg.SyncGroupResponse](func(r func(kmsg.Response)) { s.Sync(syncReq, r) })
+		require.Equal(t, "0_1", string(sy().MemberAssignment))
+
+		txn := kmsg.NewPtrTxnOffsetCommitRequest()
+		txn.Version, txn.TransactionalID, txn.Group, txn.ProducerID, txn.ProducerEpoch = 3, "x", "g", 9, 2
+		txn.MemberID, txn.InstanceID, txn.Generation = j.MemberID, &instance, j.Generation
+		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+		p.Offset = 77
+		txn.Topics = []kmsg.TxnOffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{p}}}
+		commit := ask[*kmsg.TxnOffsetCommitResponse](func(r func(kmsg.Response)) { s.TxnOffsetCommit(txn, r) })
+		require.Zero(t, commit().Topics[0].Partitions[0].ErrorCode)
+		require.Equal(t, []string{"x 9/2 on 0"}, verified)
+
+		var ended []error
+		var mu sync.Mutex
+		s.EndTxn(0, coordinator.Marker{ProducerID: 9, ProducerEpoch: 2, Commit: true}, func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			ended = append(ended, err)
+		})
+		fetch := kmsg.NewPtrOffsetFetchRequest()
+		fetch.Version, fetch.RequireStable = 8, true
+		fetch.Groups = []kmsg.OffsetFetchRequestGroup{{Group: "g"}}
+		f := ask[*kmsg.OffsetFetchResponse](func(r func(kmsg.Response)) { s.OffsetFetch(fetch, r) })
+		require.Equal(t, int64(77), f().Groups[0].Topics[0].Partitions[0].Offset)
+		require.Equal(t, []error{nil}, ended)
+		s.EndTxn(5, coordinator.Marker{}, func(err error) { require.ErrorIs(t, err, kerr.NotLeaderForPartition) })
+
+		// A new broker over the same log; the process of the member restarts too.
+		s.Close()
+		logs := s.logs
+		s = &served{Service: NewService(o), logs: logs}
+		s.Serve(0, 1, logs[0])
+		again := join()
+		require.Equal(t, j.Generation, again.Generation)
+		require.NotEqual(t, j.MemberID, again.MemberID)
+		require.True(t, again.SkipAssignment)
+		stale := ask[*kmsg.SyncGroupResponse](func(r func(kmsg.Response)) { s.Sync(syncReq, r) })
+		require.Equal(t, kerr.FencedInstanceID.Code, stale().ErrorCode)
+
+		// It goes away for good.
+		time.Sleep(9 * time.Second)
+		hb := kmsg.NewPtrHeartbeatRequest()
+		hb.Group, hb.MemberID, hb.InstanceID, hb.Generation = "g", again.MemberID, &instance, again.Generation
+		beat := ask[*kmsg.HeartbeatResponse](func(r func(kmsg.Response)) { s.Heartbeat(hb, r) })
+		require.Zero(t, beat().ErrorCode)
+		time.Sleep(11 * time.Second)
+		beat = ask[*kmsg.HeartbeatResponse](func(r func(kmsg.Response)) { s.Heartbeat(hb, r) })
+		require.Equal(t, kerr.UnknownMemberID.Code, beat().ErrorCode)
+	})
+}
+
+func TestServiceTellsFailuresApart(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want *kerr.Error
+	}{
+		{errors.New("disk full"), kerr.CoordinatorNotAvailable},
+		{kerr.NotEnoughReplicas, kerr.CoordinatorNotAvailable},
+		{fmt.Errorf("append: %w", kerr.KafkaStorageError), kerr.NotCoordinator},
+		{kerr.InvalidProducerEpoch, kerr.InvalidProducerEpoch},
+		{kerr.MessageTooLarge, kerr.InvalidCommitOffsetSize},
+		{coordinator.ErrBusy, kerr.CoordinatorNotAvailable},
+		{coordinator.ErrClosed, kerr.NotCoordinator},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := serve(1, Options{})
+			defer s.Close()
+			s.logs[0].FailNext(c.err)
+			got := ask[*kmsg.OffsetCommitResponse](func(r func(kmsg.Response)) {
+				s.OffsetCommit(commitRequest("g", 8, "t", 0, 1), r)
+			})
+			require.Equal(t, c.want.Code, got().Topics[0].Partitions[0].ErrorCode, "%v", c.err)
+		})
+	}
+}
+
+// Close answers joins that wait for a rebalance.
+func TestServiceCloseAnswersWaitingJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(1, Options{Config: Config{InitialRebalanceDelay: time.Minute}})
+		req := kmsg.NewPtrJoinGroupRequest()
+		instance := "i"
+		req.Version, req.Group, req.InstanceID, req.ProtocolType = 9, "g", &instance, "consumer"
+		req.SessionTimeoutMillis = 10_000
+		req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "tasks"}}
+		join := ask[*kmsg.JoinGroupResponse](func(r func(kmsg.Response)) { s.Join(req, "c", "/h", r) })
+		require.Nil(t, join())
+		s.Close()
+		require.Equal(t, kerr.NotCoordinator.Code, join().ErrorCode)
+	})
+}
