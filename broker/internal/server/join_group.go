@@ -1,0 +1,17 @@
+package server
+
+import (
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// JoinGroup is answered when the join phase of the group is over.
+func handleJoinGroup(s *Server, r *Request, reply func(kmsg.Response)) {
+	addr := r.Conn.RemoteAddr().String()
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	s.groups.Join(r.Msg.(*kmsg.JoinGroupRequest), r.ClientID, "/"+host, reply)
+}
