@@ -18,6 +18,7 @@
 package vfs
 
 import (
+	"fmt"
 	"io"
 	"time"
 )
@@ -105,8 +106,19 @@ func ReadFile(fsys FS, name string, max int64) ([]byte, error) {
 	return b[:n], err
 }
 
+// SyncError is a failed fsync inside of WriteFile.
+type SyncError struct {
+	Name string
+	Err  error
+}
+
+func (e *SyncError) Error() string { return fmt.Sprintf("fsync of %s: %v", e.Name, e.Err) }
+
+// Unwrap returns the cause.
+func (e *SyncError) Unwrap() error { return e.Err }
+
 // WriteFile replaces a file atomically and durably: it writes and syncs name+".tmp",
-// renames it to name, and syncs the directory dir that holds both.
+// renames it to name, and syncs the directory dir that holds both. A failed fsync is a *SyncError.
 func WriteFile(fsys FS, dir, name string, data []byte) error {
 	tmp := name + ".tmp"
 	f, err := fsys.Create(tmp)
@@ -117,7 +129,9 @@ func WriteFile(fsys FS, dir, name string, data []byte) error {
 		_, err = f.WriteAt(data, 0)
 	}
 	if err == nil {
-		err = f.Sync()
+		if serr := f.Sync(); serr != nil {
+			err = &SyncError{Name: tmp, Err: serr}
+		}
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -126,7 +140,10 @@ func WriteFile(fsys FS, dir, name string, data []byte) error {
 		err = fsys.Rename(tmp, name)
 	}
 	if err == nil {
-		return fsys.SyncDir(dir)
+		if err := fsys.SyncDir(dir); err != nil {
+			return &SyncError{Name: dir, Err: err}
+		}
+		return nil
 	}
 	_ = fsys.Remove(tmp) // best effort: the first error is the one to report
 	return err

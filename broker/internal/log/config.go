@@ -1,6 +1,9 @@
 package log
 
-import "math"
+import (
+	"hash/fnv"
+	"math"
+)
 
 // Config is what a topic's configuration decides about one partition's log.
 // Start from DefaultConfig: zero values are limits of zero.
@@ -45,4 +48,22 @@ func DefaultConfig() Config {
 		TimestampBeforeMaxMs: math.MaxInt64,
 		TimestampAfterMaxMs:  3600 * 1000,
 	}
+}
+
+// bounded limits values to what the file formats can express.
+func (c Config) bounded() Config {
+	c.SegmentBytes = min(c.SegmentBytes, maxSegmentBytes)
+	c.IndexBytes = max(c.IndexBytes, offsetEntryLen)
+	return c
+}
+
+// jitter spreads the rolls of partitions by a part of SegmentJitterMs that depends on
+// the partition's name alone.
+func (c Config) jitter(name string) int64 {
+	if c.SegmentJitterMs <= 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name)) // a hash never fails
+	return int64(h.Sum64() % uint64(c.SegmentJitterMs))
 }

@@ -70,3 +70,17 @@ func (e *codeError) Unwrap() error { return e.code }
 func codef(code *kerr.Error, format string, args ...any) error {
 	return &codeError{code: code, msg: fmt.Sprintf(format, args...)}
 }
+
+// SyncError says that an fsync failed. Nobody knows which bytes are safe now, so the
+// log accepts nothing any more and the process must end; the next start recovers.
+type SyncError struct {
+	File string
+	Err  error
+}
+
+func (e *SyncError) Error() string {
+	return fmt.Sprintf("fsync of %s failed: %v; the broker must stop, because nobody knows which data reached the disk", e.File, e.Err)
+}
+
+// Unwrap returns the cause and the Kafka error code.
+func (e *SyncError) Unwrap() []error { return []error{e.Err, kerr.KafkaStorageError} }

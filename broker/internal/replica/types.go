@@ -25,36 +25,24 @@ func (d Durability) String() string {
 	return "sync"
 }
 
-// Isolation says how far a read may go.
-type Isolation int
-
-const (
-	// ReadUncommitted reads to the high watermark.
-	ReadUncommitted Isolation = iota
-	// ReadCommitted reads to the last stable offset and lists aborted transactions.
-	ReadCommitted
-	// ReadLogEnd reads everything appended; for coordinators that load their log.
-	ReadLogEnd
-)
-
-// ReadResult is what Read found.
-type ReadResult struct {
-	// Records are whole batches as stored; the first may begin before the offset asked for.
-	Records                                         []byte
-	HighWatermark, LastStableOffset, LogStartOffset int64
-	// Aborted is set for ReadCommitted only.
-	Aborted []log.AbortedTxn
-}
-
 // Aliases of what the log speaks, so that callers need one import.
 type (
 	AppendOptions   = log.AppendOptions
 	AppendResult    = log.AppendResult
+	ReadResult      = log.ReadResult
+	Isolation       = log.Isolation
 	AbortedTxn      = log.AbortedTxn
 	TimestampOffset = log.TimestampOffset
 	EpochEnd        = log.EpochEnd
 	ProducerState   = log.ProducerState
 	Guard           = log.Guard
+)
+
+// How far a read may go; see log.Isolation.
+const (
+	ReadUncommitted = log.ReadUncommitted
+	ReadCommitted   = log.ReadCommitted
+	ReadLogEnd      = log.ReadLogEnd
 )
 
 var (

@@ -1,0 +1,584 @@
+package log
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moldau-stream/moldau/internal/batch"
+	"github.com/moldau-stream/moldau/internal/vfs"
+)
+
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// Open opens a partition's log, making it when the directory is missing or empty.
+//
+// After a clean close it reads no data. Otherwise it reads the last segment, rebuilds that
+// segment's indexes and the producer state, and cuts an unfinished write off its
+// end. Damage that no crash explains is a *CorruptError and changes nothing.
+func Open(o Options) (*Log, Recovery, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Pool == nil {
+		o.Pool = batch.NewPool(1, 0)
+	}
+	l := &Log{
+		o: o, name: fmt.Sprintf("%s-%d", o.Topic, o.Partition), cfg: o.Config.bounded(),
+		start: max(o.LogStart, 0), epochs: &epochCache{}, producers: newProducers(), changed: true,
+	}
+	l.jitterMs = l.cfg.jitter(l.name)
+	rec, err := l.open()
+	if err != nil {
+		for _, s := range l.segments {
+			_ = s.release() // the error of the open is the one to report
+		}
+		return nil, rec, fmt.Errorf("open log %s: %w", l.name, err)
+	}
+	l.checkInvariants()
+	return l, rec, nil
+}
+
+func (l *Log) open() (rec Recovery, err error) {
+	o := l.o
+	if err := o.FS.MkdirAll(o.Dir); err != nil {
+		return rec, err
+	}
+	bases, err := l.list()
+	if err != nil {
+		return rec, err
+	}
+	if id, ok := TopicIDIn(o.FS, o.Dir); !ok || id != o.TopicID {
+		if err := l.writeMetadata(); err != nil {
+			return rec, err
+		}
+	}
+	if len(bases) == 0 {
+		if o.RecoveryPoint > l.start {
+			return rec, &CorruptError{File: o.Dir, Offset: l.start, Reason: fmt.Sprintf("its segment files are gone, although records up to offset %d were stored", o.RecoveryPoint),
+				Next: "restore the directory from a backup, or delete the topic"}
+		}
+		return rec, l.create(l.start)
+	}
+	for _, base := range bases {
+		f, err := o.FS.Open(segmentPath(o.Dir, base, ".log"))
+		if err != nil {
+			return rec, err
+		}
+		s := newSegment(o.FS, o.Dir, base, f)
+		l.segments = append(l.segments, s)
+		if s.size, err = f.Size(); err != nil {
+			return rec, err
+		}
+	}
+	if bases[0] > l.start {
+		l.start = bases[0] // older segments were deleted, the checkpoint came too late
+	}
+	if err := l.loadEpochs(); err != nil {
+		return rec, err
+	}
+	for i, s := range l.segments[:len(l.segments)-1] {
+		if err := l.openFull(s, l.segments[i+1].base); err != nil {
+			return rec, err
+		}
+	}
+	last := l.active()
+	opened := false
+	if o.Clean {
+		if opened, err = l.openClean(last); err != nil {
+			return rec, err
+		}
+	}
+	if !opened {
+		if rec, err = l.recover(last); err != nil {
+			return rec, err
+		}
+	}
+	if l.end < l.start {
+		// Only possible without fsyncs: the deletion of records outlived the records.
+		if err := l.restartAt(l.start); err != nil {
+			return rec, err
+		}
+	}
+	l.hw = l.end
+	l.producers.committed(l.hw)
+	l.durable = l.end
+	return rec, nil
+}
+
+// list removes leftovers of unfinished writes and finds segments and snapshots.
+func (l *Log) list() (bases []int64, err error) {
+	names, err := l.o.FS.List(l.o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n, tmpSuffix) {
+			if err := l.o.FS.Remove(filepath.Join(l.o.Dir, n)); err != nil && !isNotExist(err) {
+				return nil, err
+			}
+		}
+		if base, ok := parseBase(n, ".log"); ok {
+			bases = append(bases, base)
+		}
+		if at, ok := parseBase(n, ".snapshot"); ok {
+			l.snapshots = append(l.snapshots, at)
+		}
+	}
+	return bases, nil // List sorts, and 20 digits sort like their numbers
+}
+
+// writeMetadata writes partition.metadata; the first Sync makes it durable.
+func (l *Log) writeMetadata() error {
+	f, err := l.o.FS.Create(filepath.Join(l.o.Dir, metadataFile))
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(encodeMetadata(l.o.TopicID), 0)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// create makes the first segment of an empty log.
+func (l *Log) create(base int64) error {
+	f, err := l.o.FS.Create(segmentPath(l.o.Dir, base, ".log"))
+	if err != nil {
+		return err
+	}
+	l.segments = append(l.segments, newSegment(l.o.FS, l.o.Dir, base, f))
+	l.start, l.end, l.hw, l.durable = base, base, base, base
+	l.changed = false // nothing to write at close unless something is appended
+	return nil
+}
+
+// restartAt replaces everything by an empty log that starts at offset.
+func (l *Log) restartAt(offset int64) error {
+	l.o.Logger.Warn("log ends before its first readable offset; starting it anew there",
+		"partition", l.name, "end", l.end, "start", offset)
+	for _, s := range l.segments {
+		s.deleted.Store(true)
+		if err := s.release(); err != nil {
+			return err
+		}
+	}
+	l.segments, l.producers, l.epochs = nil, newProducers(), &epochCache{dirty: true}
+	for _, at := range l.snapshots {
+		if err := l.o.FS.Remove(segmentPath(l.o.Dir, at, ".snapshot")); err != nil && !isNotExist(err) {
+			return err
+		}
+	}
+	l.snapshots, l.dirSynced = nil, false
+	return l.create(offset)
+}
+
+func (l *Log) loadEpochs() error {
+	path := filepath.Join(l.o.Dir, epochFile)
+	p, err := vfs.ReadFile(l.o.FS, path, maxTextFile)
+	if isNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c, err := decodeEpochs(p)
+	if err != nil {
+		return &CorruptError{File: path, Reason: err.Error(), Next: "remove the file to lose only the start offsets of old leader epochs"}
+	}
+	l.epochs = c
+	return nil
+}
+
+// openFull opens the indexes of a full segment, or rebuilds them if they are missing.
+func (l *Log) openFull(s *segment, nextBase int64) error {
+	s.offsets.inFile, s.times.inFile = true, true
+	n, err := s.times.len()
+	if err == nil {
+		_, err = s.offsets.len()
+	}
+	if _, serr := l.o.FS.Stat(s.txns.path); serr == nil {
+		s.txns.inFile = true
+		if _, terr := s.txns.len(); err == nil {
+			err = terr
+		}
+	}
+	if err == nil && n > 0 {
+		var e []byte
+		if e, err = s.times.entry(n-1, make([]byte, timeEntryLen)); err == nil {
+			ts, rel := parseTimeEntry(e)
+			s.maxTS, s.maxTSOffset = ts, s.base+rel
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	l.o.Logger.Warn("rebuilding the indexes of a segment", "partition", l.name, "segment", s.path, "reason", err)
+	return l.rebuildIndexes(s, nextBase)
+}
+
+// rebuildIndexes reads a full segment for its indexes.
+func (l *Log) rebuildIndexes(s *segment, nextBase int64) error {
+	size := s.size
+	for _, x := range []*index{&s.offsets, &s.times, &s.txns} {
+		if err := x.close(); err != nil {
+			return err
+		}
+		x.inFile, x.mem = false, nil
+	}
+	// Aborted transactions depend on the producers before the segment.
+	p, err := l.producersAt(s.base)
+	if err != nil {
+		return err
+	}
+	s.size = 0
+	r := batchReader{file: s.file, end: size}
+	expected := s.base
+	for {
+		b, err := r.next(expected)
+		if err != nil {
+			return l.corrupt(s, r.pos, expected, err)
+		}
+		if b == nil {
+			break
+		}
+		if err := l.replay(p, s, b); err != nil {
+			return l.corrupt(s, s.size, expected, err)
+		}
+		s.added(b, l.cfg.IndexIntervalBytes)
+		expected = b.LastOffset() + 1
+	}
+	if expected > nextBase {
+		return l.corrupt(s, size, expected, fmt.Errorf("it reaches into the next segment, which starts at offset %d", nextBase))
+	}
+	if err := s.flushIndexes(); err != nil {
+		return err
+	}
+	s.seal()
+	return nil
+}
+
+// replay brings producers and the segment's transaction index up to date with a stored batch.
+func (l *Log) replay(p *producers, s *segment, b batch.Batch) error {
+	if !b.Control() {
+		p.apply(b, l.o.Now())
+		return nil
+	}
+	m, ok, err := b.Marker()
+	if err != nil || !ok {
+		return err
+	}
+	if t, ok := p.applyMarker(m, b.BaseOffset(), l.o.Now()); ok && t.aborted && s != nil {
+		s.txns.append(txnEntry(t))
+	}
+	p.ended = p.ended[:0] // stored means committed, as far as this log can know
+	return nil
+}
+
+// producersAt returns the producer state at the base offset of a segment: the newest
+// readable snapshot up to there, and what the batches since then add.
+func (l *Log) producersAt(offset int64) (*producers, error) {
+	for i := len(l.snapshots) - 1; i >= 0; i-- {
+		at := l.snapshots[i]
+		if at > offset {
+			continue
+		}
+		path := segmentPath(l.o.Dir, at, ".snapshot")
+		data, err := vfs.ReadFile(l.o.FS, path, maxSnapshotBytes)
+		var p *producers
+		if err == nil {
+			p, err = decodeProducers(data, l.o.Now())
+		}
+		if err != nil {
+			l.o.Logger.Warn("producer snapshot is not readable; reading an older one and more of the log", "file", path, "reason", err)
+			continue
+		}
+		return p, l.replayRange(p, at, offset)
+	}
+	p := newProducers()
+	return p, l.replayRange(p, l.segments[0].base, offset)
+}
+
+// replayRange applies the batches in [from, to) to p.
+func (l *Log) replayRange(p *producers, from, to int64) error {
+	for i := l.segmentFor(from); from < to && i < len(l.segments); i++ {
+		s := l.segments[i]
+		if s.base >= to {
+			break
+		}
+		size, err := s.file.Size()
+		if err != nil {
+			return err
+		}
+		r := batchReader{file: s.file, end: size}
+		for expected := s.base; expected < to; {
+			b, err := r.next(expected)
+			if err != nil {
+				return l.corrupt(s, r.pos, expected, err)
+			}
+			if b == nil {
+				break
+			}
+			if b.BaseOffset() >= from && b.BaseOffset() < to {
+				if err := l.replay(p, nil, b); err != nil {
+					return l.corrupt(s, r.pos, expected, err)
+				}
+			}
+			expected = b.LastOffset() + 1
+		}
+	}
+	return nil
+}
+
+// openClean opens the active segment after a clean close from its indexes and the snapshot
+// at its end. It returns false when these are not all there.
+func (l *Log) openClean(s *segment) (bool, error) {
+	if s.offsets.load(l.cfg.IndexBytes+offsetEntryLen) != nil || s.times.load(2*l.cfg.IndexBytes+timeEntryLen) != nil {
+		s.offsets.mem, s.times.mem = nil, nil
+		if s.size > 0 || s.base > 0 || l.o.RecoveryPoint > s.base {
+			l.o.Logger.Warn("indexes are missing or damaged; reading the last segment", "partition", l.name, "segment", s.path)
+		}
+		return false, nil
+	}
+	if err := s.txns.load(maxSnapshotBytes); err != nil && !isNotExist(err) {
+		s.offsets.mem, s.times.mem = nil, nil
+		return false, nil
+	}
+	size := s.size
+	var pos int64
+	if n := len(s.offsets.mem); n > 0 {
+		_, pos = parseOffsetEntry(s.offsets.mem[n-offsetEntryLen:])
+	}
+	if n := len(s.times.mem); n > 0 {
+		ts, rel := parseTimeEntry(s.times.mem[n-timeEntryLen:])
+		s.maxTS, s.maxTSOffset = ts, s.base+rel
+	}
+	l.end = s.base
+	if pos > size {
+		return false, l.corrupt(s, size, s.base, fmt.Errorf("it ends before byte %d, which its index mentions", pos))
+	}
+	sc := newScanner(s.file, pos, size)
+	for {
+		ok, err := sc.next()
+		if err == nil && ok && sc.head.BaseOffset() < l.end {
+			err = fmt.Errorf("offset %d follows %d", sc.head.BaseOffset(), l.end-1)
+		}
+		if err != nil {
+			return false, l.corrupt(s, sc.pos, l.end, err)
+		}
+		if !ok {
+			break
+		}
+		l.end = sc.head.LastOffset() + 1
+	}
+	if l.end < l.o.RecoveryPoint {
+		return false, l.corrupt(s, size, l.end, fmt.Errorf("it ends at offset %d, although records up to %d were stored", l.end, l.o.RecoveryPoint))
+	}
+	s.unindexed = size - pos
+	if size > 0 {
+		first := newScanner(s.file, 0, size)
+		if ok, err := first.next(); err != nil || !ok {
+			return false, l.corrupt(s, 0, s.base, err)
+		}
+		s.firstTS = first.head.MaxTimestamp()
+	}
+	if n := len(l.snapshots); l.end > l.start && (n == 0 || l.snapshots[n-1] != l.end) {
+		s.offsets.mem, s.times.mem, s.txns.mem = nil, nil, nil
+		return false, nil
+	}
+	p, err := l.producersAt(l.end)
+	if err != nil {
+		return false, err
+	}
+	l.producers = p
+	l.unverified = l.end
+	l.dirSynced, l.changed = true, false
+	return true, nil
+}
+
+// recover reads the whole last segment after an unclean end.
+func (l *Log) recover(s *segment) (rec Recovery, err error) {
+	size := s.size
+	s.size, s.unindexed, s.maxTS, s.maxTSOffset, s.firstTS = 0, 0, batch.NoTimestamp, -1, batch.NoTimestamp
+	s.offsets.mem, s.times.mem, s.txns.mem = nil, nil, nil
+	if l.producers, err = l.producersAt(s.base); err != nil {
+		return rec, err
+	}
+	l.epochs.truncateEnd(s.base + 1)
+	l.end, l.unverified = s.base, s.base
+	r := batchReader{file: s.file, end: size}
+	for {
+		b, err := r.next(l.end)
+		if err == nil && b == nil {
+			break
+		}
+		if err == nil {
+			err = l.replay(l.producers, s, b)
+		}
+		if err != nil {
+			if rec, err = l.cutTail(s, size, err); err != nil {
+				return rec, err
+			}
+			break
+		}
+		s.added(b, l.cfg.IndexIntervalBytes)
+		l.end = b.LastOffset() + 1
+		l.epochs.assign(b.LeaderEpoch(), b.BaseOffset())
+	}
+	if l.end < l.o.RecoveryPoint {
+		return rec, l.corrupt(s, s.size, l.end, fmt.Errorf("it ends at offset %d, although records up to %d were stored", l.end, l.o.RecoveryPoint))
+	}
+	if l.end == l.start && len(l.segments) == 1 {
+		l.changed = false
+		return rec, nil // nothing to keep; the first Sync makes the names durable
+	}
+	// What is served from now on must not vanish in a later power cut.
+	if err := s.file.Sync(); err != nil {
+		return rec, &SyncError{File: s.path, Err: err}
+	}
+	n := slices.IndexFunc(l.snapshots, func(at int64) bool { return at > l.end })
+	if n >= 0 {
+		for _, at := range l.snapshots[n:] {
+			if err := l.o.FS.Remove(segmentPath(l.o.Dir, at, ".snapshot")); err != nil && !isNotExist(err) {
+				return rec, err
+			}
+		}
+		l.snapshots = l.snapshots[:n]
+	}
+	if err := l.syncNames(); err != nil {
+		return rec, err
+	}
+	l.dirSynced = true
+	return rec, nil
+}
+
+// batchReader reads whole batches and checks them.
+type batchReader struct {
+	file vfs.File
+	pos  int64 // of the next batch
+	end  int64
+	buf  []byte
+	at   int64 // file position of buf
+}
+
+// orderError is an intact batch at a place where its offset cannot be.
+type orderError struct{ got, want int64 }
+
+func (e *orderError) Error() string {
+	return fmt.Sprintf("offset %d where %d or more must follow", e.got, e.want)
+}
+
+const readBuffer = 256 << 10
+
+// next returns the next batch, valid until the call after, or nil at the end. The
+// batch must begin at expected or later. On an error pos is where the bad batch begins.
+func (r *batchReader) next(expected int64) (batch.Batch, error) {
+	left := r.end - r.pos
+	if left == 0 {
+		return nil, nil
+	}
+	if left < batch.HeaderLen {
+		return nil, fmt.Errorf("%d bytes at the end are less than a batch header: %w", left, batch.ErrTruncated)
+	}
+	head, err := r.bytes(batch.HeaderLen)
+	if err != nil {
+		return nil, err
+	}
+	size, err := batch.PeekSize(head)
+	if err != nil {
+		return nil, err
+	}
+	if int64(size) > left {
+		return nil, fmt.Errorf("batch of %d bytes with %d left: %w", size, left, batch.ErrTruncated)
+	}
+	p, err := r.bytes(size)
+	if err != nil {
+		return nil, err
+	}
+	b := batch.Batch(p)
+	if err := b.Check(); err != nil {
+		return nil, err
+	}
+	if b.BaseOffset() < expected || b.LastOffset() < 0 {
+		return nil, &orderError{got: b.BaseOffset(), want: expected}
+	}
+	r.pos += int64(size)
+	return b, nil
+}
+
+// bytes returns n bytes from pos on.
+func (r *batchReader) bytes(n int) ([]byte, error) {
+	if r.pos < r.at || r.pos+int64(n) > r.at+int64(len(r.buf)) {
+		want := int(min(int64(max(n, readBuffer)), r.end-r.pos))
+		if cap(r.buf) < want {
+			r.buf = make([]byte, want)
+		}
+		r.buf = r.buf[:want]
+		if err := readFull(r.file, r.buf, r.pos); err != nil {
+			r.buf = r.buf[:0]
+			return nil, err
+		}
+		r.at = r.pos
+	}
+	return r.buf[r.pos-r.at:][:n:n], nil
+}
+
+func (l *Log) corrupt(s *segment, pos, offset int64, reason error) error {
+	var already *CorruptError
+	if errors.As(reason, &already) {
+		return reason
+	}
+	text := "unreadable"
+	if reason != nil {
+		text = reason.Error()
+	}
+	return &CorruptError{File: s.path, Position: pos, Offset: offset, Reason: text, Next: fmt.Sprintf(
+		"restore the file from a backup; or, to give up the records from offset %d on, stop the broker, delete the later segments of the directory and run: truncate -s %d %s", offset, pos, s.path)}
+}
+
+// saveTail copies the bytes from pos on into a file beside the segment.
+func (l *Log) saveTail(s *segment, pos, size, offset int64) (string, error) {
+	name := fmt.Sprintf("%s.cut-%d", s.path, offset)
+	f, err := l.o.FS.Create(name)
+	if err != nil {
+		return "", err
+	}
+	buf := make([]byte, min(size-pos, 1<<20))
+	for at := pos; at < size && err == nil; at += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), size-at)]
+		if err = readFull(s.file, buf, at); err == nil {
+			_, err = f.WriteAt(buf, at-pos)
+		}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return name, err
+}
+
+func allZero(f vfs.File, pos, size int64) (bool, error) {
+	buf := make([]byte, min(size-pos, 64<<10))
+	zeros := make([]byte, len(buf))
+	for at := pos; at < size; at += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), size-at)]
+		if err := readFull(f, buf, at); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(buf, zeros[:len(buf)]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,398 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/moldau-stream/moldau/internal/batch"
+)
+
+// Isolation says how far a read may go.
+type Isolation int
+
+const (
+	// ReadUncommitted reads to the high watermark.
+	ReadUncommitted Isolation = iota
+	// ReadCommitted reads to the last stable offset and lists aborted transactions.
+	ReadCommitted
+	// ReadLogEnd reads everything appended; for followers and for coordinators that load
+	// their log.
+	ReadLogEnd
+)
+
+// ReadResult is what Read found. Its offsets are of one moment before the read.
+type ReadResult struct {
+	// Records are whole batches as stored; the first may begin before the offset asked for.
+	Records                                         []byte
+	HighWatermark, LastStableOffset, LogStartOffset int64
+	LogEndOffset                                    int64
+	// Aborted is set for ReadCommitted only.
+	Aborted []AbortedTxn
+}
+
+// Read returns whole batches from the one that contains offset, or that follows it, up to
+// maxBytes. With minOne the first batch is returned even if it is larger. The result has no
+// Records when nothing is readable at offset yet. Offsets below the start or
+// above the end are OFFSET_OUT_OF_RANGE, with the result's offsets set.
+func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (ReadResult, error) {
+	l.mu.RLock()
+	if err := l.usable(); err != nil {
+		l.mu.RUnlock()
+		return ReadResult{}, err
+	}
+	res := ReadResult{HighWatermark: l.hw, LastStableOffset: l.lastStable(), LogStartOffset: l.start, LogEndOffset: l.end}
+	limit := res.HighWatermark
+	switch iso {
+	case ReadCommitted:
+		limit = res.LastStableOffset
+	case ReadLogEnd:
+		limit = l.end
+	}
+	if offset < l.start || offset > l.end {
+		l.mu.RUnlock()
+		return res, codef(kerr.OffsetOutOfRange, "offset %d is outside of [%d, %d] of %s", offset, res.LogStartOffset, res.LogEndOffset, l.name)
+	}
+	if offset >= limit {
+		l.mu.RUnlock()
+		return res, nil
+	}
+	v := l.view(offset)
+	unverified := l.unverified
+	l.mu.RUnlock()
+	defer v.release()
+
+	// A gap that compaction left may reach to the end of a segment.
+	for len(res.Records) == 0 && v.ok() {
+		pos, size, err := v.find(offset)
+		if err != nil {
+			return res, err
+		}
+		if size == 0 {
+			v.nextSegment()
+			continue
+		}
+		if size > maxBytes && !minOne {
+			return res, nil
+		}
+		res.Records, err = v.read(pos, max(maxBytes, size), limit, unverified)
+		if err != nil {
+			return res, err
+		}
+		if len(res.Records) == 0 {
+			break // the next batch is at the limit or beyond
+		}
+	}
+	if iso == ReadCommitted && len(res.Records) > 0 {
+		upper := lastOffsetIn(res.Records) + 1
+		aborted, err := l.abortedIn(offset, upper)
+		if err != nil {
+			return res, err
+		}
+		res.Aborted = aborted
+	}
+	return res, nil
+}
+
+func lastOffsetIn(records []byte) int64 {
+	var last int64
+	_, _ = batch.All(records, func(b batch.Batch) bool { last = b.LastOffset(); return true }) // read trimmed to whole batches
+	return last
+}
+
+// view is the segments from one offset on, held so that they can be read without the lock.
+type view struct {
+	l    *Log
+	segs []*segment
+	size []int64 // readable bytes
+	hint []int64 // where to start the scan, known for the active segment only; -1 otherwise
+	i    int
+}
+
+// view takes references to up to three segments from the one that holds offset. The caller
+// holds mu for reading.
+func (l *Log) view(offset int64) *view {
+	v := &view{l: l}
+	first := l.segmentFor(offset)
+	for _, s := range l.segments[first:min(first+3, len(l.segments))] {
+		hint := int64(-1)
+		if !s.offsets.inFile { // entries in memory change with appends
+			hint, _ = s.positionFor(offset) // memory: no error
+		}
+		s.acquire()
+		v.segs, v.size, v.hint = append(v.segs, s), append(v.size, s.size), append(v.hint, hint)
+	}
+	return v
+}
+
+func (v *view) ok() bool     { return v.i < len(v.segs) }
+func (v *view) nextSegment() { v.i++ }
+
+func (v *view) release() {
+	for _, s := range v.segs {
+		if err := s.release(); err != nil {
+			v.l.o.Logger.Warn("closing a deleted segment", "segment", s.path, "error", err)
+		}
+	}
+}
+
+// find returns position and size of the first batch that ends at offset or later; size 0
+// says that the segment has none.
+func (v *view) find(offset int64) (pos int64, size int, err error) {
+	s := v.segs[v.i]
+	if pos = v.hint[v.i]; pos < 0 {
+		if pos, err = s.positionFor(offset); err != nil {
+			return 0, 0, storageError(err)
+		}
+	}
+	sc := newScanner(s.file, pos, v.size[v.i])
+	for {
+		ok, err := sc.next()
+		if err != nil {
+			return 0, 0, v.l.corrupt(s, sc.pos, offset, err)
+		}
+		if !ok {
+			return 0, 0, nil
+		}
+		if sc.head.LastOffset() >= offset {
+			return sc.here, sc.size, nil
+		}
+	}
+}
+
+// read returns the whole batches in at most n bytes from pos on that lie below limit.
+func (v *view) read(pos int64, n int, limit, unverified int64) ([]byte, error) {
+	s := v.segs[v.i]
+	p := make([]byte, min(int64(n), v.size[v.i]-pos))
+	if err := readFull(s.file, p, pos); err != nil {
+		return nil, storageError(fmt.Errorf("%s: %w", s.path, err))
+	}
+	whole := 0
+	for rest := p; ; {
+		b, r, err := batch.First(rest)
+		if errors.Is(err, batch.ErrTruncated) {
+			break
+		}
+		if err == nil && (b.BaseOffset() < s.base || b.LastOffsetDelta() < 0) {
+			err = fmt.Errorf("offset %d in the segment of %d", b.BaseOffset(), s.base)
+		}
+		if err == nil && b.BaseOffset() < unverified {
+			err = b.Check() // nobody has read these bytes since the log was opened
+		}
+		if err != nil {
+			return nil, v.l.corrupt(s, pos+int64(whole), max(s.base, 0), err)
+		}
+		if b.LastOffset() >= limit {
+			break
+		}
+		whole += len(b)
+		rest = r
+	}
+	return p[:whole:whole], nil
+}
+
+// abortedIn lists the aborted transactions that overlap [from, to).
+func (l *Log) abortedIn(from, to int64) ([]AbortedTxn, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if err := l.usable(); err != nil {
+		return nil, err
+	}
+	out := []AbortedTxn{}
+	buf := make([]byte, txnEntryLen)
+	for _, s := range l.segments[l.segmentFor(from):] {
+		n, err := s.txns.len()
+		if err != nil {
+			return nil, storageError(err)
+		}
+		for i := range n {
+			e, err := s.txns.entry(i, buf)
+			if err != nil {
+				return nil, storageError(err)
+			}
+			t := parseTxnEntry(e)
+			if t.lastOffset >= from && t.firstOffset < to {
+				out = append(out, AbortedTxn{ProducerID: t.producerID, FirstOffset: t.firstOffset})
+			}
+			if t.lastStable >= to {
+				return out, nil // later aborts began later
+			}
+		}
+	}
+	return out, nil
+}
+
+// Aborted is one entry of the transaction index.
+type Aborted struct {
+	ProducerID, FirstOffset, LastOffset, LastStableOffset int64
+}
+
+// AbortedTxns returns the whole transaction index.
+func (l *Log) AbortedTxns() ([]Aborted, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var out []Aborted
+	buf := make([]byte, txnEntryLen)
+	for _, s := range l.segments {
+		n, err := s.txns.len()
+		if err != nil {
+			return nil, storageError(err)
+		}
+		for i := range n {
+			e, err := s.txns.entry(i, buf)
+			if err != nil {
+				return nil, storageError(err)
+			}
+			t := parseTxnEntry(e)
+			out = append(out, Aborted{t.producerID, t.firstOffset, t.lastOffset, t.lastStable})
+		}
+	}
+	return out, nil
+}
+
+// OffsetForTime returns the first record below the high watermark whose timestamp is ts or
+// later. ok is false when there is none.
+func (l *Log) OffsetForTime(ts int64) (t TimestampOffset, ok bool, err error) {
+	l.mu.RLock()
+	if err := l.usable(); err != nil {
+		l.mu.RUnlock()
+		return t, false, err
+	}
+	start, hw := l.start, l.hw
+	v := &view{l: l}
+	for i, s := range l.segments {
+		if s.maxTS < ts || (i+1 < len(l.segments) && l.segments[i+1].base <= start) {
+			continue
+		}
+		hint := int64(-1)
+		if !s.offsets.inFile {
+			hint, _ = s.positionForTime(ts) // memory: no error
+		}
+		s.acquire()
+		v.segs, v.size, v.hint = append(v.segs, s), append(v.size, s.size), append(v.hint, hint)
+	}
+	l.mu.RUnlock()
+	defer v.release()
+	for ; v.ok() && !ok && err == nil; v.nextSegment() {
+		t, ok, err = v.findTime(ts, start, hw)
+	}
+	return t, ok, err
+}
+
+// findTime is OffsetForTime in the view's present segment.
+func (v *view) findTime(ts, start, hw int64) (t TimestampOffset, ok bool, err error) {
+	s := v.segs[v.i]
+	pos := v.hint[v.i]
+	if pos < 0 {
+		if pos, err = s.positionForTime(ts); err != nil {
+			return t, false, storageError(err)
+		}
+	}
+	sc := newScanner(s.file, pos, v.size[v.i])
+	for {
+		more, err := sc.next()
+		if err != nil {
+			return t, false, v.l.corrupt(s, sc.pos, s.base, err)
+		}
+		if !more || sc.head.BaseOffset() >= hw {
+			return t, false, nil
+		}
+		if sc.head.MaxTimestamp() < ts || sc.head.LastOffset() < start {
+			continue
+		}
+		b := make(batch.Batch, sc.size)
+		if err := readFull(s.file, b, sc.here); err != nil {
+			return t, false, storageError(err)
+		}
+		t, ok, err = v.l.firstInBatch(b, ts, start)
+		if err != nil {
+			return t, false, v.l.corrupt(s, sc.here, b.BaseOffset(), err)
+		}
+		if ok {
+			return t, true, nil
+		}
+	}
+}
+
+// firstInBatch finds the first record at start or later with a timestamp of ts or later.
+func (l *Log) firstInBatch(b batch.Batch, ts, start int64) (TimestampOffset, bool, error) {
+	var d *batch.Decompressor
+	if b.Codec() != batch.None {
+		d = l.o.Pool.Get()
+		defer l.o.Pool.Put(d)
+	}
+	it, err := b.Records(d)
+	if err != nil {
+		return TimestampOffset{}, false, err
+	}
+	for it.Next() {
+		if r := it.Record(); r.Timestamp >= ts && r.Offset >= start {
+			return TimestampOffset{Timestamp: r.Timestamp, Offset: r.Offset, LeaderEpoch: b.LeaderEpoch()}, true, nil
+		}
+	}
+	return TimestampOffset{}, false, it.Err()
+}
+
+// MaxTimestampOffset returns the first record with the largest timestamp among those
+// that may be read. ok is false when no record has a timestamp.
+func (l *Log) MaxTimestampOffset() (t TimestampOffset, ok bool, err error) {
+	l.mu.RLock()
+	if err := l.usable(); err != nil {
+		l.mu.RUnlock()
+		return t, false, err
+	}
+	start, hw := l.start, l.hw
+	newest := int64(batch.NoTimestamp)
+	v := &view{l: l}
+	for _, s := range l.segments[l.segmentFor(start):] {
+		// The ends of the range may lie inside of a segment: read those.
+		if s.base < start || s == l.active() {
+			s.acquire()
+			v.segs, v.size = append(v.segs, s), append(v.size, s.size)
+			continue
+		}
+		newest = max(newest, s.maxTS)
+	}
+	l.mu.RUnlock()
+	defer v.release()
+	for i, s := range v.segs {
+		sc := newScanner(s.file, 0, v.size[i])
+		for {
+			more, err := sc.next()
+			if err != nil {
+				return t, false, l.corrupt(s, sc.pos, s.base, err)
+			}
+			if !more || sc.head.BaseOffset() >= hw {
+				break
+			}
+			if sc.head.BaseOffset() >= start {
+				newest = max(newest, sc.head.MaxTimestamp())
+			}
+		}
+	}
+	if newest < 0 {
+		return t, false, nil
+	}
+	return l.OffsetForTime(newest)
+}
+
+// positionForTime returns where to start scanning for the first record at ts or later.
+func (s *segment) positionForTime(ts int64) (int64, error) {
+	e, ok, err := s.times.lastNotAfter(func(e []byte) bool {
+		t, _ := parseTimeEntry(e)
+		return t >= ts // an entry at ts itself may follow earlier records at ts
+	})
+	if err != nil || !ok {
+		return 0, err
+	}
+	_, rel := parseTimeEntry(e)
+	return s.positionFor(s.base + rel)
+}
+
+// LeaderEpochAt returns the leader epoch in which offset was appended, or -1.
+func (l *Log) LeaderEpochAt(offset int64) int32 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.epochs.at(offset)
+}
