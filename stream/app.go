@@ -59,6 +59,8 @@ type App struct {
 	workersDone chan struct{}
 	stores      localStores
 	restored    restoreCounts
+	produced    topicCounts
+	workerStats []*workerMetrics
 	skipped     atomic.Int64 // records that were deleted from an input before they were read
 
 	mu        sync.Mutex
@@ -89,6 +91,9 @@ func New(t *Topology, c Config) (*App, error) {
 		restoring:   make([]int, c.Workers),
 		taskStats:   make(map[task.ID]*task.Metrics),
 		purged:      make(map[task.TopicPartition]int64),
+	}
+	for range c.Workers {
+		a.workerStats = append(a.workerStats, &workerMetrics{})
 	}
 	a.states = newStates(c.Now, c.OnState)
 	a.health = newHealth(func(trouble string) {
@@ -173,7 +178,9 @@ func (a *App) run(ctx context.Context) (err error) {
 		return errors.Join(a.failed(), err)
 	}
 
+	a.mu.Lock()
 	a.fetcher = newFetcher(a)
+	a.mu.Unlock()
 	workersCtx, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorkers()
 	var workers sync.WaitGroup
@@ -371,7 +378,12 @@ func (a *App) onError() task.ErrorHandler {
 	if a.cfg.OnError == nil {
 		return nil
 	}
-	return func(e *task.RecordError) task.Action { return a.cfg.OnError(a.running, e) }
+	return func(e *task.RecordError) task.Action {
+		if _, ok := errors.AsType[*sendError](e); ok {
+			return task.Stop // the cluster's failure, not the record's
+		}
+		return a.cfg.OnError(a.running, e)
+	}
 }
 
 func (a *App) taskMetrics(id task.ID) *task.Metrics {

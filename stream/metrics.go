@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,4 +57,36 @@ func (c *restoreCounts) add(r *restoration) {
 	n.restored += r.applied
 	n.remaining = max(r.end-r.next, 0)
 	c.m[k] = n
+}
+
+func (c *restoreCounts) all() map[restoreKey]restoreCount {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.m)
+}
+
+// topicCounts counts acknowledged records by topic.
+type topicCounts struct {
+	mu sync.Mutex
+	m  map[string]*atomic.Int64
+}
+
+func (c *topicCounts) of(topic string) *atomic.Int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.m[topic]
+	if n == nil {
+		n = new(atomic.Int64)
+		if c.m == nil {
+			c.m = make(map[string]*atomic.Int64)
+		}
+		c.m[topic] = n
+	}
+	return n
+}
+
+func (c *topicCounts) all() map[string]*atomic.Int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.m)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,10 +35,11 @@ import (
 //
 // Invariant: a producer that failed never commits again (err is sticky).
 type producer struct {
-	app  *App
-	txn  string // transactional id; "" at-least-once
-	cl   *kgo.Client
-	sink lastSink // of the last Send: most records go where the one before went
+	app   *App
+	txn   string // transactional id; "" at-least-once
+	cl    *kgo.Client
+	limit int      // bytes of a record
+	sink  lastSink // of the last Send: most records go where the one before went
 
 	sinks  map[sinkKey]*sink
 	blocks blocks
@@ -61,11 +63,10 @@ type lastSink struct {
 type sink struct {
 	topic   string
 	next    atomic.Int64 // offset behind the last acknowledged record; changelogs only
-	count   atomic.Int64
 	promise func(*kgo.Record, error)
 }
 
-// sendError is a record that the cluster did not take.
+// sendError is a record that the cluster did not take, for reasons that are not the record's: no policy is asked about it.
 type sendError struct {
 	topic     string
 	partition int32
@@ -94,6 +95,10 @@ func (a *App) newProducer(ctx context.Context, worker int) (*producer, error) {
 		return nil, fmt.Errorf("make producer %d: %w", worker, err)
 	}
 	p.cl = cl
+	p.limit = math.MaxInt32
+	if n, ok := cl.OptValue(kgo.ProducerBatchMaxBytes).(int32); ok {
+		p.limit = int(n)
+	}
 	if p.txn != "" {
 		// At once, not with the first record: this ends the transaction that a predecessor left open, which
 		// would hold back restore and the readers of our results.
@@ -124,9 +129,13 @@ func (p *producer) Send(o *task.Out) error {
 	if f := p.failure.Load(); f != nil {
 		return f
 	}
+	if size := recordSize(o); size > p.limit {
+		// The one failure that belongs to the record: the policy for it decides.
+		return fmt.Errorf("the record of %d bytes is larger than the %d that a batch may have (kgo.ProducerBatchMaxBytes, max.message.bytes): %w", size, p.limit, kerr.MessageTooLarge)
+	}
 	if p.txn != "" && !p.inTxn {
 		if err := p.cl.BeginTransaction(); err != nil {
-			return fmt.Errorf("begin transaction %s: %w", p.txn, err)
+			return &sendError{o.Topic, o.Partition, fmt.Errorf("begin transaction %s: %w", p.txn, err)}
 		}
 		p.inTxn = true
 	}
@@ -143,6 +152,15 @@ func (p *producer) Send(o *task.Out) error {
 	return nil
 }
 
+// recordSize is at least what the record takes in a batch of its own.
+func recordSize(o *task.Out) int {
+	size := len(o.Key) + len(o.Value) + 128
+	for _, h := range o.Headers {
+		size += len(h.Key) + len(h.Value) + 10
+	}
+	return size
+}
+
 func (p *producer) sinkOf(key sinkKey) *sink {
 	s := p.sinks[key]
 	if s != nil {
@@ -150,6 +168,7 @@ func (p *producer) sinkOf(key sinkKey) *sink {
 	}
 	s = &sink{topic: key.topic}
 	changelog := key.partition >= 0
+	count := p.app.produced.of(key.topic)
 	s.promise = func(r *kgo.Record, err error) {
 		if err != nil {
 			p.failed(r, err)
@@ -158,7 +177,7 @@ func (p *producer) sinkOf(key sinkKey) *sink {
 		if changelog {
 			s.next.Store(r.Offset + 1)
 		}
-		s.count.Add(1)
+		count.Add(1)
 		r.Context.(*block).done()
 	}
 	p.sinks[key] = s

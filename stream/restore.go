@@ -148,6 +148,17 @@ func (op *opener) run(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		if errors.Is(err, kerr.OffsetOutOfRange) {
+			for _, r := range behind {
+				op.closeOnce(r.task)
+			}
+			op.w.post(message{fn: func(w *worker) {
+				if w.opening == op.o {
+					w.reset(err)
+				}
+			}})
+			return nil
+		}
 		if ctx.Err() != nil || !temporary(err) {
 			for _, r := range behind {
 				op.closeOnce(r.task)
@@ -195,6 +206,7 @@ func (op *opener) positions(ctx context.Context) (map[task.TopicPartition]positi
 		return nil, err
 	}
 	for tp, p := range at {
+		p.end = end[tp]
 		switch {
 		case p.offset < 0:
 			p.offset = first[tp]
@@ -310,6 +322,7 @@ func (op *opener) handOver(t *runningTask) error {
 		in := &input{tp: tp, task: t, f: a.fetcher}
 		in.next.Store(p.offset)
 		in.fetched.Store(p.offset)
+		in.end.Store(p.end)
 		t.inputs = append(t.inputs, in)
 		t.byTP[tp] = in
 	}
@@ -359,10 +372,43 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 		return fmt.Errorf("make the client for restore: %w", err)
 	}
 	defer cl.Close()
-	for left := len(rs); left > 0; {
-		fetches := cl.PollFetches(ctx)
+	left := len(rs)
+	finish := func(r *restoration) error {
+		r.done = true
+		left--
+		cl.PauseFetchPartitions(map[string][]int32{r.tp.Topic: {r.tp.Partition}})
+		a.restored.add(r)
+		op.report(r)
+		a.log.Info("restore is complete", "task", r.task.id, "store", r.store, "records", r.restored)
+		if r.task.restoring--; r.task.restoring > 0 {
+			return nil
+		}
+		err := op.handOver(r.task)
+		a.progress(op.w.index, -1, countTasks(rs))
+		return err
+	}
+	for left > 0 {
+		pollCtx, cancel := context.WithTimeout(ctx, quietRestore)
+		fetches := cl.PollFetches(pollCtx)
+		cancel()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if pollCtx.Err() != nil && fetches.NumRecords() == 0 {
+			for _, r := range rs {
+				if r.done {
+					continue
+				}
+				if err := r.skipEmpty(ctx, cl); err != nil {
+					return err
+				}
+				if r.next >= r.end {
+					if err := finish(r); err != nil {
+						return err
+					}
+				}
+			}
+			continue
 		}
 		for _, e := range fetches.Errors() {
 			if errors.Is(e.Err, kerr.OffsetOutOfRange) {
@@ -379,19 +425,12 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 			if failed = r.apply(p.Records); failed != nil {
 				return
 			}
-			a.restored.add(r)
-			r.done = r.next >= r.end
-			op.report(r)
-			if !r.done {
+			if r.next >= r.end {
+				failed = finish(r)
 				return
 			}
-			left--
-			cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
-			a.log.Info("restore is complete", "task", r.task.id, "store", r.store, "records", r.restored)
-			if r.task.restoring--; r.task.restoring == 0 {
-				failed = op.handOver(r.task)
-				a.progress(op.w.index, -1, countTasks(rs))
-			}
+			a.restored.add(r)
+			op.report(r)
 		})
 		if failed != nil {
 			return failed

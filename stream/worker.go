@@ -44,7 +44,7 @@ type worker struct {
 
 	cancelCommit context.CancelCauseFunc // under mu; of the commit that runs
 
-	metrics workerMetrics
+	metrics *workerMetrics
 }
 
 // message is what others want from a worker: a batch, or something to do.
@@ -77,7 +77,7 @@ type runningTask struct {
 const quantum = 1000
 
 func newWorker(a *App, index int) *worker {
-	return &worker{app: a, index: index, wake: make(chan struct{}, 1), tasks: make(map[task.ID]*runningTask)}
+	return &worker{app: a, index: index, metrics: a.workerStats[index], wake: make(chan struct{}, 1), tasks: make(map[task.ID]*runningTask)}
 }
 
 // post hands a message over. It never blocks: what a worker has not processed yet is bounded by its inputs' backlogs.

@@ -1,0 +1,201 @@
+package stream
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"pgregory.net/rapid"
+
+	"github.com/moldau-stream/moldau/internal/task"
+)
+
+var (
+	testSubs = []sourceTopics{{0, []string{"a", "b"}}, {1, []string{"c"}}}
+	testPart = map[string]int32{"a": 4, "b": 3, "c": 2}
+)
+
+func ids(names ...string) []task.ID {
+	var out []task.ID
+	for _, n := range names {
+		id, err := task.ParseID(n)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, id)
+	}
+	return out
+}
+
+func topicsOf(subs []sourceTopics) []string {
+	var out []string
+	for _, s := range subs {
+		out = append(out, s.Topics...)
+	}
+	return out
+}
+
+func TestOneMemberGetsEveryTask(t *testing.T) {
+	got, err := assignTasks(testSubs, testPart, []member{{ID: "m", Topics: topicsOf(testSubs)}})
+	require.NoError(t, err)
+	require.Equal(t, ids("0_0", "0_1", "0_2", "0_3", "1_0", "1_1"), got["m"])
+}
+
+func TestSecondMemberTakesWholeTasksAndTheFirstKeepsItsOwn(t *testing.T) {
+	all := topicsOf(testSubs)
+	got, err := assignTasks(testSubs, testPart, []member{
+		{ID: "old", SortKey: "old", Topics: all, memberData: memberData{Workers: 1, Generation: 1, Tasks: ids("0_0", "0_1", "0_2", "0_3", "1_0", "1_1")}},
+		{ID: "new", SortKey: "new", Topics: all, memberData: memberData{Workers: 1, Generation: -1}},
+	})
+	require.NoError(t, err)
+	require.Equal(t, ids("0_0", "0_1", "0_2"), got["old"])
+	require.Equal(t, ids("0_3", "1_0", "1_1"), got["new"])
+}
+
+func TestTasksGoWhereTheTopicsAreSubscribed(t *testing.T) {
+	got, err := assignTasks(testSubs, testPart, []member{
+		{ID: "older program", SortKey: "1", Topics: []string{"a", "b"}, memberData: memberData{Workers: 1}},
+		{ID: "newer program", SortKey: "2", Topics: topicsOf(testSubs), memberData: memberData{Workers: 1}},
+	})
+	require.NoError(t, err)
+	require.Subset(t, got["newer program"], ids("1_0", "1_1"))
+	_, err = assignTasks(testSubs, testPart, []member{{ID: "m", Topics: []string{"a", "b"}}})
+	require.ErrorContains(t, err, "task 1_0")
+}
+
+// Whatever members say: every task has exactly one owner, shares are fair, and a second rebalance with the same
+// members moves nothing.
+func TestAssignmentProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var subs []sourceTopics
+		parts := make(map[string]int32)
+		for i := range rapid.IntRange(1, 4).Draw(t, "subtopologies") {
+			s := sourceTopics{Subtopology: int32(i)}
+			for j := range rapid.IntRange(1, 3).Draw(t, "topics") {
+				name := fmt.Sprintf("t%d-%d", i, j)
+				s.Topics = append(s.Topics, name)
+				parts[name] = rapid.Int32Range(1, 9).Draw(t, "partitions")
+			}
+			subs = append(subs, s)
+		}
+		every := allTasks(subs, parts)
+		var members []member
+		for i := range rapid.IntRange(1, 5).Draw(t, "members") {
+			id := fmt.Sprintf("m%d", i)
+			members = append(members, member{ID: id, SortKey: id, Topics: topicsOf(subs), memberData: memberData{
+				Workers:    1,
+				Generation: rapid.Int32Range(-1, 3).Draw(t, "generation"),
+				Tasks:      rapid.SliceOf(rapid.SampledFrom(append(every, task.ID{Subtopology: 99, Partition: 1}))).Draw(t, "claims"),
+			}})
+		}
+		got, err := assignTasks(subs, parts, members)
+		require.NoError(t, err)
+		var assigned []task.ID
+		for m, ids := range got {
+			assigned = append(assigned, ids...)
+			require.GreaterOrEqual(t, len(ids), len(every)/len(members), m)
+			require.LessOrEqual(t, len(ids), (len(every)+len(members)-1)/len(members), m)
+			back, err := tasksOf(subs, parts, taskPartitions(subs, parts, ids))
+			require.NoError(t, err)
+			require.ElementsMatch(t, ids, back, "partitions stand for the same tasks")
+		}
+		slices.SortFunc(assigned, compareTasks)
+		require.Equal(t, every, assigned, "each task once")
+
+		for i := range members {
+			members[i].Tasks, members[i].Generation = got[members[i].ID], 7
+		}
+		again, err := assignTasks(subs, parts, members)
+		require.NoError(t, err)
+		require.Equal(t, got, again, "nothing moves without a reason")
+	})
+}
+
+func TestPartOfATaskIsRefused(t *testing.T) {
+	_, err := tasksOf(testSubs, testPart, map[string][]int32{"a": {0, 1}, "b": {0}})
+	require.ErrorContains(t, err, "task 0_1 was assigned 1 of its 2 source partitions")
+	_, err = tasksOf(testSubs, testPart, map[string][]int32{"x": {0}})
+	require.ErrorContains(t, err, `"x"`)
+	got, err := tasksOf(testSubs, testPart, map[string][]int32{"a": {3}})
+	require.NoError(t, err, "b has no partition 3")
+	require.Equal(t, ids("0_3"), got)
+}
+
+func TestBalancerThroughTheWire(t *testing.T) {
+	newBalancer := func(owned ...string) *balancer {
+		return &balancer{subtopologies: testSubs, processID: uuid.New(), workers: 2, owned: func() []task.ID { return ids(owned...) }}
+	}
+	b1, b2 := newBalancer("0_1", "0_3"), newBalancer()
+	topics := topicsOf(testSubs)
+	gb, want, err := b1.MemberBalancer([]kmsg.JoinGroupResponseMember{
+		{MemberID: "m1", ProtocolMetadata: b1.JoinGroupMetadata(topics, nil, 4)},
+		{MemberID: "m2", ProtocolMetadata: b2.JoinGroupMetadata(topics, nil, -1)},
+	})
+	require.NoError(t, err)
+	require.ElementsMatch(t, topics, slices.Collect(maps.Keys(want)))
+	into, err := gb.(*groupBalancer).BalanceOrError(testPart)
+	require.NoError(t, err)
+	var all []task.ID
+	for _, a := range into.IntoSyncAssignment() {
+		parts, err := b2.ParseSyncAssignment(a.MemberAssignment)
+		require.NoError(t, err)
+		got, err := tasksOf(testSubs, testPart, parts)
+		require.NoError(t, err)
+		if a.MemberID == "m1" {
+			require.Subset(t, got, ids("0_1", "0_3"))
+		}
+		all = append(all, got...)
+	}
+	require.ElementsMatch(t, allTasks(testSubs, testPart), all)
+
+	_, err = gb.(*groupBalancer).BalanceOrError(map[string]int32{"a": 4, "b": 3})
+	require.ErrorContains(t, err, `source topic "c" of sub-topology 1 does not exist`)
+}
+
+func TestUserDataOfOtherVersions(t *testing.T) {
+	d := memberData{ProcessID: uuid.New(), Workers: 3, Generation: 5, Tasks: ids("0_1", "2_0")}
+	b := appendMemberData(nil, d)
+	got, err := parseMemberData(append(slices.Clone(b), "fields of a later version"...))
+	require.NoError(t, err, "what is behind the known fields is ignored")
+	require.Equal(t, d, got)
+
+	newer := slices.Clone(b)
+	newer[0], newer[1] = userDataVersion+1, userDataVersion+1
+	_, err = parseMemberData(newer)
+	require.ErrorContains(t, err, "upgrade")
+	_, err = parseMemberData(nil)
+	require.ErrorContains(t, err, "missing")
+	for n := range b {
+		_, err := parseMemberData(b[:n])
+		require.Error(t, err, "cut at %d", n)
+	}
+	huge := appendTasks([]byte{userDataVersion, userDataOldest}, nil)
+	copy(huge[2:], []byte{0x7f, 0xff, 0xff, 0xff})
+	_, err = parseAssignmentData(huge)
+	require.ErrorContains(t, err, "claims", "no memory is taken for tasks that are not there")
+}
+
+func FuzzUserData(f *testing.F) {
+	f.Add(appendMemberData(nil, memberData{Workers: 1, Tasks: ids("0_0", "1_3")}))
+	f.Add(appendAssignmentData(nil, ids("0_0", "1_3")))
+	f.Add([]byte{1, 1, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if d, err := parseMemberData(b); err == nil {
+			again, err := parseMemberData(appendMemberData(nil, d))
+			require.NoError(t, err)
+			require.ElementsMatch(t, d.Tasks, again.Tasks)
+		}
+		if tasks, err := parseAssignmentData(b); err == nil {
+			again, err := parseAssignmentData(appendAssignmentData(nil, tasks))
+			require.NoError(t, err)
+			require.ElementsMatch(t, tasks, again)
+		}
+		bal := &balancer{subtopologies: testSubs}
+		_, _ = bal.ParseSyncAssignment(b)
+		_, _, _ = bal.MemberBalancer([]kmsg.JoinGroupResponseMember{{MemberID: "m", ProtocolMetadata: b}})
+	})
+}
