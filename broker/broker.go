@@ -81,9 +81,11 @@ func (b *Broker) start(ctx context.Context) error {
 		fsys = vfs.OS()
 	}
 	var err error
-	b.replicas, err = replica.Open(fsys, dir, replica.Config{Durability: b.cfg.Durability.replica(), Fatal: b.fail}, b.cfg.Now, b.cfg.Logger)
+	b.replicas, err = replica.Open(fsys, dir, replica.Config{
+		Durability: b.cfg.Durability.replica(), Fatal: b.fail, NodeID: b.cfg.NodeID,
+	}, b.cfg.Now, b.cfg.Logger)
 	if err != nil {
-		return fmt.Errorf("open the data directory: %w", err)
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("start: %w", context.Cause(ctx))

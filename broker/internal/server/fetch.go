@@ -3,7 +3,6 @@ package server
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,7 +30,7 @@ type fetch struct {
 	maxBytes int32
 	iso      replica.Isolation
 	topics   []fetchTopic
-	count    int   // of partitions
+	count    int   // of topics and partitions
 	wanted   int64 // sum of the partitions' maximum bytes
 	budget   int64 // taken from Server.fetches
 
@@ -85,6 +84,7 @@ func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
 			t.name = string(r.string())
 		}
 		n := r.array(16)
+		f.count++
 		t.partitions = make([]fetchPartition, 0, min(n, 256))
 		for range n {
 			p := fetchPartition{partition: r.int32(), leaderEpoch: -1}
@@ -104,7 +104,7 @@ func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
 				return nil, r.err
 			}
 			if f.count++; f.count > maxPartitionsInRequest {
-				return nil, fmt.Errorf("more than %d partitions", maxPartitionsInRequest)
+				return nil, errManyPartitions
 			}
 			f.wanted += int64(max(p.maxBytes, 0))
 			t.partitions = append(t.partitions, p)
@@ -112,6 +112,9 @@ func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
 		r.tags()
 		if r.err != nil {
 			return nil, r.err
+		}
+		if f.count > maxPartitionsInRequest {
+			return nil, errManyPartitions
 		}
 		f.topics = append(f.topics, t)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -36,15 +37,32 @@ func logConfig(t *controller.Topic) log.Config {
 	return c
 }
 
+// openAtOnce is the number of logs that are opened or made at one time; they wait for the disk.
+const openAtOnce = 16
+
 // Prepare implements controller.Hooks: it makes the logs of new partitions. One that cannot be made (a full disk) is logged
 // and tried again when it is used; the others are not held up by it.
 func (s *Server) Prepare(_ *controller.Image, d controller.Delta) {
+	opening := make(chan struct{}, openAtOnce)
+	var all sync.WaitGroup
+	open := func(t *controller.Topic, first int) {
+		for i := first; i < len(t.Partitions); i++ {
+			opening <- struct{}{}
+			all.Go(func() {
+				if _, err := s.openPartition(t, int32(i)); err != nil {
+					s.log.Error("cannot open a partition's log; it is offline until this works", "topic", t.Name, "partition", i, "err", err)
+				}
+				<-opening
+			})
+		}
+	}
 	for _, t := range d.Created {
-		s.createFrom(t, 0)
+		open(t, 0)
 	}
 	for _, t := range d.Extended {
-		s.createFrom(t.Topic, t.Had)
+		open(t.Topic, t.Had)
 	}
+	all.Wait()
 }
 
 // Published implements controller.Hooks: it deletes the logs of deleted partitions and passes on what changed.
@@ -73,14 +91,6 @@ func (s *Server) Published(_ *controller.Image, d controller.Delta) {
 			if p, ok := s.replicas.Partition(t.Name, int32(i)); ok {
 				p.SetConfig(logConfig(t))
 			}
-		}
-	}
-}
-
-func (s *Server) createFrom(t *controller.Topic, first int) {
-	for i := first; i < len(t.Partitions); i++ {
-		if _, err := s.openPartition(t, int32(i)); err != nil {
-			s.log.Error("cannot open a partition's log; it is offline until this works", "topic", t.Name, "partition", i, "err", err)
 		}
 	}
 }

@@ -31,7 +31,7 @@ type produceRequest struct {
 	acks    int16
 	timeout time.Duration
 	topics  []produceTopic
-	count   int // of partitions
+	count   int // of topics and partitions
 }
 
 type produceTopic struct {
@@ -60,6 +60,7 @@ func decodeProduce(body []byte, version int16, flexible bool) (req produceReques
 	for range topics {
 		t := produceTopic{name: string(r.string())}
 		n := r.array(5)
+		req.count++
 		t.partitions = make([]producePartition, 0, min(n, 1024))
 		for range n {
 			p := producePartition{partition: r.int32(), records: r.bytes()}
@@ -68,13 +69,16 @@ func decodeProduce(body []byte, version int16, flexible bool) (req produceReques
 				return req, r.err
 			}
 			if req.count++; req.count > maxPartitionsInRequest {
-				return req, fmt.Errorf("more than %d partitions", maxPartitionsInRequest)
+				return req, errManyPartitions
 			}
 			t.partitions = append(t.partitions, p)
 		}
 		r.tags()
 		if r.err != nil {
 			return req, r.err
+		}
+		if req.count > maxPartitionsInRequest {
+			return req, errManyPartitions
 		}
 		req.topics = append(req.topics, t)
 	}

@@ -7,7 +7,10 @@ import (
 	"math"
 )
 
-var errShort = errors.New("the frame ends too early")
+var (
+	errShort          = errors.New("the frame ends too early")
+	errManyPartitions = fmt.Errorf("more than %d partitions", maxPartitionsInRequest)
+)
 
 // reader reads the primitive types of hand-decoded requests. After the first error everything is zero and err is set.
 type reader struct {

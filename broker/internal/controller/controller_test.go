@@ -1,0 +1,367 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"pgregory.net/rapid"
+)
+
+// memLog is a metadata log whose commits the test announces.
+type memLog struct {
+	mu      sync.Mutex
+	values  [][]byte
+	waiting []func(error)
+	auto    bool  // commit at once
+	full    error // refuses appends
+}
+
+func (l *memLog) Append(values [][]byte) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.full != nil {
+		return 0, l.full
+	}
+	l.values = append(l.values, values...)
+	return int64(len(l.values) - 1), nil
+}
+
+func (l *memLog) OnCommitted(_ int64, done func(error)) {
+	if l.auto {
+		done(nil)
+		return
+	}
+	l.mu.Lock()
+	l.waiting = append(l.waiting, done)
+	l.mu.Unlock()
+}
+
+func (l *memLog) commit(err error) {
+	l.mu.Lock()
+	w := l.waiting
+	l.waiting = nil
+	l.mu.Unlock()
+	for _, done := range w {
+		done(err)
+	}
+}
+
+func (l *memLog) Read(f func(int64, []byte) error) error {
+	for i, v := range l.values {
+		if err := f(int64(i), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hooks notes what it was told.
+type hooks struct {
+	c   *Controller
+	got []string
+}
+
+func (h *hooks) Prepare(next *Image, d Delta) {
+	for _, t := range d.Created {
+		_, published := h.c.Image().Topic(t.Name)
+		h.got = append(h.got, fmt.Sprintf("prepare %s/%d published=%v", t.Name, len(t.Partitions), published))
+	}
+	for _, e := range d.Extended {
+		h.got = append(h.got, fmt.Sprintf("extend %s %d->%d", e.Topic.Name, e.Had, len(e.Topic.Partitions)))
+	}
+}
+
+func (h *hooks) Published(_ *Image, d Delta) {
+	for _, t := range d.Deleted {
+		h.got = append(h.got, "delete "+t.Name)
+	}
+	for _, t := range d.Changed {
+		h.got = append(h.got, fmt.Sprint("config ", t.Name, t.Configs))
+	}
+}
+
+func open(t testing.TB, log *memLog) (*Controller, *hooks) {
+	q := NewLocal(log)
+	h := &hooks{}
+	c := New(q, h)
+	h.c = c
+	require.NoError(t, c.Load())
+	t.Cleanup(q.Close)
+	return c, h
+}
+
+var nextID byte
+
+func testRules() Rules {
+	return Rules{NodeID: 1, DefaultPartitions: 1, MaxPartitions: 10, MaxTotalPartitions: 30, NewTopicID: func() TopicID { nextID++; return TopicID{0: nextID} }}
+}
+
+func create(c *Controller, name string, partitions int32, done func(error)) {
+	c.Update(func(img *Image) ([]Record, error) {
+		return Create(img, NewTopic{Name: name, Partitions: partitions, Replication: -1}, testRules())
+	}, done)
+}
+
+// answers collects what updates were answered.
+type answers struct {
+	mu   sync.Mutex
+	more sync.Cond
+	errs []error
+}
+
+func newAnswers() *answers { a := &answers{}; a.more.L = &a.mu; return a }
+
+func (a *answers) done(err error) {
+	a.mu.Lock()
+	a.errs = append(a.errs, err)
+	a.more.Broadcast()
+	a.mu.Unlock()
+}
+
+func (a *answers) await(n int) []error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.errs) < n {
+		a.more.Wait()
+	}
+	return a.errs
+}
+
+func TestAnswerAndImageWaitForTheCommit(t *testing.T) {
+	log := &memLog{}
+	c, h := open(t, log)
+	a := newAnswers()
+	create(c, "a", 2, a.done)
+	create(c, "a", 2, a.done) // sees the proposal
+	require.Len(t, a.await(1), 1, "only the refusal is answered")
+	require.ErrorIs(t, a.errs[0], kerr.TopicAlreadyExists)
+	require.Zero(t, c.Image().NumTopics())
+
+	nothing := false
+	c.Update(func(img *Image) ([]Record, error) {
+		_, nothing = img.Topic("a")
+		return nil, nil
+	}, a.done)
+	require.True(t, nothing)
+	require.Len(t, a.await(1), 1, "an answer that depends on a proposal waits for it, too")
+
+	log.commit(nil)
+	require.Equal(t, []error{nil, nil}, a.await(3)[1:])
+	topic, ok := c.Image().Topic("a")
+	require.True(t, ok)
+	require.Len(t, topic.Partitions, 2)
+	require.Equal(t, []string{"prepare a/2 published=false"}, h.got)
+}
+
+func TestFailedAppendChangesNothing(t *testing.T) {
+	log := &memLog{auto: true, full: errors.New("disk full")}
+	c, _ := open(t, log)
+	a := newAnswers()
+	create(c, "a", 1, a.done)
+	require.ErrorContains(t, a.await(1)[0], "disk full")
+	log.full = nil
+	create(c, "a", 1, a.done)
+	require.NoError(t, a.await(2)[1])
+	require.Equal(t, 1, c.Image().NumTopics())
+}
+
+func TestFailedCommitEndsTheService(t *testing.T) {
+	log := &memLog{}
+	c, _ := open(t, log)
+	a := newAnswers()
+	create(c, "a", 1, a.done)
+	create(c, "b", 1, a.done)
+	log.commit(errors.New("fsync failed"))
+	for _, err := range a.await(2) {
+		require.ErrorContains(t, err, "fsync failed")
+	}
+	create(c, "c", 1, a.done)
+	require.Error(t, a.await(3)[2])
+	require.Zero(t, c.Image().NumTopics())
+}
+
+func TestProducerIDsAreNeverGivenTwice(t *testing.T) {
+	log := &memLog{auto: true}
+	c, _ := open(t, log)
+	var mu sync.Mutex
+	seen := map[int64]bool{}
+	var all sync.WaitGroup
+	for range 20 {
+		all.Add(1)
+		go c.AllocateProducerIDs(1, 1000, func(first int64, err error) {
+			defer all.Done()
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil || seen[first] || first%1000 != 0 {
+				t.Errorf("block at %d: %v, seen %v", first, err, seen[first])
+			}
+			seen[first] = true
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 20_000, c.Image().NextProducerID())
+	again, _ := open(t, log)
+	require.EqualValues(t, 20_000, again.Image().NextProducerID())
+}
+
+func TestNewTopicsAreChecked(t *testing.T) {
+	log := &memLog{auto: true}
+	c, _ := open(t, log)
+	a := newAnswers()
+	create(c, "taken", 3, a.done)
+	create(c, "with.dot", 1, a.done)
+	a.await(2)
+	img := c.Image()
+	for name, tc := range map[string]struct {
+		topic NewTopic
+		want  *kerr.Error
+	}{
+		"exists":        {NewTopic{Name: "taken", Partitions: 1, Replication: 1}, kerr.TopicAlreadyExists},
+		"empty name":    {NewTopic{Partitions: 1, Replication: 1}, kerr.InvalidTopicException},
+		"dots":          {NewTopic{Name: "..", Partitions: 1, Replication: 1}, kerr.InvalidTopicException},
+		"slash":         {NewTopic{Name: "a/b", Partitions: 1, Replication: 1}, kerr.InvalidTopicException},
+		"collision":     {NewTopic{Name: "with_dot", Partitions: 1, Replication: 1}, kerr.InvalidTopicException},
+		"internal":      {NewTopic{Name: OffsetsTopic, Partitions: 1, Replication: 1}, kerr.InvalidTopicException},
+		"no partitions": {NewTopic{Name: "x", Partitions: 0, Replication: 1}, kerr.InvalidPartitions},
+		"many":          {NewTopic{Name: "x", Partitions: 11, Replication: 1}, kerr.InvalidPartitions},
+		"replication":   {NewTopic{Name: "x", Partitions: 1, Replication: 2}, kerr.InvalidReplicationFactor},
+		"both":          {NewTopic{Name: "x", Partitions: 1, Replication: -1, Assignments: map[int32][]int32{0: {1}}}, kerr.InvalidRequest},
+		"gap":           {NewTopic{Name: "x", Partitions: -1, Replication: -1, Assignments: map[int32][]int32{0: {1}, 2: {1}}}, kerr.InvalidReplicaAssignment},
+		"stranger":      {NewTopic{Name: "x", Partitions: -1, Replication: -1, Assignments: map[int32][]int32{0: {7}}}, kerr.InvalidReplicaAssignment},
+		"config name":   {NewTopic{Name: "x", Partitions: 1, Replication: 1, Configs: map[string]string{"nope": "1"}}, kerr.InvalidConfig},
+		"config value":  {NewTopic{Name: "x", Partitions: 1, Replication: 1, Configs: map[string]string{"segment.bytes": "12"}}, kerr.InvalidConfig},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Create(img, tc.topic, testRules())
+			require.ErrorIs(t, err, tc.want)
+		})
+	}
+	_, err := Create(img, NewTopic{Name: "x", Partitions: -1, Replication: -1, Assignments: map[int32][]int32{0: {1}, 1: {1}}}, testRules())
+	require.NoError(t, err)
+}
+
+func TestEveryDefaultIsValid(t *testing.T) {
+	all := TopicConfigs()
+	require.Len(t, all, 33)
+	for i, c := range all {
+		require.NotEmpty(t, c.Doc, c.Name)
+		if c.Kind != KindList || c.one != nil {
+			require.NoError(t, c.check(c.Default), c.Name)
+		}
+		if i > 0 {
+			require.Less(t, all[i-1].Name, c.Name)
+		}
+	}
+}
+
+// TestReplayGivesTheSameImage does random operations and compares the image with that of a controller that replays the log.
+func TestReplayGivesTheSameImage(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		log := &memLog{auto: true}
+		c, _ := open(t, log)
+		a := newAnswers()
+		n := 0
+		op := func(f func(*Image) ([]Record, error)) {
+			c.Update(f, a.done)
+			n++
+			a.await(n)
+		}
+		name := rapid.SampledFrom([]string{"a", "b", "c"})
+		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
+			topic := name.Draw(rt, "topic")
+			switch rapid.IntRange(0, 4).Draw(rt, "kind") {
+			case 0:
+				op(func(img *Image) ([]Record, error) {
+					return Create(img, NewTopic{Name: topic, Partitions: rapid.Int32Range(1, 3).Draw(rt, "n"), Replication: 1, Configs: map[string]string{"retention.ms": "5"}}, testRules())
+				})
+			case 1:
+				op(func(img *Image) ([]Record, error) {
+					return Extend(img, topic, rapid.Int32Range(1, 6).Draw(rt, "n"), nil, testRules())
+				})
+			case 2:
+				op(func(img *Image) ([]Record, error) {
+					v := fmt.Sprint(rapid.IntRange(1, 9).Draw(rt, "v"))
+					return AlterConfigs(img, topic, []ConfigChange{{Name: "retention.ms", Op: int8(rapid.IntRange(0, 1).Draw(rt, "op")), Value: &v}})
+				})
+			case 3:
+				op(func(img *Image) ([]Record, error) {
+					t, ok := img.Topic(topic)
+					if !ok {
+						return nil, nil
+					}
+					return Delete(img, t.ID)
+				})
+			case 4:
+				op(func(img *Image) ([]Record, error) {
+					t, ok := img.Topic(topic)
+					if !ok {
+						return nil, nil
+					}
+					return []Record{&PartitionChangeRecord{TopicID: t.ID, Leader: rapid.Int32Range(-1, 1).Draw(rt, "leader")}}, nil
+				})
+			}
+		}
+		again, _ := open(t, log)
+		require.Equal(rt, dump(c.Image()), dump(again.Image()))
+		require.Equal(rt, int64(len(log.values)-1), again.Image().Offset())
+	})
+}
+
+func dump(img *Image) []Topic {
+	var out []Topic
+	for t := range img.Topics() {
+		if len(t.Configs) == 0 {
+			t = &Topic{Name: t.Name, ID: t.ID, Partitions: t.Partitions}
+		}
+		out = append(out, *t)
+	}
+	return out
+}
+
+func TestRecordsRoundTrip(t *testing.T) {
+	value := "v"
+	for _, r := range []Record{
+		&TopicRecord{Name: "t", TopicID: TopicID{1, 2, 3}},
+		&PartitionRecord{PartitionID: 4, TopicID: TopicID{9}, Replicas: []int32{1, 2}, ISR: []int32{2}, Leader: 2, LeaderEpoch: 5, PartitionEpoch: 6},
+		&ConfigRecord{ResourceType: 2, ResourceName: "t", Name: "n", Value: &value},
+		&ConfigRecord{ResourceType: 2, ResourceName: "t", Name: "n"},
+		&PartitionChangeRecord{PartitionID: 1, TopicID: TopicID{7}, ISR: []int32{1}, Leader: -1, Replicas: []int32{3}},
+		&PartitionChangeRecord{PartitionID: 1, TopicID: TopicID{7}, Leader: NoLeaderChange},
+		&RemoveTopicRecord{TopicID: TopicID{8}},
+		&FeatureLevelRecord{Name: "f", Level: 3},
+		&ProducerIDsRecord{BrokerID: 1, BrokerEpoch: 2, NextProducerID: 3000},
+	} {
+		b := Encode(nil, r)
+		got, err := Decode(b)
+		require.NoError(t, err)
+		require.Equal(t, r, got)
+		for cut := range b {
+			_, err := Decode(b[:cut])
+			require.Error(t, err, "%T cut at %d", r, cut)
+		}
+	}
+	// Of a later version or kind: refused, not guessed at.
+	_, err := Decode([]byte{1, 2, 9, 0})
+	require.ErrorContains(t, err, "newer version")
+	_, err = Decode([]byte{1, 200, 1, 0})
+	require.ErrorContains(t, err, "newer version")
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(Encode(nil, &PartitionRecord{Replicas: []int32{1}, ISR: []int32{1}}))
+	f.Add(Encode(nil, &PartitionChangeRecord{ISR: []int32{1}, Leader: 4}))
+	f.Add([]byte{1, 3, 0, 255, 255, 255, 255, 15})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := Decode(b)
+		if err != nil || r == nil {
+			return
+		}
+		again, err := Decode(Encode(nil, r))
+		require.NoError(t, err)
+		require.Equal(t, r, again)
+	})
+}

@@ -1,0 +1,107 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func frameOf(body []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
+}
+
+func TestFrameArrivesInAnyPieces(t *testing.T) {
+	body := bytes.Repeat([]byte("0123456789"), 30_000)
+	for name, r := range map[string]io.Reader{
+		"whole":  bytes.NewReader(frameOf(body)),
+		"halves": iotest.HalfReader(bytes.NewReader(frameOf(body))),
+		"bytes":  iotest.OneByteReader(bytes.NewReader(frameOf(body))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			br := bufio.NewReaderSize(r, 4<<10)
+			n, err := frameSize(br, 1<<20)
+			require.NoError(t, err)
+			got, err := readFrame(br, n, func() {})
+			require.NoError(t, err)
+			require.Equal(t, body, got)
+		})
+	}
+}
+
+func TestFrameSizeIsBounded(t *testing.T) {
+	for _, n := range []uint32{0, 7, 1<<20 + 1, 1 << 31, 1<<32 - 1, 0x16030100 /* the start of a TLS handshake */} {
+		b := binary.BigEndian.AppendUint32(nil, n)
+		_, err := frameSize(bufio.NewReader(bytes.NewReader(b)), 1<<20)
+		var fault *frameError
+		require.ErrorAs(t, err, &fault)
+	}
+}
+
+func TestCutFrameIsNoFrame(t *testing.T) {
+	whole := bytes.NewReader(make([]byte, 100))
+	_, err := readFrame(whole, 101, func() {})
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+}
+
+func TestHeaderOfFlexibleVersionHasTags(t *testing.T) {
+	b := appendInt16(nil, int16(kmsg.Metadata))
+	b = appendInt16(b, 12)
+	b = appendInt32(b, 77)
+	b = appendString(b, "me", false)
+	b = append(b, 1, 9, 2, 'x', 'y') // one tag, number 9, two bytes
+	b = append(b, "body"...)
+	h, body, err := parseHeader(b, func(int16, int16) bool { return true })
+	require.NoError(t, err)
+	require.Equal(t, header{key: 3, version: 12, correlation: 77, clientID: "me"}, h)
+	require.Equal(t, "body", string(body))
+}
+
+func TestOutputKeepsPiecesInOrder(t *testing.T) {
+	o := &output{meta: []byte("ab")}
+	o.insert([]byte("12"))
+	o.meta = append(o.meta, 'c')
+	o.insert(nil)
+	o.insert([]byte("3"))
+	o.insert([]byte("4"))
+	o.meta = append(o.meta, 'd')
+	var got []byte
+	for _, b := range o.appendTo(net.Buffers{}) {
+		got = append(got, b...)
+	}
+	require.Equal(t, "ab12c34d", string(got))
+	require.Equal(t, 4, o.size)
+}
+
+// FuzzFrame reads arbitrary bytes as frames with headers.
+func FuzzFrame(f *testing.F) {
+	f.Add(frameOf([]byte{0, 18, 0, 3, 0, 0, 0, 1, 0, 2, 'i', 'd', 0, 1, 1, 0}))
+	f.Add(frameOf([]byte{0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff}))
+	f.Add([]byte{0x7f, 0xff, 0xff, 0xff, 0})
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+	flexible := func(key, version int16) bool { return version > 2 }
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := bufio.NewReader(bytes.NewReader(in))
+		for {
+			n, err := frameSize(r, 1<<20)
+			if err != nil {
+				return
+			}
+			frame, err := readFrame(r, n, func() {})
+			if err != nil {
+				return
+			}
+			require.Len(t, frame, n)
+			if h, body, err := parseHeader(frame, flexible); err == nil {
+				require.LessOrEqual(t, len(h.clientID), maxClientID)
+				require.LessOrEqual(t, len(body), n-8)
+			}
+		}
+	})
+}
