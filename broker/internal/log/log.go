@@ -369,11 +369,16 @@ const epochFile = "leader-epoch-checkpoint"
 
 // storageError attaches KAFKA_STORAGE_ERROR to a failed file operation.
 func storageError(err error) error {
-	if errors.Is(err, kerr.KafkaStorageError) {
+	if err == nil || errors.Is(err, kerr.KafkaStorageError) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", kerr.KafkaStorageError, err)
+	return &fileError{err}
 }
+
+type fileError struct{ err error }
+
+func (e *fileError) Error() string   { return e.err.Error() }
+func (e *fileError) Unwrap() []error { return []error{e.err, kerr.KafkaStorageError} }
 
 func (l *Log) checkInvariants() {
 	if !invariants.Enabled {

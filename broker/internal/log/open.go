@@ -63,9 +63,13 @@ func (l *Log) open() (rec Recovery, err error) {
 		}
 	}
 	if len(bases) == 0 {
-		if o.RecoveryPoint > l.start {
-			return rec, &CorruptError{File: o.Dir, Offset: l.start, Reason: fmt.Sprintf("its segment files are gone, although records up to offset %d were stored", o.RecoveryPoint),
-				Next: "restore the directory from a backup, or delete the topic"}
+		stored := o.RecoveryPoint
+		if n := len(l.snapshots); n > 0 { // written after the first segment was durable
+			stored = max(stored, l.snapshots[n-1])
+		}
+		if stored > l.start {
+			return rec, &CorruptError{File: o.Dir, Offset: l.start, Reason: fmt.Sprintf("its segment files are gone, although records up to offset %d were stored", stored),
+				Next: "restore the directory from a backup; or, to give up its records, remove it"}
 		}
 		return rec, l.create(l.start)
 	}
@@ -166,6 +170,14 @@ func (l *Log) create(base int64) error {
 func (l *Log) restartAt(offset int64) error {
 	l.o.Logger.Warn("log ends before its first readable offset; starting it anew there",
 		"partition", l.name, "end", l.end, "start", offset)
+	for _, at := range l.snapshots {
+		if err := l.o.FS.Remove(segmentPath(l.o.Dir, at, ".snapshot")); err != nil && !isNotExist(err) {
+			return err
+		}
+	}
+	if err := l.syncDir(); err != nil {
+		return err
+	}
 	for _, s := range l.segments {
 		s.deleted.Store(true)
 		if err := s.release(); err != nil {
@@ -173,11 +185,6 @@ func (l *Log) restartAt(offset int64) error {
 		}
 	}
 	l.segments, l.producers, l.epochs = nil, newProducers(), &epochCache{dirty: true}
-	for _, at := range l.snapshots {
-		if err := l.o.FS.Remove(segmentPath(l.o.Dir, at, ".snapshot")); err != nil && !isNotExist(err) {
-			return err
-		}
-	}
 	l.snapshots, l.dirSynced = nil, false
 	return l.create(offset)
 }
@@ -496,6 +503,9 @@ func (r *batchReader) next(expected int64) (batch.Batch, error) {
 	size, err := batch.PeekSize(head)
 	if err != nil {
 		return nil, err
+	}
+	if m := batch.Batch(head).Magic(); m != batch.Magic {
+		return nil, &batch.CorruptError{Reason: fmt.Sprintf("record format version (magic) %d", m)}
 	}
 	if int64(size) > left {
 		return nil, fmt.Errorf("batch of %d bytes with %d left: %w", size, left, batch.ErrTruncated)

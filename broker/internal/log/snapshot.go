@@ -30,6 +30,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+func checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
+
 func (s *producers) encode() []byte {
 	all := s.sorted()
 	p := make([]byte, 0, snapshotHeaderLen+len(all)*(snapshotEntryLen+1+2*snapshotBatchLen)+2)
@@ -61,7 +63,7 @@ func (s *producers) encode() []byte {
 		last, _ := e.last()
 		p = binary.BigEndian.AppendUint64(p, uint64(last.timestamp))
 	}
-	binary.BigEndian.PutUint32(p[2:], crc32.Checksum(p[snapshotChecksummed:], castagnoli))
+	binary.BigEndian.PutUint32(p[2:], checksum(p[snapshotChecksummed:]))
 	return p
 }
 
@@ -73,7 +75,7 @@ func decodeProducers(p []byte, seen time.Time) (*producers, error) {
 	if v := binary.BigEndian.Uint16(p); v != snapshotVersion {
 		return nil, fmt.Errorf("version %d is not supported", v)
 	}
-	if got, want := crc32.Checksum(p[snapshotChecksummed:], castagnoli), binary.BigEndian.Uint32(p[2:]); got != want {
+	if got, want := checksum(p[snapshotChecksummed:]), binary.BigEndian.Uint32(p[2:]); got != want {
 		return nil, fmt.Errorf("CRC-32C is %08x, the header says %08x", got, want)
 	}
 	n := int64(binary.BigEndian.Uint32(p[6:]))
