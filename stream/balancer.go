@@ -1,10 +1,11 @@
 package stream
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -252,112 +253,73 @@ type member struct {
 }
 
 // assignTasks divides the tasks among the members in proportion to their workers. The answer depends on nothing but the arguments.
-// Rules, in order: a task goes only to a member that subscribes to all its topics; a task stays where it
-// is while its owner has not more than its share; the rest goes to the member with most room, and among those
-// to the one with fewest tasks of the same sub-topology.
+//
+// Each sub-topology is divided by itself, because its tasks are alike and those of another are not; what is left over
+// of one goes to the members that have least so far, so that the whole is even too. Within that a task stays where
+// it is. It never goes to a member that does not subscribe to all its topics (another version of the program).
 func assignTasks(subs []sourceTopics, partitions map[string]int32, members []member) (map[string][]task.ID, error) {
 	if len(members) == 0 {
 		return nil, nil
 	}
 	ms := slices.Clone(members)
-	sort.SliceStable(ms, func(i, j int) bool { return ms[i].SortKey < ms[j].SortKey })
-	tasks := allTasks(subs, partitions)
-
-	eligible := func(m *member, id task.ID) bool {
-		for _, s := range subs {
-			if s.Subtopology == id.Subtopology {
-				for _, t := range s.Topics {
-					if !slices.Contains(m.Topics, t) {
-						return false
-					}
-				}
-			}
-		}
-		return true
-	}
-
-	// The owner of a task is the member that names it with the newest generation; of two, the first.
-	owner := make(map[task.ID]int)
+	slices.SortStableFunc(ms, func(a, b member) int { return strings.Compare(a.SortKey, b.SortKey) })
+	owner := owners(ms)
+	total := 0
 	for i := range ms {
-		for _, id := range ms[i].Tasks {
-			if o, ok := owner[id]; ok && ms[o].Generation >= ms[i].Generation {
-				continue
-			}
-			if eligible(&ms[i], id) {
-				owner[id] = i
-			}
-		}
-	}
-
-	// Shares: in proportion to the workers, the remainder first to those that own most.
-	total, owns := 0, make([]int, len(ms))
-	for _, m := range ms {
-		total += max(int(m.Workers), 1)
-	}
-	for _, id := range tasks {
-		if o, ok := owner[id]; ok {
-			owns[o]++
-		}
-	}
-	quota, left := make([]int, len(ms)), len(tasks)
-	for i, m := range ms {
-		quota[i] = len(tasks) * max(int(m.Workers), 1) / total
-		left -= quota[i]
-	}
-	order := make([]int, len(ms))
-	for i := range order {
-		order[i] = i
-	}
-	sort.SliceStable(order, func(i, j int) bool { return owns[order[i]]-quota[order[i]] > owns[order[j]]-quota[order[j]] })
-	for i := 0; left > 0; i, left = (i+1)%len(order), left-1 {
-		quota[order[i]]++
+		total += ms[i].weight()
 	}
 
 	got := make([][]task.ID, len(ms))
-	of := make([]map[int32]int, len(ms)) // tasks per sub-topology
-	for i := range of {
-		of[i] = make(map[int32]int)
-	}
-	give := func(i int, id task.ID) {
-		got[i] = append(got[i], id)
-		of[i][id.Subtopology]++
-	}
-	var free []task.ID
-	for _, id := range tasks {
-		if o, ok := owner[id]; ok && len(got[o]) < quota[o] {
-			give(o, id)
-		} else {
-			free = append(free, id)
+	for _, s := range subs {
+		tasks := allTasks([]sourceTopics{s}, partitions)
+		eligible := func(i int) bool {
+			return !slices.ContainsFunc(s.Topics, func(t string) bool { return !slices.Contains(ms[i].Topics, t) })
 		}
-	}
-	for _, id := range free {
-		best := -1
+		owns := make([]int, len(ms)) // of this sub-topology
+		for _, id := range tasks {
+			if o, ok := owner[id]; ok && eligible(o) {
+				owns[o]++
+			}
+		}
+		room, left := make([]int, len(ms)), len(tasks)
+		order := make([]int, len(ms))
 		for i := range ms {
-			if !eligible(&ms[i], id) {
-				continue
+			room[i] = len(tasks) * ms[i].weight() / total
+			left -= room[i]
+			order[i] = i
+		}
+		slices.SortStableFunc(order, func(a, b int) int {
+			// Who has least in proportion; among equals, who would keep a task that way.
+			if c := cmp.Compare((len(got[a])+room[a])*ms[b].weight(), (len(got[b])+room[b])*ms[a].weight()); c != 0 {
+				return c
+			}
+			return cmp.Compare(owns[b]-room[b], owns[a]-room[a])
+		})
+		for i := range left { // fewer than there are members
+			room[order[i]]++
+		}
+		var free []task.ID
+		for _, id := range tasks {
+			if o, ok := owner[id]; ok && eligible(o) && room[o] > 0 {
+				room[o]--
+				got[o] = append(got[o], id)
+			} else {
+				free = append(free, id)
+			}
+		}
+		for _, id := range free {
+			best := -1
+			for i := range ms {
+				if eligible(i) && (best < 0 || room[i] > room[best]) {
+					best = i
+				}
 			}
 			if best < 0 {
-				best = i
-				continue
+				return nil, fmt.Errorf("no member of the group subscribes to all source topics of task %s; do all instances run the same program?", id)
 			}
-			roomI, roomB := quota[i]-len(got[i]), quota[best]-len(got[best])
-			switch {
-			case (roomI > 0) != (roomB > 0):
-				if roomI > 0 {
-					best = i
-				}
-			case of[i][id.Subtopology] != of[best][id.Subtopology]:
-				if of[i][id.Subtopology] < of[best][id.Subtopology] {
-					best = i
-				}
-			case roomI > roomB:
-				best = i
-			}
+			room[best]--
+			got[best] = append(got[best], id)
 		}
-		if best < 0 {
-			return nil, fmt.Errorf("no member of the group subscribes to all source topics of task %d_%d; do all instances run the same program?", id.Subtopology, id.Partition)
-		}
-		give(best, id)
 	}
 	out := make(map[string][]task.ID, len(ms))
 	for i := range ms {
@@ -365,4 +327,19 @@ func assignTasks(subs []sourceTopics, partitions map[string]int32, members []mem
 		out[ms[i].ID] = got[i]
 	}
 	return out, nil
+}
+
+func (m *member) weight() int { return max(int(m.Workers), 1) }
+
+// owners says which member has each task: of several that claim it, the one with the newest generation, and of those the first.
+func owners(ms []member) map[task.ID]int {
+	owner := make(map[task.ID]int)
+	for i := range ms {
+		for _, id := range ms[i].Tasks {
+			if o, ok := owner[id]; !ok || ms[o].Generation < ms[i].Generation {
+				owner[id] = i
+			}
+		}
+	}
+	return owner
 }

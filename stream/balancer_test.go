@@ -52,8 +52,8 @@ func TestSecondMemberTakesWholeTasksAndTheFirstKeepsItsOwn(t *testing.T) {
 		{ID: "new", SortKey: "new", Topics: all, memberData: memberData{Workers: 1, Generation: -1}},
 	})
 	require.NoError(t, err)
-	require.Equal(t, ids("0_0", "0_1", "0_2"), got["old"])
-	require.Equal(t, ids("0_3", "1_0", "1_1"), got["new"])
+	require.Equal(t, ids("0_0", "0_1", "1_0"), got["old"])
+	require.Equal(t, ids("0_2", "0_3", "1_1"), got["new"])
 }
 
 func TestTasksGoWhereTheTopicsAreSubscribed(t *testing.T) {
@@ -94,6 +94,14 @@ func TestAssignmentProperties(t *testing.T) {
 		}
 		got, err := assignTasks(subs, parts, members)
 		require.NoError(t, err)
+		for _, s := range subs {
+			n := len(allTasks([]sourceTopics{s}, parts))
+			for m, ids := range got {
+				has := len(slices.DeleteFunc(slices.Clone(ids), func(id task.ID) bool { return id.Subtopology != s.Subtopology }))
+				require.GreaterOrEqual(t, has, n/len(members), "%s of sub-topology %d", m, s.Subtopology)
+				require.LessOrEqual(t, has, (n+len(members)-1)/len(members), "%s of sub-topology %d", m, s.Subtopology)
+			}
+		}
 		var assigned []task.ID
 		for m, ids := range got {
 			assigned = append(assigned, ids...)

@@ -23,6 +23,8 @@ func (c *Config) clientOptions(role string, h *health, opts ...kgo.Opt) []kgo.Op
 		// Old metadata costs latency after a topic was created or a leader moved, a request costs little.
 		kgo.MetadataMinAge(100 * time.Millisecond),
 		kgo.RetryBackoffFn(backoff),
+		// A fetch that waits for data keeps partitions out that are added or resumed meanwhile: not for long.
+		kgo.FetchMaxWait(50 * time.Millisecond),
 	}, c.Client...)
 	all = append(all,
 		kgo.SeedBrokers(c.Brokers...),

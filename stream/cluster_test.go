@@ -26,16 +26,16 @@ import (
 const patience = 30 * time.Second
 
 var (
-	lines      = stream.NewTopic("lines", serde.String, serde.String)
-	wordCounts = stream.NewTopic("word-counts", serde.String, serde.Int64)
-	counts     = state.KeyValue("counts", serde.String, serde.Int64)
+	appLines  = stream.NewTopic("lines", serde.String, serde.String)
+	appCounts = stream.NewTopic("word-counts", serde.String, serde.Int64)
+	appStore  = state.KeyValue("counts", serde.String, serde.Int64)
 )
 
 func wordCount(t *testing.T) *stream.Topology {
 	b := stream.NewBuilder()
-	words := stream.FlatMapValues(stream.From(b, lines), strings.FieldsSeq)
+	words := stream.FlatMapValues(stream.From(b, appLines), strings.FieldsSeq)
 	byWord := stream.GroupBy(words, strings.ToLower, stream.Named("by-word"))
-	stream.Count(byWord, counts).ToStream().To(wordCounts)
+	stream.Count(byWord, appStore).ToStream().To(appCounts)
 	return build(t, b)
 }
 
@@ -57,14 +57,19 @@ type cluster struct {
 
 func newCluster(t *testing.T, opts ...brokertest.Option) *cluster {
 	c := &cluster{t: t, b: brokertest.New(t, opts...)}
+	c.connect()
+	return c
+}
+
+// connect makes the test's own client, anew after the broker was started anew.
+func (c *cluster) connect() {
 	c.cl = c.client()
 	c.ad = kadm.NewClient(c.cl)
-	return c
 }
 
 func (c *cluster) client(opts ...kgo.Opt) *kgo.Client {
 	cl, err := kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(broker.InProcessAddr), kgo.Dialer(c.b.DialContext), kgo.MetadataMinAge(50 * time.Millisecond),
+		kgo.SeedBrokers(broker.InProcessAddr), kgo.Dialer(c.dial), kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 	}, opts...)...)
 	require.NoError(c.t, err)
@@ -83,11 +88,11 @@ func (c *cluster) topic(name string, partitions int32) {
 	require.NoError(c.t, err)
 }
 
-// send writes values round robin to the partitions, without keys.
+// send writes values round robin to the partitions.
 func (c *cluster) send(topic string, partitions int, values ...string) {
 	recs := make([]*kgo.Record, len(values))
 	for i, v := range values {
-		recs[i] = &kgo.Record{Topic: topic, Partition: int32(i % partitions), Value: []byte(v)}
+		recs[i] = &kgo.Record{Topic: topic, Partition: int32(i % partitions), Key: []byte("k"), Value: []byte(v)}
 	}
 	require.NoError(c.t, c.cl.ProduceSync(c.ctx(), recs...).FirstErr())
 }

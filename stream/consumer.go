@@ -34,7 +34,10 @@ type fetcher struct {
 	inputs map[task.TopicPartition]*input
 	todo   []func()           // changes that the poll loop makes between two polls
 	wake   context.CancelFunc // ends the current poll
-	limit  int64              // bytes of backlog per partition
+
+	budget int64        // bytes of backlog of all partitions together
+	total  atomic.Int64 // that are used
+	share  atomic.Int64 // that each partition may have when they are short
 
 	slices sync.Pool // of *[]task.Record
 }
@@ -58,7 +61,7 @@ type input struct {
 }
 
 func newFetcher(a *App) *fetcher {
-	return &fetcher{app: a, cl: a.client, inputs: make(map[task.TopicPartition]*input), limit: a.cfg.inputBytes()}
+	return &fetcher{app: a, cl: a.client, inputs: make(map[task.TopicPartition]*input), budget: a.cfg.inputBytes()}
 }
 
 // add starts to fetch inputs at offsets.
@@ -67,7 +70,7 @@ func (f *fetcher) add(at map[*input]int64) {
 	for in := range at {
 		f.inputs[in.tp] = in
 	}
-	f.share()
+	f.divide()
 	f.mu.Unlock()
 	f.do(func() {
 		parts := make(map[string]map[int32]kgo.Offset)
@@ -97,7 +100,7 @@ func (f *fetcher) remove(ins []*input) {
 			parts[in.tp.Topic] = append(parts[in.tp.Topic], in.tp.Partition)
 		}
 	}
-	f.share()
+	f.divide()
 	f.mu.Unlock()
 	if len(parts) == 0 {
 		return
@@ -116,10 +119,15 @@ func clonePartitions(m map[string][]int32) map[string][]int32 {
 	return c
 }
 
-// share divides the budget among the partitions; f.mu is held.
-func (f *fetcher) share() {
-	f.limit = max(f.app.cfg.inputBytes()/int64(max(len(f.inputs), 1)), 64<<10)
+// divide shares the budget out among the partitions; f.mu is held.
+func (f *fetcher) divide() {
+	f.share.Store(max(f.budget/int64(max(len(f.inputs), 1)), 64<<10))
 }
+
+// scarce is whether half of the budget is used: then nobody may have more than its share, so that a slow task
+// cannot take the memory of all others. Before that any partition may have what it gets: pausing one costs
+// throughput, because the fetch that is on its way without it has to return first.
+func (f *fetcher) scarce() bool { return f.total.Load() > f.budget/2 }
 
 // all lists the inputs.
 func (f *fetcher) all() []*input {
@@ -169,7 +177,7 @@ func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
 		return
 	}
 	f.mu.Lock()
-	in, limit := f.inputs[task.TopicPartition{Topic: p.Topic, Partition: p.Partition}], f.limit
+	in := f.inputs[task.TopicPartition{Topic: p.Topic, Partition: p.Partition}]
 	f.mu.Unlock()
 	if in == nil {
 		return // given up meanwhile
@@ -207,7 +215,8 @@ func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
 		return
 	}
 	in.backlog += size
-	if in.backlog > limit && !in.paused {
+	f.total.Add(size)
+	if !in.paused && in.backlog > f.share.Load() && f.scarce() {
 		in.paused = true
 		f.cl.PauseFetchPartitions(map[string][]int32{p.Topic: {p.Partition}})
 	}
@@ -217,15 +226,14 @@ func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
 
 // release takes processed bytes off the backlog.
 func (in *input) release(size int64) {
-	in.f.mu.Lock()
-	limit := in.f.limit
-	in.f.mu.Unlock()
+	f := in.f
+	f.total.Add(-size)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.backlog -= size
-	if in.paused && !in.closed && in.backlog <= limit/2 {
+	if in.paused && !in.closed && (in.backlog <= f.share.Load()/2 || !f.scarce()) {
 		in.paused = false
-		in.f.cl.ResumeFetchPartitions(map[string][]int32{in.tp.Topic: {in.tp.Partition}})
+		f.cl.ResumeFetchPartitions(map[string][]int32{in.tp.Topic: {in.tp.Partition}})
 	}
 }
 
