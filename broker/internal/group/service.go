@@ -105,17 +105,6 @@ func (s *Service) Close() {
 	}
 }
 
-// Partition returns the partition of Topic that has the group, -1 before there are
-// any.
-func (s *Service) Partition(group string) int32 {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if len(s.shards) == 0 {
-		return -1
-	}
-	return PartitionFor(group, int32(len(s.shards)))
-}
-
 // PartitionFor is Kafka's choice among n partitions: Java's String.hashCode over
 // UTF-16, sign bit cleared, modulo n.
 func PartitionFor(group string, n int32) int32 {

@@ -81,13 +81,13 @@ func TestServiceRoutesByGroup(t *testing.T) {
 		defer s.Close()
 		for i := range 20 {
 			id := fmt.Sprintf("g%d", i)
-			before := len(s.logs[s.Partition(id)].Entries())
+			before := len(s.logs[PartitionFor(id, 4)].Entries())
 			got := ask[*kmsg.OffsetCommitResponse](func(r func(kmsg.Response)) {
 				s.OffsetCommit(commitRequest(id, 8, "t", 0, int64(i)), r)
 			})
 			require.Zero(t, got().Topics[0].Partitions[0].ErrorCode)
 			require.Equal(t, int16(8), got().Version)
-			require.Len(t, s.logs[s.Partition(id)].Entries(), before+1)
+			require.Len(t, s.logs[PartitionFor(id, 4)].Entries(), before+1)
 		}
 		unknown := ask[*kmsg.OffsetCommitResponse](func(r func(kmsg.Response)) {
 			s.OffsetCommit(commitRequest("g1", 8, "nowhere", 0, 1), r)
@@ -131,7 +131,6 @@ func TestServiceWithoutShards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewService(Options{})
 		defer s.Close()
-		require.Equal(t, int32(-1), s.Partition("g"))
 		join := ask[*kmsg.JoinGroupResponse](func(r func(kmsg.Response)) {
 			req := kmsg.NewPtrJoinGroupRequest()
 			req.Group, req.Version = "g", 9
