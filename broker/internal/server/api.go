@@ -30,9 +30,7 @@ func (r *Request) reserve(n int) error {
 	if n <= smallFrame {
 		return nil
 	}
-	taken, err := r.Conn.s.requests.acquire(r.Ctx, int64(n))
-	r.slot.budget += taken
-	return err
+	return r.Conn.reserve(r.slot, n)
 }
 
 // Handler serves one API. It answers exactly once, now or later, from any goroutine; nil is "no answer goes out" (Produce with

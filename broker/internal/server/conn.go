@@ -52,6 +52,7 @@ type slot struct {
 var (
 	errIdle     = errors.New("idle")
 	errShutdown = errors.New("the server shuts down")
+	errNoMemory = errors.New("other requests have held all memory for requests for too long (Limits.RequestBytes)")
 )
 
 func newConn(s *Server, nc net.Conn) *Conn {
@@ -154,14 +155,10 @@ func (c *Conn) next() error {
 	if err != nil {
 		return err
 	}
-	var taken int64
-	if n > smallFrame {
-		if taken, err = c.s.requests.acquire(c.ctx, int64(n)); err != nil {
-			return err
-		}
-	}
-	sl := &slot{budget: taken}
-	frame, err := readFrame(c.r, n, func() { _ = c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Stall)) })
+	sl := &slot{}
+	frame, err := readFrame(c.r, n,
+		func() { _ = c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Stall)) },
+		func(n int) error { return c.reserve(sl, n) })
 	if err == nil {
 		err = c.dispatch(frame, sl)
 	}
@@ -172,9 +169,22 @@ func (c *Conn) next() error {
 	return err
 }
 
+// reserve takes memory for a request that has no answer yet from the budget of all requests. It waits for it, but not for ever:
+// requests that are only partly read may be all that holds the budget.
+func (c *Conn) reserve(sl *slot, n int) error {
+	ctx, cancel := context.WithTimeoutCause(c.ctx, c.s.cfg.Limits.Stall, errNoMemory)
+	defer cancel()
+	taken, err := c.s.requests.acquire(ctx, int64(n))
+	if err != nil {
+		return context.Cause(ctx)
+	}
+	sl.budget += taken
+	return nil
+}
+
 // dispatch decodes a request, puts its slot into the queue and calls the handler.
 func (c *Conn) dispatch(frame []byte, sl *slot) error {
-	h, body, err := parseHeader(frame, c.s.flexible)
+	h, body, err := parseHeader(frame)
 	if err != nil {
 		return &frameError{fmt.Sprintf("malformed request header: %v", err)}
 	}
@@ -195,6 +205,11 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 		return &frameError{fmt.Sprintf("%s version %d is not served; versions %d to %d are", kmsg.NameForKey(h.key), h.version, a.min, a.max)}
 	}
 	flexible := c.s.flexible(h.key, h.version)
+	if flexible {
+		if body, err = skipTags(body); err != nil {
+			return malformed(h, err)
+		}
+	}
 	sl.flexibleHeader = flexible && h.key != keyApiVersions
 	req := &Request{Ctx: c.ctx, Conn: c, Key: h.key, Version: h.version, ClientID: h.clientID, slot: sl}
 	if a.raw == nil {
@@ -203,11 +218,9 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 			return malformed(h, err)
 		}
 		if cost > smallFrame {
-			taken, err := c.s.requests.acquire(c.ctx, int64(cost))
-			if err != nil {
+			if err := c.reserve(sl, cost); err != nil {
 				return err
 			}
-			sl.budget += taken
 		}
 		msg := kmsg.RequestForKey(h.key)
 		msg.SetVersion(h.version)

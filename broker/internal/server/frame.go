@@ -25,26 +25,26 @@ type header struct {
 	clientID     string
 }
 
-// parseHeader reads the header of a request and gives the body. flexible tells whether a version of a key has the flexible
-// encoding, and so the newer header.
-func parseHeader(frame []byte, flexible func(key, version int16) bool) (h header, body []byte, err error) {
+// parseHeader reads the header of a request, up to the tags that follow in versions with the flexible encoding, and gives the rest.
+func parseHeader(frame []byte) (h header, rest []byte, err error) {
 	r := reader{b: frame}
 	h.key, h.version, h.correlation = r.int16(), r.int16(), r.int32()
 	id := r.string() // never compact, even in a flexible header
 	if len(id) > maxClientID {
 		return h, nil, fmt.Errorf("client id of %d bytes", len(id))
 	}
-	if len(id) > 0 {
-		if !utf8.Valid(id) {
-			return h, nil, errors.New("client id is not UTF-8")
-		}
-		h.clientID = string(id)
+	if !utf8.Valid(id) {
+		return h, nil, errors.New("client id is not UTF-8")
 	}
-	if r.err == nil && flexible(h.key, h.version) {
-		r.flexible = true
-		r.tags()
-	}
+	h.clientID = string(id)
 	return h, r.b, r.err
+}
+
+// skipTags skips the tags of a flexible header and gives the body.
+func skipTags(rest []byte) (body []byte, err error) {
+	r := reader{b: rest, flexible: true}
+	r.tags()
+	return r.b, r.err
 }
 
 // frameSize reads the length in front of a frame and checks it.
@@ -60,13 +60,17 @@ func frameSize(r *bufio.Reader, limit int) (int, error) {
 	return int(n), nil
 }
 
-// readFrame reads a frame of n bytes. Memory is taken as the bytes arrive, not as the length promises. progress is called before
-// each read that may wait.
-func readFrame(r io.Reader, n int, progress func()) ([]byte, error) {
+// readFrame reads a frame of n bytes. Memory is taken as the bytes arrive, not as the length promises: beyond smallFrame by asking
+// grow for each further piece. progress is called before each read that may wait.
+func readFrame(r io.Reader, n int, progress func(), grow func(n int) error) ([]byte, error) {
 	buf := make([]byte, min(n, smallFrame))
 	for have := 0; have < n; {
 		if have == len(buf) {
-			bigger := make([]byte, min(n, 4*len(buf)))
+			size := min(n, 4*len(buf))
+			if err := grow(size - len(buf)); err != nil {
+				return nil, err
+			}
+			bigger := make([]byte, size)
 			copy(bigger, buf)
 			buf = bigger
 		}

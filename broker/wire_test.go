@@ -1,0 +1,504 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/broker"
+	"github.com/moldau-stream/moldau/broker/brokertest"
+	"github.com/moldau-stream/moldau/internal/batch"
+)
+
+// dial makes a raw connection that is closed with the test.
+func dial(t testing.TB, b *broker.Broker) *rawClient {
+	t.Helper()
+	dial := b.DialContext
+	if a := b.Addrs()[0]; a != broker.InProcessAddr {
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", a)
+		}
+	}
+	c, err := dialRaw(dial)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.conn.Close() })
+	return c
+}
+
+// send asks without waiting for the answer.
+func (c *rawClient) send(req kmsg.Request) (id int32, err error) {
+	c.id++
+	c.buf = c.format.AppendRequest(c.buf[:0], req, c.id)
+	_, err = c.conn.Write(c.buf)
+	return c.id, err
+}
+
+// receive gives the next answer, from its correlation id on.
+func (c *rawClient) receive() (id int32, body []byte, err error) {
+	var head [4]byte
+	if _, err := io.ReadFull(c.conn, head[:]); err != nil {
+		return 0, nil, err
+	}
+	body = make([]byte, binary.BigEndian.Uint32(head[:]))
+	if _, err := io.ReadFull(c.conn, body); err != nil {
+		return 0, nil, err
+	}
+	return int32(binary.BigEndian.Uint32(body)), body[4:], nil
+}
+
+// produceOf makes a produce request of one record.
+func produceOf(version int16, acks int16, topic string, partition int32, value string) *kmsg.ProduceRequest {
+	bld := batch.NewBuilder(batch.Options{BaseSequence: batch.NoSequence})
+	bld.Add(batch.Record{Value: []byte(value), Timestamp: time.Now().UnixMilli()})
+	b, err := bld.Build()
+	if err != nil {
+		panic(err)
+	}
+	return produceBytes(version, acks, topic, partition, b)
+}
+
+func produceBytes(version int16, acks int16, topic string, partition int32, records []byte) *kmsg.ProduceRequest {
+	req := kmsg.NewPtrProduceRequest()
+	req.Version, req.Acks, req.TimeoutMillis = version, acks, 30_000
+	rt := kmsg.NewProduceRequestTopic()
+	rt.Topic = topic
+	rp := kmsg.NewProduceRequestTopicPartition()
+	rp.Partition, rp.Records = partition, bytes.Clone(records)
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	return req
+}
+
+func fetchOf(version int16, id [16]byte, topic string, offset int64, wait time.Duration) *kmsg.FetchRequest {
+	req := kmsg.NewPtrFetchRequest()
+	req.Version, req.MaxBytes, req.MinBytes, req.MaxWaitMillis = version, 1<<20, 1, int32(wait.Milliseconds())
+	ft := kmsg.NewFetchRequestTopic()
+	ft.Topic, ft.TopicID = topic, id
+	fp := kmsg.NewFetchRequestTopicPartition()
+	fp.FetchOffset, fp.PartitionMaxBytes, fp.CurrentLeaderEpoch = offset, 1<<20, -1
+	ft.Partitions = append(ft.Partitions, fp)
+	req.Topics = append(req.Topics, ft)
+	return req
+}
+
+// makeTopic creates a topic by asking for it.
+func makeTopic(t testing.TB, c *rawClient, topic string) [16]byte {
+	t.Helper()
+	req := kmsg.NewPtrMetadataRequest()
+	req.Version, req.AllowAutoTopicCreation = 12, true
+	mt := kmsg.NewMetadataRequestTopic()
+	mt.Topic = &topic
+	req.Topics = append(req.Topics, mt)
+	resp, err := do[*kmsg.MetadataResponse](c, req)
+	require.NoError(t, err)
+	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].ErrorCode))
+	require.Len(t, resp.Topics[0].Partitions, 1)
+	return resp.Topics[0].TopicID
+}
+
+func TestApiVersions(t *testing.T) {
+	b := brokertest.New(t)
+	c := dial(t, b)
+	served := map[int16][2]int16{}
+	for version := int16(0); version <= 4; version++ {
+		req := kmsg.NewPtrApiVersionsRequest()
+		req.Version, req.ClientSoftwareName, req.ClientSoftwareVersion = version, "test", "1"
+		resp, err := do[*kmsg.ApiVersionsResponse](c, req)
+		require.NoError(t, err)
+		require.Zero(t, resp.ErrorCode)
+		for _, k := range resp.ApiKeys {
+			served[k.ApiKey] = [2]int16{k.MinVersion, k.MaxVersion}
+		}
+		for _, f := range resp.FinalizedFeatures {
+			require.NotEqual(t, "transaction.version", f.Name, "its version 2 is not served")
+		}
+	}
+	require.Equal(t, [2]int16{0, 11}, served[0], "old librdkafka looks for produce version 0")
+	require.Equal(t, [2]int16{4, 18}, served[1])
+	require.NotContains(t, served, int16(4), "an API of other brokers")
+	require.NotContains(t, served, int16(71), "telemetry is not served, so it is not advertised")
+
+	// A version of the future: answered in version 0 with what is known, on a connection that goes on.
+	c.id++
+	frame := binary.BigEndian.AppendUint32(nil, 10)
+	frame = append(frame, 0, 18, 0, 99)
+	frame = binary.BigEndian.AppendUint32(frame, uint32(c.id))
+	frame = append(frame, 0xff, 0xff)
+	_, err := c.conn.Write(frame)
+	require.NoError(t, err)
+	id, body, err := c.receive()
+	require.NoError(t, err)
+	require.Equal(t, c.id, id)
+	resp := kmsg.NewPtrApiVersionsResponse()
+	require.NoError(t, resp.ReadFrom(body))
+	require.Equal(t, kerr.UnsupportedVersion.Code, resp.ErrorCode)
+	require.Len(t, resp.ApiKeys, 1)
+	require.Equal(t, int16(18), resp.ApiKeys[0].ApiKey)
+	makeTopic(t, c, "still-works")
+}
+
+func TestAnswersKeepTheOrderOfRequests(t *testing.T) {
+	transports(t, func(t *testing.T, opts ...brokertest.Option) {
+		b := brokertest.New(t, opts...)
+		c := dial(t, b)
+		makeTopic(t, c, "t")
+		var asked []int32
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			// Far more than the connection takes up at once; commits, parked fetches and immediate answers are mixed.
+			for i := range 600 {
+				var req kmsg.Request
+				switch i % 4 {
+				case 0, 1:
+					req = produceOf(9, -1, "t", 0, "x")
+				case 2:
+					m := kmsg.NewPtrMetadataRequest()
+					m.Version = 9
+					req = m
+				default:
+					req = fetchOf(12, [16]byte{}, "t", int64(i/2), 10*time.Millisecond)
+				}
+				id, err := c.send(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				asked = append(asked, id)
+			}
+		})
+		var got []int32
+		for range 600 {
+			id, _, err := c.receive()
+			require.NoError(t, err)
+			got = append(got, id)
+		}
+		sending.Wait()
+		require.Equal(t, asked, got)
+	})
+}
+
+func TestPipelinedProducesKeepTheirOrderInTheLog(t *testing.T) {
+	b := brokertest.New(t, brokertest.OnDisk())
+	c := dial(t, b)
+	makeTopic(t, c, "t")
+	const n = 200
+	go func() {
+		for range n {
+			if _, err := c.send(produceOf(9, -1, "t", 0, "x")); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for i := range int64(n) {
+		_, body, err := c.receive()
+		require.NoError(t, err)
+		resp := kmsg.NewPtrProduceResponse()
+		resp.Version = 9
+		require.NoError(t, resp.ReadFrom(body[1:]))
+		require.Zero(t, resp.Topics[0].Partitions[0].ErrorCode)
+		require.Equal(t, i, resp.Topics[0].Partitions[0].BaseOffset)
+	}
+}
+
+func TestProduceIsRefused(t *testing.T) {
+	b := brokertest.New(t)
+	c := dial(t, b)
+	makeTopic(t, c, "t")
+	good := produceOf(9, 1, "t", 0, "x").Topics[0].Partitions[0].Records
+	flipped := bytes.Clone(good)
+	flipped[len(flipped)-1] ^= 1
+	for name, tc := range map[string]struct {
+		req  *kmsg.ProduceRequest
+		want *kerr.Error
+	}{
+		"old version":       {produceBytes(2, 1, "t", 0, good), kerr.UnsupportedVersion},
+		"acks":              {produceOf(9, 2, "t", 0, "x"), kerr.InvalidRequiredAcks},
+		"no such topic":     {produceOf(9, 1, "missing", 0, "x"), kerr.UnknownTopicOrPartition},
+		"no such partition": {produceOf(9, 1, "t", 1, "x"), kerr.UnknownTopicOrPartition},
+		"negative":          {produceOf(9, 1, "t", -1, "x"), kerr.UnknownTopicOrPartition},
+		"internal topic":    {produceOf(9, 1, "__consumer_offsets", 0, "x"), kerr.InvalidTopicException},
+		"two batches":       {produceBytes(9, 1, "t", 0, append(bytes.Clone(good), good...)), kerr.InvalidRecord},
+		"bad sum":           {produceBytes(9, 1, "t", 0, flipped), kerr.CorruptMessage},
+		"cut batch":         {produceBytes(9, 1, "t", 0, good[:len(good)-1]), kerr.CorruptMessage},
+		"nothing":           {produceBytes(9, 1, "t", 0, nil), kerr.CorruptMessage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp, err := do[*kmsg.ProduceResponse](c, tc.req)
+			require.NoError(t, err)
+			p := resp.Topics[0].Partitions[0]
+			require.Equal(t, tc.want.Code, p.ErrorCode, "%v, want %v", kerr.ErrorForCode(p.ErrorCode), tc.want)
+			require.EqualValues(t, -1, p.BaseOffset)
+		})
+	}
+	resp, err := do[*kmsg.ProduceResponse](c, produceBytes(9, 1, "t", 0, good))
+	require.NoError(t, err)
+	require.Zero(t, resp.Topics[0].Partitions[0].BaseOffset, "nothing of what was refused is in the log")
+}
+
+func TestFetchVersions(t *testing.T) {
+	b := brokertest.New(t)
+	c := dial(t, b)
+	id := makeTopic(t, c, "t")
+	for range 3 {
+		_, err := do[*kmsg.ProduceResponse](c, produceOf(9, 1, "t", 0, "x"))
+		require.NoError(t, err)
+	}
+	for version := int16(4); version <= 18; version++ {
+		resp, err := do[*kmsg.FetchResponse](c, fetchOf(version, id, "t", 1, 0))
+		require.NoError(t, err, "version %d", version)
+		require.Len(t, resp.Topics, 1)
+		p := resp.Topics[0].Partitions[0]
+		require.Zero(t, p.ErrorCode, "version %d", version)
+		require.EqualValues(t, 3, p.HighWatermark)
+		n := 0
+		rest, err := batch.All(p.RecordBatches, func(b batch.Batch) bool { n++; return true })
+		require.NoError(t, err)
+		require.Empty(t, rest)
+		require.Equal(t, 2, n, "version %d", version)
+	}
+	for name, tc := range map[string]struct {
+		req  *kmsg.FetchRequest
+		want *kerr.Error
+	}{
+		"beyond the end": {fetchOf(12, id, "t", 4, time.Hour), kerr.OffsetOutOfRange},
+		"unknown id":     {fetchOf(13, [16]byte{9}, "", 0, time.Hour), kerr.UnknownTopicID},
+		"unknown name":   {fetchOf(12, id, "missing", 0, time.Hour), kerr.UnknownTopicOrPartition},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp, err := do[*kmsg.FetchResponse](c, tc.req) // at once, although it may wait for an hour
+			require.NoError(t, err)
+			require.Equal(t, tc.want.Code, resp.Topics[0].Partitions[0].ErrorCode)
+		})
+	}
+	fenced := fetchOf(12, id, "t", 0, time.Hour)
+	fenced.Topics[0].Partitions[0].CurrentLeaderEpoch = 7
+	resp, err := do[*kmsg.FetchResponse](c, fenced)
+	require.NoError(t, err)
+	require.Equal(t, kerr.UnknownLeaderEpoch.Code, resp.Topics[0].Partitions[0].ErrorCode)
+	session := fetchOf(12, id, "t", 0, time.Hour)
+	session.SessionID = 5
+	resp, err = do[*kmsg.FetchResponse](c, session)
+	require.NoError(t, err)
+	require.Equal(t, kerr.FetchSessionIDNotFound.Code, resp.ErrorCode)
+}
+
+// TestDeletionEndsLongPolls deletes a topic under a parked fetch.
+func TestDeletionEndsLongPolls(t *testing.T) {
+	b := brokertest.New(t)
+	c, other := dial(t, b), dial(t, b)
+	id := makeTopic(t, c, "t")
+	_, err := c.send(fetchOf(13, id, "t", 0, time.Hour))
+	require.NoError(t, err)
+	del := kmsg.NewPtrDeleteTopicsRequest()
+	del.Version, del.TopicNames = 4, []string{"t"}
+	_, err = do[*kmsg.DeleteTopicsResponse](other, del)
+	require.NoError(t, err)
+	_, body, err := c.receive()
+	require.NoError(t, err)
+	resp := kmsg.NewPtrFetchResponse()
+	resp.Version = 13
+	require.NoError(t, resp.ReadFrom(body[1:]))
+	require.NotZero(t, resp.Topics[0].Partitions[0].ErrorCode)
+}
+
+// logged collects what a broker logs.
+type logged struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logged) option() brokertest.Option {
+	return brokertest.With(func(c *broker.Config) { c.Logger = slog.New(slog.NewTextHandler(l, nil)) })
+}
+
+func TestHostileFramesCloseTheirConnection(t *testing.T) {
+	frame := func(key, version int16, body ...byte) []byte {
+		b := binary.BigEndian.AppendUint16(nil, uint16(key))
+		b = binary.BigEndian.AppendUint16(b, uint16(version))
+		b = append(b, 0, 0, 0, 1, 0xff, 0xff)
+		b = append(b, body...)
+		return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
+	}
+	cases := map[string]struct {
+		bytes []byte
+		why   string
+	}{
+		"http":                {[]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "is this a Kafka client"},
+		"tls":                 {[]byte{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}, "without TLS"},
+		"negative size":       {[]byte{0xff, 0xff, 0xff, 0xff, 0}, "it must be"},
+		"unknown api":         {frame(999, 0), "not served"},
+		"removed api":         {frame(4, 0), "LeaderAndISR"},
+		"version of tomorrow": {frame(3, 99), "Metadata version 99 is not served"},
+		"array of 2^31":       {frame(3, 1, 0x7f, 0xff, 0xff, 0xff), "malformed Metadata request"},
+		"tags of 2^32":        {frame(18, 3, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f), "malformed ApiVersions request"},
+		"produce cut":         {frame(0, 9, 0, 0), "malformed Produce request"},
+		"produce array":       {frame(0, 3, 0xff, 0xff, 0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff), "malformed Produce request"},
+		"fetch array":         {frame(1, 12, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f), "malformed Fetch request"},
+		"header cut":          {[]byte{0, 0, 0, 8, 0, 3, 0, 1, 0, 0, 0, 1}, "malformed request header"},
+	}
+	transports(t, func(t *testing.T, opts ...brokertest.Option) {
+		var out logged
+		b := brokertest.New(t, append(opts, out.option())...)
+		for name, tc := range cases {
+			t.Run(name, func(t *testing.T) {
+				c := dial(t, b)
+				_, err := c.conn.Write(tc.bytes)
+				require.NoError(t, err)
+				_, _, err = c.receive()
+				require.Error(t, err, "the connection is closed")
+				require.Eventually(t, func() bool { return bytes.Contains([]byte(out.String()), []byte(tc.why)) }, 10*time.Second, time.Millisecond, out.String())
+			})
+		}
+		makeTopic(t, dial(t, b), "others-are-served")
+	})
+}
+
+// TestPromisedBytesTakeNoMemory opens frames that say 100 MiB on many connections.
+func TestPromisedBytesTakeNoMemory(t *testing.T) {
+	b := brokertest.New(t)
+	for range 50 {
+		_, err := dial(t, b).conn.Write([]byte{6, 0x40, 0, 0, 0, 3, 0, 1})
+		require.NoError(t, err)
+	}
+	c := dial(t, b)
+	makeTopic(t, c, "t")
+	_, err := do[*kmsg.ProduceResponse](c, produceOf(9, 1, "t", 0, string(make([]byte, 900_000))))
+	require.NoError(t, err, "nobody waits for memory that was only promised")
+}
+
+// TestMemoryOfRequestsIsBounded lets connections hold more than there is, without ever finishing their request.
+func TestMemoryOfRequestsIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := broker.Start(t.Context(), broker.Config{Limits: broker.Limits{RequestBytes: 1 << 20}})
+		require.NoError(t, err)
+		var hostile []*rawClient
+		for range 5 {
+			c, err := dialRaw(b.DialContext)
+			require.NoError(t, err)
+			hostile = append(hostile, c)
+			go func() { _, _ = c.conn.Write(append([]byte{0, 0x10, 0, 0, 0, 3, 0, 1}, make([]byte, 600_000)...)) }()
+		}
+		synctest.Wait()
+		c, err := dialRaw(b.DialContext)
+		require.NoError(t, err)
+		makeTopic(t, c, "small-requests-are-served")
+		for _, h := range hostile {
+			_, _, err := h.receive()
+			require.Error(t, err)
+			require.NoError(t, h.conn.Close())
+		}
+		resp, err := do[*kmsg.ProduceResponse](c, produceOf(9, 1, "small-requests-are-served", 0, string(make([]byte, 900_000))))
+		require.NoError(t, err)
+		require.Zero(t, resp.Topics[0].Partitions[0].ErrorCode, "what they held is free again")
+		require.NoError(t, c.conn.Close())
+		require.NoError(t, b.Close())
+	})
+}
+
+func TestIdleAndStalledConnectionsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := broker.Start(t.Context(), broker.Config{})
+		require.NoError(t, err)
+		open := func() *rawClient {
+			c, err := dialRaw(b.DialContext)
+			require.NoError(t, err)
+			return c
+		}
+		began := time.Now()
+		idle := open()
+		makeTopic(t, idle, "t")
+		polling := open()
+		_, err = polling.send(fetchOf(12, [16]byte{}, "t", 0, 4*time.Minute))
+		require.NoError(t, err)
+		stalled := open()
+		_, err = stalled.conn.Write([]byte{0, 0, 1, 0, 0, 3})
+		require.NoError(t, err)
+
+		_, _, err = stalled.receive()
+		require.True(t, errors.Is(err, io.EOF))
+		require.Equal(t, 30*time.Second, time.Since(began), "in the middle of a frame")
+		_, _, err = polling.receive()
+		require.NoError(t, err, "a long poll is not idle")
+		_, _, err = idle.receive()
+		require.True(t, errors.Is(err, io.EOF))
+		require.Equal(t, 10*time.Minute, time.Since(began))
+		require.NoError(t, polling.conn.Close())
+		require.NoError(t, b.Close())
+	})
+}
+
+// TestClientThatTakesNoAnswersIsGivenUp asks for more than the connection holds and reads nothing.
+func TestClientThatTakesNoAnswersIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := broker.Start(t.Context(), broker.Config{})
+		require.NoError(t, err)
+		c, err := dialRaw(b.DialContext)
+		require.NoError(t, err)
+		makeTopic(t, c, "t")
+		big := string(bytes.Repeat([]byte("x"), 900_000))
+		_, err = do[*kmsg.ProduceResponse](c, produceOf(9, 1, "t", 0, big))
+		require.NoError(t, err)
+		began := time.Now()
+		for err == nil {
+			_, err = c.send(fetchOf(12, [16]byte{}, "t", 0, 0))
+		}
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+		// The first answers fill the buffer between the two; nothing moves from then on.
+		require.LessOrEqual(t, time.Since(began), time.Minute)
+		require.NoError(t, b.Close())
+	})
+}
+
+func TestUnacknowledgedProduceThatFailsClosesTheConnection(t *testing.T) {
+	b := brokertest.New(t)
+	c := dial(t, b)
+	makeTopic(t, c, "t")
+	_, err := c.send(produceOf(9, 0, "t", 0, "x"))
+	require.NoError(t, err)
+	makeTopic(t, c, "after") // no answer came for the produce
+	_, err = c.send(produceOf(9, 0, "missing", 0, "x"))
+	require.NoError(t, err)
+	_, _, err = c.receive()
+	require.Error(t, err)
+}
+
+func TestConnectionsAreLimited(t *testing.T) {
+	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.Limits.Connections = 2 }))
+	first := dial(t, b)
+	dial(t, b)
+	_, err := b.DialContext(t.Context(), "", "")
+	require.ErrorContains(t, err, "limit of 2 open connections")
+	require.NoError(t, first.conn.Close())
+	require.Eventually(t, func() bool {
+		nc, err := b.DialContext(t.Context(), "", "")
+		if err == nil {
+			_ = nc.Close()
+		}
+		return err == nil
+	}, 10*time.Second, time.Millisecond)
+}
