@@ -98,6 +98,12 @@ type LoadChecker interface {
 	LoadError() error
 }
 
+// Skipper is a Machine that counts the records that it skipped in the log because it
+// does not know their kind.
+type Skipper interface {
+	Skipped() int
+}
+
 // Effects is what a Step asks for. The Loop performs it before the next Step, in
 // the order of the fields.
 type Effects struct {

@@ -150,6 +150,9 @@ func (l *Loop) run() {
 		l.refuse(fmt.Errorf("load coordinator %s: %w", l.name, err))
 	} else {
 		l.m.Loaded(l.now())
+		if s, ok := l.m.(Skipper); ok && s.Skipped() > 0 {
+			l.logger.Warn("coordinator skipped records of kinds that it does not know", "shard", l.name, "records", s.Skipped())
+		}
 		l.logger.Debug("coordinator loaded", "shard", l.name, "records", records, "took", l.now().Sub(start))
 	}
 
@@ -220,7 +223,10 @@ func (l *Loop) step(ev any) {
 	now := l.now()
 	e := l.m.Step(now, ev)
 	if err := l.append(now, e); err != nil {
-		l.logger.Warn("coordinator append failed", "shard", l.name, "records", len(e.Append), "err", err)
+		if len(e.Replies) == 0 {
+			// Nobody else learns of it.
+			l.logger.Warn("coordinator append failed", "shard", l.name, "records", len(e.Append), "err", err)
+		}
 		for _, r := range e.Replies {
 			l.answer(r.Ref, nil, err)
 		}

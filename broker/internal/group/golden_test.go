@@ -49,6 +49,8 @@ func parseConfig(t *testing.T, d *datadriven.TestData) (c Config) {
 			c.InitialRebalanceDelay = parseDuration(t, a.Vals[0])
 		case "max-size":
 			c.MaxSize, _ = strconv.Atoi(a.Vals[0])
+		case "max-groups":
+			c.MaxGroups, _ = strconv.Atoi(a.Vals[0])
 		case "verify":
 			c.VerifyTxn = true
 		default:
@@ -135,7 +137,13 @@ func (c *script) run() string {
 		req.ProtocolType = c.str("type", "consumer")
 		for _, p := range strings.Split(c.str("protocols", "sticky:meta-"+who.name), ",") {
 			name, md, _ := strings.Cut(p, ":")
+			if n := c.num("metadata-bytes", 0); n > 0 {
+				md = strings.Repeat("m", n)
+			}
 			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: []byte(md)})
+		}
+		for i := range c.num("more-protocols", 0) {
+			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: strconv.Itoa(i)})
 		}
 		s.ids++
 		id := strconv.Itoa(s.ids)

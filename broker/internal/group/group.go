@@ -46,6 +46,7 @@ type Config struct {
 	MinSessionTimeout     time.Duration // group.min.session.timeout.ms, default 6 s
 	MaxSessionTimeout     time.Duration // group.max.session.timeout.ms, default 30 min
 	MaxSize               int           // group.max.size: members of a group, pending ones included; default 10,000 (Kafka: no limit)
+	MaxGroups             int           // groups of one shard, default 100,000 (Kafka: no limit)
 	MaxOffsetMetadata     int           // offset.metadata.max.bytes, default 4096
 	OffsetsRetention      time.Duration // offsets.retention.minutes, default 7 days
 	RetentionCheck        time.Duration // offsets.retention.check.interval.ms, default 10 min
@@ -67,6 +68,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxSize <= 0 {
 		c.MaxSize = 10_000
 	}
+	if c.MaxGroups <= 0 {
+		c.MaxGroups = 100_000
+	}
 	if c.MaxOffsetMetadata <= 0 {
 		c.MaxOffsetMetadata = 4096
 	}
@@ -76,6 +80,13 @@ func (c Config) withDefaults() Config {
 // newMemberTimeout is how long a new member may wait in its first join: it has no
 // member id yet and cannot send heartbeats.
 const newMemberTimeout = 5 * time.Minute
+
+// Bounds on what one member may offer: all of it is held, and compared with what the
+// others offer. The metadata has to fit a record together with that of the others.
+const (
+	maxProtocols     = 64
+	maxMetadataBytes = 1 << 20
+)
 
 // writeRetry is when a group whose record could not be written tries again.
 const writeRetry = time.Second

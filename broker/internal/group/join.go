@@ -23,10 +23,18 @@ func (m *Machine) join(now time.Time, e *coordinator.Effects, ev *joinEvent) {
 		refuse(kerr.InvalidSessionTimeout)
 		return
 	}
+	if err := bounded(req.Protocols); err != nil {
+		refuse(err)
+		return
+	}
 	g, ok := m.groups[req.Group]
 	if !ok {
-		if req.MemberID != "" {
+		switch {
+		case req.MemberID != "":
 			refuse(kerr.UnknownMemberID)
+			return
+		case !m.mayCreate(req.Group):
+			refuse(kerr.PolicyViolation)
 			return
 		}
 		g = m.conversation(req.Group)
@@ -72,6 +80,26 @@ func (m *Machine) join(now time.Time, e *coordinator.Effects, ev *joinEvent) {
 	default:
 		m.rejoin(now, e, ev, g, old, mb)
 	}
+}
+
+// bounded refuses offers that are larger than any client's.
+func bounded(protocols []kmsg.JoinGroupRequestProtocol) *kerr.Error {
+	if len(protocols) > maxProtocols {
+		return kerr.InconsistentGroupProtocol
+	}
+	n := 0
+	for _, p := range protocols {
+		n += len(p.Metadata)
+	}
+	if n > maxMetadataBytes {
+		return kerr.MessageTooLarge
+	}
+	return nil
+}
+
+// mayCreate applies the limit on groups to one that is not known yet.
+func (m *Machine) mayCreate(id string) bool {
+	return m.ledger.groups[id] != nil || max(len(m.groups), len(m.ledger.groups)) < m.cfg.MaxGroups
 }
 
 // joining is the member that a request describes.

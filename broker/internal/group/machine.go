@@ -151,6 +151,9 @@ func (m *Machine) ReplayMarker(_ int64, mk coordinator.Marker) {
 // LoadError tells the loop that the log holds what this version cannot read.
 func (m *Machine) LoadError() error { return m.ledger.bad }
 
+// Skipped is the number of records of kinds that this version does not know.
+func (m *Machine) Skipped() int { return m.ledger.unknown }
+
 // Loaded implements coordinator.Machine: the members of settled generations come
 // back with fresh sessions.
 func (m *Machine) Loaded(now time.Time) {

@@ -58,6 +58,8 @@ func (m *Machine) mayCommit(now time.Time, groupID, memberID string, instanceID 
 	g, ok := m.groups[groupID]
 	if !ok {
 		switch {
+		case generation < 0 && !m.mayCreate(groupID):
+			return kerr.PolicyViolation
 		case generation < 0:
 			return nil
 		case m.ledger.groups[groupID] != nil:

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -142,7 +143,8 @@ func decodeGroupMeta(b []byte) (*groupMeta, error) {
 		g.members = append(g.members, memberMeta{
 			id: m.MemberID, instanceID: m.InstanceID, clientID: m.ClientID, clientHost: m.ClientHost,
 			rebalanceMillis: rebalance, session: m.SessionTimeoutMillis,
-			subscription: m.Subscription, assignment: m.Assignment,
+			// The decoder's slices would keep the whole chunk of the log in memory.
+			subscription: bytes.Clone(m.Subscription), assignment: bytes.Clone(m.Assignment),
 		})
 	}
 	return g, nil
