@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -14,15 +15,20 @@ import (
 	"github.com/moldau-stream/moldau/broker/brokertest"
 )
 
-// client makes a client of a broker, over TCP if it listens and within the process otherwise, with short back-offs.
+// dialerOf reaches a broker over TCP if it listens and within the process otherwise.
+func dialerOf(b *broker.Broker) func(context.Context, string, string) (net.Conn, error) {
+	if b.Addrs()[0] == broker.InProcessAddr {
+		return b.DialContext
+	}
+	return new(net.Dialer).DialContext
+}
+
+// client makes a client of a broker with short back-offs.
 func client(t testing.TB, b *broker.Broker, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	all := []kgo.Opt{
-		kgo.SeedBrokers(b.Addrs()...), kgo.MetadataMinAge(10 * time.Millisecond),
+		kgo.SeedBrokers(b.Addrs()...), kgo.Dialer(dialerOf(b)), kgo.MetadataMinAge(10 * time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }), kgo.AllowAutoTopicCreation(),
-	}
-	if b.Addrs()[0] == broker.InProcessAddr {
-		all = append(all, kgo.Dialer(b.DialContext))
 	}
 	cl, err := kgo.NewClient(append(all, opts...)...)
 	require.NoError(t, err)

@@ -25,14 +25,9 @@ import (
 // dial makes a raw connection that is closed with the test.
 func dial(t testing.TB, b *broker.Broker) *rawClient {
 	t.Helper()
-	dial := b.DialContext
-	if a := b.Addrs()[0]; a != broker.InProcessAddr {
-		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", a)
-		}
-	}
-	c, err := dialRaw(dial)
+	c, err := dialRaw(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dialerOf(b)(ctx, "tcp", b.Addrs()[0])
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.conn.Close() })
 	return c
