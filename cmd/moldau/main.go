@@ -76,7 +76,7 @@ func (p process) root() *cobra.Command {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(p.versionCommand(), p.topicsCommand(), p.produceCommand(), p.consumeCommand())
+	root.AddCommand(p.versionCommand(), p.serverCommand(), p.topicsCommand(), p.produceCommand(), p.consumeCommand())
 	return root
 }
 
