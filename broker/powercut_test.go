@@ -573,6 +573,9 @@ func createTopic(client *rawClient, name string, partitions int32) error {
 	if err != nil {
 		return err
 	}
+	if len(resp.Topics) != 1 {
+		return fmt.Errorf("answer with %d topics to a request with one", len(resp.Topics))
+	}
 	return kerr.ErrorForCode(resp.Topics[0].ErrorCode)
 }
 
