@@ -10,9 +10,6 @@ import (
 // Count counts the records of each key. Like every aggregation it leaves out,
 // and counts, records with a null key or a null value.
 func Count[K, V any](g GroupedStream[K, V], st state.Spec[K, int64], opts ...Option) KTable[K, int64] {
-	if g.valid() && st != nil && st.StoreName() == "" {
-		g.b.g.StoreName("KSTREAM-AGGREGATE-") // as Kafka Streams does, for the numbers of later names
-	}
 	return aggregate(g, "Count", "KSTREAM-AGGREGATE-", st, opts, true,
 		func() int64 { return 0 },
 		func(n int64, _ V) int64 { return n + 1 }, nil)

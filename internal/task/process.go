@@ -249,7 +249,7 @@ func (t *Task) ask(e *RecordError) (Action, error) {
 // headers under the names of KIP-1034.
 func (t *Task) deadLetter(e *RecordError, key, value []byte, ts int64, headers []Header) error {
 	origin := []Header{
-		{"__streams.errors.exception", []byte(fmt.Sprintf("%T", e.Err))},
+		{"__streams.errors.exception", []byte(typeOf(e.Err))},
 		{"__streams.errors.message", []byte(e.Error())},
 		{"__streams.errors.stacktrace", e.Stack},
 		{"__streams.errors.topic", []byte(e.Topic)},
@@ -264,6 +264,18 @@ func (t *Task) deadLetter(e *RecordError, key, value []byte, ts int64, headers [
 	}
 	t.c.Drop(DeadLetterSent)
 	return nil
+}
+
+// typeOf is the type of the first error of a chain that is more than a wrapper.
+func typeOf(err error) string {
+	for {
+		name := fmt.Sprintf("%T", err)
+		next := errors.Unwrap(err)
+		if name != "*fmt.wrapError" || next == nil {
+			return name
+		}
+		err = next
+	}
 }
 
 // publish makes the counts visible.

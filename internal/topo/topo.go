@@ -26,7 +26,6 @@
 package topo
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -342,8 +341,11 @@ type Ref struct {
 }
 
 // Build ends the collection and returns the graph with its sub-topologies, or
-// every mistake (errors.Join of *Mistake), in the order of the calls.
+// every mistake (errors.Join of *Mistake): first those of the calls, in their
+// order, then what shows only in the whole.
 func (g *Graph) Build() (*Topology, error) {
+	calls := len(g.mistakes)
+	defer func() { g.mistakes = g.mistakes[:calls] }() // found again by another Build
 	if len(g.nodes) == 0 {
 		g.Mistakef(Caller(), "the topology is empty: nothing was added to the builder")
 	}
@@ -383,5 +385,3 @@ func (g *Graph) filterNullKeys() {
 		}
 	}
 }
-
-func byIndex(a, b *Node) int { return cmp.Compare(a.Index, b.Index) }
