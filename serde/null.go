@@ -85,6 +85,9 @@ func Nullable[T any](s Serde[T]) Serde[Opt[T]] { return nullable[T]{s} }
 
 type nullable[T any] struct{ s Serde[T] }
 
+// Err is for Check.
+func (n nullable[T]) Err() error { return Check(n.s) }
+
 func (n nullable[T]) Append(dst []byte, v Opt[T]) ([]byte, error) {
 	if !v.ok {
 		return dst, nil

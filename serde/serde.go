@@ -110,3 +110,13 @@ func (e *DecodeError) Error() string {
 }
 
 func (e *DecodeError) Unwrap() error { return e.Reason }
+
+// Check returns the error of a serde that was declared wrongly, for example with a schema that
+// does not parse, or nil. Such a serde has a method Err() error; it fails each call with the
+// same error, but building a topology can say so before any record comes.
+func Check[T any](s Serde[T]) error {
+	if c, ok := s.(interface{ Err() error }); ok {
+		return c.Err()
+	}
+	return nil
+}
