@@ -243,6 +243,9 @@ func TestNoAllocation(t *testing.T) {
 		}
 		b, _ = String.Append(dst, "word")
 		b, _ = Bool.Append(b, true)
+		if len(b) != 5 {
+			panic(len(b))
+		}
 		b, _ = UUID.Append(dst, uuid.UUID{})
 		_, _ = UUID.Decode(b)
 	})

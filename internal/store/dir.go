@@ -20,7 +20,7 @@ import (
 )
 
 // DefaultMemory is DirOptions.MemoryBytes when it is 0.
-const DefaultMemory = 64 << 20
+const DefaultMemory = 128 << 20
 
 // DirOptions are the options of OpenDir. The zero value works.
 type DirOptions struct {

@@ -67,7 +67,7 @@ func (t *memTree) apply(changes []change) *memTree {
 			n = sort.Search(len(changes), func(i int) bool { return changes[i].key >= first })
 		}
 		if n == 0 {
-			out.chunks = append(out.chunks, chunk)
+			out.add(chunk)
 			continue
 		}
 		out.add(mergeItems(chunk, changes[:n]))
@@ -76,7 +76,7 @@ func (t *memTree) apply(changes []change) *memTree {
 	return out
 }
 
-// add appends a chunk of any size that apply made.
+// add appends a chunk of any size; it does not change it.
 func (t *memTree) add(items []item) {
 	if n := len(t.chunks); n > 0 && len(items) > 0 && len(t.chunks[n-1])+len(items) <= minChunk {
 		left := t.chunks[n-1]
