@@ -102,7 +102,9 @@ func (b *Broker) start(ctx context.Context) error {
 		Group:    group.Config{InitialRebalanceDelay: b.cfg.GroupInitialDelay},
 		Replicas: b.replicas, Quorum: b.quorum,
 	})
-	if err := b.server.Load(); err != nil {
+	// Only with PageCache may a record that was read be gone after a crash.
+	newEpochs := b.cfg.Durability == PageCache && !b.replicas.Clean()
+	if err := b.server.Load(ctx, newEpochs); err != nil {
 		return fmt.Errorf("replay the metadata log: %w", err)
 	}
 	if err := ctx.Err(); err != nil {
@@ -232,8 +234,8 @@ func (b *Broker) DialContext(ctx context.Context, network, address string) (net.
 	return b.server.DialContext(ctx, network, address)
 }
 
-// Shutdown stops accepting, lets requests that were made be answered until ctx ends, and closes everything. It returns what
-// Close returns.
+// Shutdown stops accepting, lets what was asked be answered until ctx ends, and closes everything. Long polls are answered early.
+// It returns what Close returns.
 func (b *Broker) Shutdown(ctx context.Context) error {
 	b.stopOnce.Do(func() { b.stop <- ctx })
 	<-b.done

@@ -100,11 +100,11 @@ func (c *Config) withDefaults() error {
 	positive("OffsetsPartitions", c.OffsetsPartitions)
 	positive("TxnPartitions", c.TxnPartitions)
 	if c.Durability != Sync && c.Durability != PageCache {
-		errs = append(errs, fmt.Errorf("Durability is %d; it must be Sync or PageCache", int(c.Durability)))
+		errs = append(errs, fmt.Errorf("config field Durability is %d; it must be Sync or PageCache", int(c.Durability)))
 	}
 	for _, address := range c.Listen {
 		if _, _, err := net.SplitHostPort(address); err != nil {
-			errs = append(errs, fmt.Errorf("Listen has %q, which is not HOST:PORT: %w", address, err))
+			errs = append(errs, fmt.Errorf("config field Listen has %q, which is not HOST:PORT: %w", address, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -100,7 +100,7 @@ func TestGroupTransactSession(t *testing.T) {
 			s, err := kgo.NewGroupTransactSession(
 				kgo.SeedBrokers(b.Addrs()...), kgo.Dialer(dialerOf(b)), kgo.AllowAutoTopicCreation(), kgo.TransactionalID(id),
 				kgo.ConsumeTopics("in"), kgo.ConsumerGroup("copy"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-				kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(), kgo.MetadataMinAge(10*time.Millisecond),
+				kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MetadataMinAge(10*time.Millisecond),
 				kgo.HeartbeatInterval(50*time.Millisecond))
 			if err != nil {
 				t.Error(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -60,21 +62,25 @@ func TestNothingRunsAfterClose(t *testing.T) {
 }
 
 func TestShutdownAnswersWhatWasAsked(t *testing.T) {
-	b := brokertest.New(t)
-	c := dial(t, b)
-	makeTopic(t, c, "t")
-	_, err := c.send(fetchOf(12, [16]byte{}, "t", 0, time.Hour))
-	require.NoError(t, err)
-	for range 10 {
-		_, err := c.send(produceOf(9, -1, "t", 0, "x"))
+	synctest.Test(t, func(t *testing.T) {
+		b, err := broker.Start(t.Context(), broker.Config{})
 		require.NoError(t, err)
-	}
-	// The connection is served in order, so this answer tells that the ones before were taken up.
-	done := make(chan error, 1)
-	go func() { done <- b.Shutdown(bounded(t)) }()
-	_, _, err = c.receive()
-	require.NoError(t, err, "a long poll ends early")
-	require.NoError(t, <-done)
+		c, err := dialRaw(b.DialContext)
+		require.NoError(t, err)
+		makeTopic(t, c, "t")
+		poll, err := c.send(fetchOf(12, [16]byte{}, "t", 0, 4*time.Minute))
+		require.NoError(t, err)
+		synctest.Wait() // parked
+		began := time.Now()
+		done := make(chan error, 1)
+		go func() { done <- b.Shutdown(context.Background()) }()
+		id, _, err := c.receive()
+		require.NoError(t, err)
+		require.Equal(t, poll, id)
+		require.NoError(t, <-done)
+		require.Equal(t, began, time.Now(), "a long poll ends at once")
+		require.NoError(t, c.conn.Close())
+	})
 }
 
 func TestRestartKeepsEverything(t *testing.T) {
@@ -282,4 +288,66 @@ func TestNoAutoCreate(t *testing.T) {
 	cl := client(t, b, kgo.UnknownTopicRetries(1))
 	err := cl.ProduceSync(bounded(t), &kgo.Record{Topic: "t", Value: []byte("x")}).FirstErr()
 	require.ErrorIs(t, err, kerr.UnknownTopicOrPartition)
+}
+
+// TestInterruptedDeletionIsFinished cuts the power between the record of a topic's deletion and the removal of its files.
+func TestInterruptedDeletionIsFinished(t *testing.T) {
+	mem := vfs.NewMem()
+	var cut *vfs.Mem
+	var armed atomic.Bool
+	mem.SetHook(func(op vfs.Op) error {
+		if op.Name == "rename" && strings.HasSuffix(op.Path, "-delete") && armed.CompareAndSwap(true, false) {
+			cut = mem.CrashClone(rand.New(rand.NewPCG(1, 1)))
+		}
+		return nil
+	})
+	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS = "data", mem }))
+	adm := kadm.NewClient(client(t, b))
+	_, err := adm.CreateTopics(bounded(t), 1, 1, nil, "kept", "gone")
+	require.NoError(t, err)
+	armed.Store(true)
+	_, err = adm.DeleteTopic(bounded(t), "gone")
+	require.NoError(t, err)
+	require.NotNil(t, cut)
+	names, err := cut.List("data")
+	require.NoError(t, err)
+	require.Contains(t, names, "gone-0")
+
+	again := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS = "data", cut }))
+	names, err = cut.List("data")
+	require.NoError(t, err)
+	require.NotContains(t, names, "gone-0")
+	require.Contains(t, names, "kept-0")
+	topics, err := kadm.NewClient(client(t, again)).ListTopics(bounded(t))
+	require.NoError(t, err)
+	require.Equal(t, []string{"kept"}, topics.Names())
+}
+
+// TestLeaderEpochAfterLoss cuts the power of a broker that does not sync: clients can tell from the epochs that records are gone.
+func TestLeaderEpochAfterLoss(t *testing.T) {
+	mem := vfs.NewMem()
+	start := func(mem *vfs.Mem, d broker.Durability) (*kadm.Client, *kgo.Client) {
+		b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS, c.Durability = "data", mem, d }))
+		cl := client(t, b)
+		return kadm.NewClient(cl), cl
+	}
+	adm, cl := start(mem, broker.Sync)
+	require.NoError(t, cl.ProduceSync(bounded(t), &kgo.Record{Topic: "t", Value: []byte("x")}).FirstErr())
+	epoch := func(adm *kadm.Client) int32 {
+		topics, err := adm.ListTopics(bounded(t), "t")
+		require.NoError(t, err)
+		return topics["t"].Partitions[0].LeaderEpoch
+	}
+	require.Zero(t, epoch(adm))
+	cut := mem.CrashClone(rand.New(rand.NewPCG(1, 1)))
+	adm, _ = start(cut.CrashClone(rand.New(rand.NewPCG(1, 1))), broker.Sync)
+	require.Zero(t, epoch(adm), "what was read was on disk")
+	adm, cl = start(cut, broker.PageCache)
+	require.EqualValues(t, 1, epoch(adm))
+	require.NoError(t, cl.ProduceSync(bounded(t), &kgo.Record{Topic: "t", Value: []byte("y")}).FirstErr())
+	req := kadm.OffsetForLeaderEpochRequest{}
+	req.Add("t", 0, 0)
+	ends, err := adm.OffsetForLeaderEpoch(bounded(t), req)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, ends["t"][0].EndOffset)
 }

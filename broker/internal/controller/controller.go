@@ -2,6 +2,7 @@ package controller
 
 import (
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 )
@@ -54,10 +55,17 @@ func New(q Quorum, hooks Hooks) *Controller {
 	return c
 }
 
-// Load replays the metadata log and publishes its image, with one call of the hooks.
-func (c *Controller) Load() error {
+// Load replays the metadata log and publishes its image, with one call of the hooks. removed are the names of topics that the log
+// deletes and that do not exist any more: a deletion that a crash interrupted can be finished by them.
+func (c *Controller) Load() (removed map[string]bool, err error) {
 	b, last := newBuilder(emptyImage()), int64(-1)
-	err := c.quorum.Load(func(offset int64, r Record) error {
+	removed = map[string]bool{}
+	err = c.quorum.Load(func(offset int64, r Record) error {
+		if gone, ok := r.(*RemoveTopicRecord); ok {
+			if t, ok := b.img.byID[gone.TopicID]; ok {
+				removed[t.Name] = true
+			}
+		}
 		if r != nil {
 			b.apply(r)
 		}
@@ -65,12 +73,13 @@ func (c *Controller) Load() error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
+	maps.DeleteFunc(removed, func(name string, _ bool) bool { _, ok := b.img.topics[name]; return ok })
 	c.publish(b, last)
 	c.pending = c.Image()
 	c.quorum.Start(c.replay)
-	return nil
+	return removed, nil
 }
 
 // Image is the newest committed metadata.
@@ -155,6 +164,20 @@ func (c *Controller) finished(p *parked, err error) {
 	for _, done := range waiting {
 		done(err)
 	}
+}
+
+// Elect raises the leader epoch of every partition, for a broker whose logs may have lost their ends: clients that compare epochs
+// find out how far what they have read still exists (KIP-320).
+func (c *Controller) Elect(leader int32, done func(error)) {
+	c.Update(func(img *Image) ([]Record, error) {
+		var recs []Record
+		for t := range img.Topics() {
+			for i := range t.Partitions {
+				recs = append(recs, &PartitionChangeRecord{PartitionID: int32(i), TopicID: t.ID, Leader: leader})
+			}
+		}
+		return recs, nil
+	}, done)
 }
 
 // AllocateProducerIDs takes n producer ids for a broker; done gets the first of them.

@@ -89,7 +89,8 @@ func open(t testing.TB, log *memLog) (*Controller, *hooks) {
 	h := &hooks{}
 	c := New(q, h)
 	h.c = c
-	require.NoError(t, c.Load())
+	_, err := c.Load()
+	require.NoError(t, err)
 	t.Cleanup(q.Close)
 	return c, h
 }
@@ -182,6 +183,43 @@ func TestFailedCommitEndsTheService(t *testing.T) {
 	create(c, "c", 1, a.done)
 	require.Error(t, a.await(3)[2])
 	require.Zero(t, c.Image().NumTopics())
+}
+
+func TestLoadNamesInterruptedDeletions(t *testing.T) {
+	log := &memLog{auto: true}
+	c, _ := open(t, log)
+	a := newAnswers()
+	for i, name := range []string{"gone", "again", "kept"} {
+		create(c, name, 1, a.done)
+		a.await(i + 1)
+	}
+	for _, name := range []string{"gone", "again"} {
+		c.Update(func(img *Image) ([]Record, error) {
+			t, _ := img.Topic(name)
+			return Delete(img, t.ID)
+		}, a.done)
+	}
+	create(c, "again", 1, a.done)
+	a.await(6)
+	again := New(NewLocal(log), &hooks{c: c})
+	removed, err := again.Load()
+	require.NoError(t, err)
+	require.Equal(t, map[string]bool{"gone": true}, removed)
+	again.quorum.(*Local).Close()
+}
+
+func TestElectionRaisesEveryEpoch(t *testing.T) {
+	log := &memLog{auto: true}
+	c, _ := open(t, log)
+	a := newAnswers()
+	create(c, "a", 3, a.done)
+	c.Elect(1, a.done)
+	require.NoError(t, a.await(2)[1])
+	again, _ := open(t, log)
+	topic, _ := again.Image().Topic("a")
+	for _, p := range topic.Partitions {
+		require.Equal(t, Partition{Leader: 1, LeaderEpoch: 1, PartitionEpoch: 1, Replicas: []int32{1}, ISR: []int32{1}}, p)
+	}
 }
 
 func TestProducerIDsAreNeverGivenTwice(t *testing.T) {

@@ -3,6 +3,8 @@ package server
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -37,22 +39,35 @@ func logConfig(t *controller.Topic) log.Config {
 	return c
 }
 
-// openAtOnce is the number of logs that are opened or made at one time; they wait for the disk.
-const openAtOnce = 16
+// each does things that wait for the disk, some at a time.
+type each struct {
+	running chan struct{}
+	all     sync.WaitGroup
+}
+
+func (e *each) do(f func()) {
+	if e.running == nil {
+		e.running = make(chan struct{}, 16)
+	}
+	e.running <- struct{}{}
+	e.all.Go(func() {
+		f()
+		<-e.running
+	})
+}
+
+func (e *each) wait() { e.all.Wait() }
 
 // Prepare implements controller.Hooks: it makes the logs of new partitions. One that cannot be made (a full disk) is logged
 // and tried again when it is used; the others are not held up by it.
 func (s *Server) Prepare(_ *controller.Image, d controller.Delta) {
-	opening := make(chan struct{}, openAtOnce)
-	var all sync.WaitGroup
+	var opening each
 	open := func(t *controller.Topic, first int) {
 		for i := first; i < len(t.Partitions); i++ {
-			opening <- struct{}{}
-			all.Go(func() {
+			opening.do(func() {
 				if _, err := s.openPartition(t, int32(i)); err != nil {
 					s.log.Error("cannot open a partition's log; it is offline until this works", "topic", t.Name, "partition", i, "err", err)
 				}
-				<-opening
 			})
 		}
 	}
@@ -62,7 +77,7 @@ func (s *Server) Prepare(_ *controller.Image, d controller.Delta) {
 	for _, t := range d.Extended {
 		open(t.Topic, t.Had)
 	}
-	all.Wait()
+	opening.wait()
 }
 
 // Published implements controller.Hooks: it deletes the logs of deleted partitions and passes on what changed.
@@ -71,15 +86,25 @@ func (s *Server) Published(_ *controller.Image, d controller.Delta) {
 		s.lead(t)
 	}
 	var gone []string
+	var deleting each
 	for _, t := range d.Deleted {
 		gone = append(gone, t.Name)
 		for i := range t.Partitions {
-			p, ok := s.replicas.Partition(t.Name, int32(i))
-			if !ok || p.TopicID() != t.ID {
+			if p, ok := s.replicas.Partition(t.Name, int32(i)); !ok || p.TopicID() != t.ID {
 				continue // never made, or of the topic's next life
 			}
-			if err := s.replicas.DeletePartition(t.Name, int32(i)); err != nil {
-				s.log.Error("cannot delete a partition's log; its files stay until they are removed by hand", "topic", t.Name, "partition", i, "err", err)
+			deleting.do(func() {
+				if err := s.replicas.DeletePartition(t.Name, int32(i)); err != nil {
+					s.log.Error("cannot delete a partition's log; the next start tries again", "topic", t.Name, "partition", i, "err", err)
+				}
+			})
+		}
+	}
+	deleting.wait()
+	for _, t := range d.Elected {
+		for i, p := range t.Partitions {
+			if r, ok := s.replicas.Partition(t.Name, int32(i)); ok {
+				r.SetLeaderEpoch(p.LeaderEpoch)
 			}
 		}
 	}
@@ -93,6 +118,31 @@ func (s *Server) Published(_ *controller.Image, d controller.Delta) {
 			}
 		}
 	}
+}
+
+// sweep finishes deletions that a crash interrupted. Directories that the metadata does not explain are left alone.
+func (s *Server) sweep(removed map[string]bool) error {
+	names, err := s.replicas.Unclaimed()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		at := strings.LastIndexByte(name, '-')
+		if at < 0 || !removed[name[:at]] {
+			if _, ok := s.ctl.Image().Topic(name[:max(at, 0)]); !ok {
+				s.log.Warn("the data directory has a partition that the metadata does not know; it is left alone, remove it if it is not missed", "directory", name)
+			}
+			continue // of a known topic: its log could not be opened, which was logged
+		}
+		partition, err := strconv.ParseInt(name[at+1:], 10, 32)
+		if err != nil {
+			return fmt.Errorf("partition directory %s: %w", name, err)
+		}
+		if err := s.replicas.DeletePartition(name[:at], int32(partition)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Server) openPartition(t *controller.Topic, partition int32) (*replica.Partition, error) {

@@ -148,8 +148,28 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Load replays the metadata log, opens the log of every partition, and starts the coordinators. It comes before Serve.
-func (s *Server) Load() error { return s.ctl.Load() }
+// Load replays the metadata log, opens the log of every partition, and starts the coordinators. It comes before Serve. newEpochs
+// raises every leader epoch, for logs that may have lost their ends.
+func (s *Server) Load(ctx context.Context, newEpochs bool) error {
+	removed, err := s.ctl.Load()
+	if err != nil {
+		return err
+	}
+	if err := s.sweep(removed); err != nil {
+		return err
+	}
+	if !newEpochs {
+		return nil
+	}
+	elected := make(chan error, 1)
+	s.ctl.Elect(s.cfg.NodeID, func(err error) { elected <- err })
+	select {
+	case err := <-elected:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
 
 // Controller gives the metadata.
 func (s *Server) Controller() *controller.Controller { return s.ctl }
