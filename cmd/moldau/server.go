@@ -128,9 +128,12 @@ func (p process) serve(ctx context.Context, f *serverFlags) error {
 	case <-ctx.Done():
 		return p.stopServing(app, f.stopTimeout)
 	case <-app.Wait():
-		// Only a failure of the broker shuts the application down.
-		cause := b.Running().Err()
-		return errors.Join(fmt.Errorf("the server stopped: %w", cause), p.stopServing(app, f.stopTimeout))
+		// fx listens for SIGTERM too, so this may be the same stop; else only a failure of the broker shuts the application down.
+		err := p.stopServing(app, f.stopTimeout)
+		if cause := b.Running().Err(); !errors.Is(cause, broker.ErrClosed) {
+			return errors.Join(fmt.Errorf("the server stopped: %w", cause), err)
+		}
+		return err
 	}
 }
 
