@@ -92,7 +92,7 @@ func OpenDir(path string, o DirOptions) (*Dir, error) {
 	if upgrades == nil {
 		upgrades = formatUpgrades
 	}
-	if err := d.fs.MkdirAll(d.path, 0o750); err != nil {
+	if err := d.makeDir(d.path); err != nil {
 		return nil, fmt.Errorf("store: create state directory: %w", err)
 	}
 	lock, err := d.fs.Lock(d.file(lockName))
@@ -212,7 +212,7 @@ func (d *Dir) writeFormat(f dirFormat) error {
 		err = d.fs.Rename(name+".tmp", name)
 	}
 	if err == nil {
-		err = d.syncDir()
+		err = d.syncDir(d.path)
 	}
 	if err != nil {
 		return fmt.Errorf("store: write %s: %w", name, err)
@@ -220,8 +220,19 @@ func (d *Dir) writeFormat(f dirFormat) error {
 	return nil
 }
 
-func (d *Dir) syncDir() error {
-	dir, err := d.fs.OpenDir(d.path)
+// makeDir makes a directory that survives a power cut: its name is in its parent, which is synced.
+func (d *Dir) makeDir(path string) error {
+	if _, err := d.fs.Stat(path); err == nil {
+		return nil
+	}
+	if err := d.fs.MkdirAll(path, 0o750); err != nil {
+		return err
+	}
+	return d.syncDir(d.fs.PathDir(path))
+}
+
+func (d *Dir) syncDir(path string) error {
+	dir, err := d.fs.OpenDir(path)
 	if err != nil {
 		return err
 	}
@@ -301,8 +312,10 @@ func (d *Dir) OpenTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
 
 func (d *Dir) openDisk(id string) (*disk, error) {
 	path := d.file(id, kvName)
-	if err := d.fs.MkdirAll(path, 0o750); err != nil {
-		return nil, fmt.Errorf("store: create %s: %w", path, err)
+	for _, p := range []string{d.file(id), path} {
+		if err := d.makeDir(p); err != nil {
+			return nil, fmt.Errorf("store: create %s: %w", p, err)
+		}
 	}
 	memtable := min(max(d.budget/16, 1<<20), 64<<20)
 	return openDisk(path, d.fs, d.cache, d.files, uint64(memtable), d.logger)

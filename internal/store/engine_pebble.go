@@ -63,8 +63,9 @@ type disk struct {
 	batch     *pebble.Batch    // open between begin and write
 	reader    *pebble.Iterator // point reads; nil after each write
 	kbuf      []byte
-	unflushed bool      // something is in the memtable only
-	flushedAt time.Time // of the last flush that was asked for
+	unflushed bool            // something is in the memtable only
+	flushedAt time.Time       // of the last flush that was asked for
+	flushed   <-chan struct{} // closed when it is done; nil before the first
 
 	// failed is closed, with failure set, when Pebble met an error it cannot go on after. Pebble itself would wait
 	// or retry for ever, or end the process.
@@ -266,19 +267,30 @@ func (d *disk) maintain(now time.Time) error {
 	}
 	d.flushedAt = now
 	d.unflushed = false
-	return d.do(func() error { _, err := d.db.AsyncFlush(); return err })
+	return d.startFlush()
+}
+
+func (d *disk) startFlush() error {
+	started := make(chan (<-chan struct{}), 1)
+	err := d.do(func() error {
+		done, err := d.db.AsyncFlush()
+		started <- done
+		return err
+	})
+	if err == nil {
+		d.flushed = <-started
+	}
+	return err
 }
 
 // flush brings all that was written to disk.
 func (d *disk) flush() error {
 	d.unflushed = false
-	var flushed <-chan struct{}
-	err := d.do(func() (err error) { flushed, err = d.db.AsyncFlush(); return err })
-	if err != nil {
+	if err := d.startFlush(); err != nil {
 		return err
 	}
 	select {
-	case <-flushed:
+	case <-d.flushed:
 	case <-d.failed:
 	}
 	return d.err()

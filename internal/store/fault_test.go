@@ -204,3 +204,40 @@ func TestMisuseIsRefused(t *testing.T) {
 	require.Error(t, task.Commit(map[string]int64{"other": 1}))
 	require.False(t, errors.Is(task.usable(), ErrClosed))
 }
+
+// What a crash makes a store replay is bounded by time: whatever is small goes to disk after a while, without
+// any Flush or Close, and the first of it soon.
+func TestCrashResumesFromAPosition(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	now := time.Unix(1000, 0)
+	o := DirOptions{FS: fs, Now: func() time.Time { return now }}
+	dir, err := OpenDir("/state", o)
+	require.NoError(t, err)
+	specs := []Spec{{Name: "s", Timestamped: true, Changelog: true, Cached: true}}
+	task, err := dir.OpenTask("0_0", specs, TaskOptions{})
+	require.NoError(t, err)
+	kv := task.KV("s")
+	for i := range int64(120) { // 12 seconds of commits
+		now = now.Add(100 * time.Millisecond)
+		require.NoError(t, kv.Put([]byte("k"), fmt.Appendf(nil, "%d", i), i))
+		require.NoError(t, task.Commit(map[string]int64{"s": i + 1}))
+	}
+	<-task.disk.flushed
+	o.FS = fs.CrashClone(vfs.CrashCloneCfg{})
+	require.NoError(t, task.Close())
+	require.NoError(t, dir.Close())
+
+	dir, err = OpenDir("/state", o)
+	require.NoError(t, err)
+	task, err = dir.OpenTask("0_0", specs, TaskOptions{})
+	require.NoError(t, err)
+	next, ok := task.ChangelogPosition("s")
+	require.True(t, ok)
+	require.GreaterOrEqual(t, next, int64(60))
+	v, ts, _, err := task.KV("s").Get([]byte("k"))
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprint(next-1), string(v))
+	require.Equal(t, next-1, ts)
+	require.NoError(t, task.Close())
+	require.NoError(t, dir.Close())
+}

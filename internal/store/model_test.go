@@ -35,6 +35,7 @@ type modelStore struct {
 	first     []string              // keys of the open transaction in the order of the first write
 	last      map[string]modelWrite // and their last writes
 	log       []ChangelogRecord     // the changelog topic
+	durable   int                   // what of it must survive a crash
 }
 
 type modelValue struct {
@@ -99,6 +100,7 @@ func (m *model) openWith(check func(Spec)) {
 		if !ok {
 			next = 0
 		}
+		require.GreaterOrEqual(m.t, next, int64(ms.durable), "store %q", s.Name)
 		// What is there is exactly the changelog up to the position.
 		want := map[string]modelValue{}
 		for _, r := range ms.log[:next] {
@@ -350,6 +352,16 @@ func (m *model) flush(t *rapid.T) {
 		}
 	}
 	require.NoError(t, err)
+	m.durable()
+}
+
+// durable notes that a crash may lose nothing of what is committed now.
+func (m *model) durable() {
+	for _, s := range m.stores {
+		if !s.spec.InMemory {
+			s.durable = len(s.log)
+		}
+	}
 }
 
 // reopen closes and opens the directory: what was committed is there without any restoring.
@@ -363,6 +375,7 @@ func (m *model) reopen(t *rapid.T) {
 	require.ErrorIs(t, m.task.Commit(nil), ErrClosed)
 	require.ErrorIs(t, m.task.KV("a").Put([]byte("a"), nil, 0), ErrClosed)
 	require.NoError(t, m.dir.Close())
+	m.durable()
 	m.openWith(func(s Spec) {
 		if !s.InMemory {
 			next, _ := m.task.ChangelogPosition(s.Name)
@@ -403,6 +416,7 @@ func (m *model) reset(t *rapid.T) {
 		}
 	}
 	require.NoError(t, err)
+	s.durable = 0
 	_, ok := m.task.ChangelogPosition(kv.Name())
 	require.False(t, ok)
 	m.checkContents(kv.Name(), map[string]modelValue{})
