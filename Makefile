@@ -38,7 +38,7 @@ fuzz: ## run every fuzz target for FUZZTIME each (FUZZ=regexp chooses)
 	@./.ci/fuzz "$(FUZZTIME)" "$(FUZZ)"
 
 bench: ## run the benchmarks of benchmarks/ and print ratios of one run
-	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./benchmarks/...
+	$(GO) run ./benchmarks
 
 crash: ## kill the word count and the server at random moments, at length
 	$(GO) test -count=1 -v -timeout 120m ./internal/crashtest -kills $(KILLS)
