@@ -25,7 +25,6 @@ const (
 
 // cluster is one server process with its clients and the directories that outlive its kills.
 type cluster struct {
-	serverBinary, appBinary string
 	addr, dataDir, stateDir string
 	logs                    string
 	server                  *process
@@ -38,7 +37,6 @@ type cluster struct {
 func newCluster(t *testing.T) *cluster {
 	dir := t.TempDir()
 	c := &cluster{addr: freeAddress(t), dataDir: filepath.Join(dir, "data"), stateDir: filepath.Join(dir, "state"), logs: dir}
-	c.serverBinary, c.appBinary = binaries(t)
 	c.startServer(t)
 	t.Cleanup(func() { c.server.stop() })
 	var err error
@@ -54,12 +52,12 @@ func newCluster(t *testing.T) *cluster {
 }
 
 func (c *cluster) startServer(t *testing.T) {
-	c.server = start(t, filepath.Join(c.logs, "server.log"), c.serverBinary, "server", "--listen", c.addr, "--data", c.dataDir)
+	c.server = start(t, filepath.Join(c.logs, "server.log"), filepath.Join(programs, "moldau"), "server", "--listen", c.addr, "--data", c.dataDir)
 	c.server.waitLine(t)
 }
 
 func (c *cluster) startApp(t *testing.T) *process {
-	p := start(t, filepath.Join(c.logs, "app.log"), c.appBinary,
+	p := start(t, filepath.Join(c.logs, "app.log"), filepath.Join(programs, "wordcount"),
 		"-brokers", c.addr, "-state", c.stateDir, "-load=false", "-follow", "-guarantee", "exactly-once")
 	t.Cleanup(p.stop)
 	return p
@@ -195,12 +193,6 @@ func (p *process) terminate(t *testing.T) {
 func (p *process) stop() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
-}
-
-func build(t *testing.T, dir string, packages ...string) {
-	cmd := exec.Command("go", append([]string{"build", "-o", dir + string(filepath.Separator)}, packages...)...)
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
 }
 
 func freeAddress(t *testing.T) string {

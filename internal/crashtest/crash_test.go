@@ -11,8 +11,10 @@ package crashtest
 
 import (
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -90,9 +92,24 @@ func (c *cluster) finish(t *testing.T, app *process) {
 	t.Logf("%d lines, %d distinct words, %d committed counts: all as counted plainly", c.loader.lines(), len(want), c.watcher.records())
 }
 
-// binaries builds the two programs once for a test.
-func binaries(t *testing.T) (server, app string) {
-	dir := t.TempDir()
-	build(t, dir, "../../cmd/moldau", "../../examples/wordcount")
-	return filepath.Join(dir, "moldau"), filepath.Join(dir, "wordcount")
+// programs is where TestMain put the two programs under test: linking them takes longer than a kill.
+var programs string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "crashtest-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		programs = dir
+		build := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "../../cmd/moldau", "../../examples/wordcount")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build the programs under test: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
 }
