@@ -96,7 +96,7 @@ func (b *Broker) start(ctx context.Context) error {
 	}
 	b.quorum = controller.NewLocal(server.MetadataLog{Partition: metadata, Now: b.cfg.Now})
 	b.server = server.New(server.Config{
-		NodeID: b.cfg.NodeID, ClusterID: b.replicas.ClusterID(), Logger: b.cfg.Logger, Now: b.cfg.Now, Limits: b.cfg.Limits,
+		NodeID: b.cfg.NodeID, ClusterID: b.replicas.ClusterID(), Logger: b.cfg.Logger, Now: b.cfg.Now, Limits: server.Limits(b.cfg.Limits),
 		Advertise: b.cfg.Advertise, AutoCreateTopics: !b.cfg.NoAutoCreate, DefaultPartitions: b.cfg.DefaultPartitions,
 		OffsetsPartitions: b.cfg.OffsetsPartitions, TxnPartitions: b.cfg.TxnPartitions,
 		Group:    group.Config{InitialRebalanceDelay: b.cfg.GroupInitialDelay},

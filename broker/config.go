@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/moldau-stream/moldau/broker/internal/replica"
-	"github.com/moldau-stream/moldau/broker/internal/server"
 	"github.com/moldau-stream/moldau/internal/vfs"
 )
 
@@ -34,8 +33,27 @@ func (d Durability) replica() replica.Durability {
 	return replica.Sync
 }
 
-// Limits bound what clients can make the broker hold; see the fields. The zero value means the defaults.
-type Limits = server.Limits
+// Limits bound what clients can make the server hold. Zero fields get defaults.
+type Limits struct {
+	// Connections is the number of open connections (10,000).
+	Connections int
+	// InFlight is the number of unanswered requests per connection (100); more are left unread.
+	InFlight int
+	// FrameBytes is the size of a request (100 MiB); a larger one closes its connection.
+	FrameBytes int
+	// RequestBytes is the memory of all requests over 64 KiB that are being read or served (256 MiB); more wait.
+	RequestBytes int64
+	// FetchBytes is the memory of all fetched records on their way out (256 MiB); when it gets scarce, fetches return less.
+	FetchBytes int64
+	// FetchMaxBytes is the size of one fetch answer (55 MiB).
+	FetchMaxBytes int32
+	// Idle closes a connection that asked nothing for that long (10 minutes).
+	Idle time.Duration
+	// Stall closes a connection that stops in the middle of a request, or takes no answer, for that long (30 seconds).
+	Stall time.Duration
+	// Partitions is the number of partitions that one topic may have (10,000), TotalPartitions that of all topics (100,000).
+	Partitions, TotalPartitions int
+}
 
 // Config configures a broker. The zero value is a broker in memory that is reachable by DialContext only.
 type Config struct {

@@ -3,6 +3,7 @@ package server
 import (
 	"container/list"
 	"context"
+	"fmt"
 	"sync"
 )
 
@@ -80,5 +81,14 @@ func (b *budget) grant() {
 		b.free -= w.n
 		b.waiting.Remove(e)
 		close(w.ready)
+	}
+}
+
+// checkWhole panics unless everything that was taken was given back.
+func (b *budget) checkWhole(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.free != b.size {
+		panic(fmt.Sprintf("budget of %s: %d of %d bytes are free although nothing is in use", name, b.free, b.size))
 	}
 }

@@ -15,30 +15,18 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/group"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/broker/internal/txn"
+	"github.com/moldau-stream/moldau/internal/invariants"
 )
 
 const keyApiVersions = int16(kmsg.ApiVersions)
 
-// Limits bound what clients can make the server hold. Zero fields get defaults.
+// Limits are those of broker.Limits, which says what they mean.
 type Limits struct {
-	// Connections is the number of open connections (10,000).
-	Connections int
-	// InFlight is the number of unanswered requests per connection (100); more are left unread.
-	InFlight int
-	// FrameBytes is the size of a request (100 MiB); a larger one closes its connection.
-	FrameBytes int
-	// RequestBytes is the memory of all requests over 64 KiB that are being read or served (256 MiB); more wait.
-	RequestBytes int64
-	// FetchBytes is the memory of all fetched records on their way out (256 MiB); when it gets scarce, fetches return less.
-	FetchBytes int64
-	// FetchMaxBytes is the size of one fetch answer (55 MiB).
-	FetchMaxBytes int32
-	// Idle closes a connection that asked nothing for that long (10 minutes).
-	Idle time.Duration
-	// Stall closes a connection that stops in the middle of a request, or takes no answer, for that long (30 seconds).
-	Stall time.Duration
-	// Partitions is the number of partitions that one topic may have (10,000), TotalPartitions that of all topics (100,000).
-	Partitions, TotalPartitions int
+	Connections, InFlight, FrameBytes int
+	RequestBytes, FetchBytes          int64
+	FetchMaxBytes                     int32
+	Idle, Stall                       time.Duration
+	Partitions, TotalPartitions       int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -330,4 +318,8 @@ func (s *Server) Close() {
 	s.all.Wait()
 	s.txns.Close()
 	s.groups.Close()
+	if invariants.Enabled {
+		s.requests.checkWhole("requests")
+		s.fetches.checkWhole("fetches")
+	}
 }
