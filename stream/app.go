@@ -68,7 +68,7 @@ type App struct {
 	pending   []int // per worker: assigned tasks that do not run yet
 	restoring []int // per worker: of those, tasks that read a changelog
 	owned     []task.ID
-	assigned  bool // owned is of an assignment, not from the state directory
+	epoch     int // counts assignments
 	taskStats map[task.ID]*task.Metrics
 	purged    map[task.TopicPartition]int64
 }
@@ -329,14 +329,16 @@ func (a *App) assign(m membership, ids []task.ID) {
 		per[w] = append(per[w], id)
 	}
 	a.mu.Lock()
-	a.owned, a.assigned = ids, true
+	a.owned = ids
+	a.epoch++
+	epoch := a.epoch
 	for i := range per {
 		a.pending[i], a.restoring[i] = len(per[i]), 0
 	}
 	a.mu.Unlock()
 	a.states.set(func(f *facts) { f.joined, f.pending, f.restoring = true, len(ids), 0 })
 	for i, w := range a.workers {
-		w.post(message{fn: func(w *worker) { w.assign(m, per[i]) }})
+		w.post(message{fn: func(w *worker) { w.assign(epoch, m, per[i]) }})
 	}
 }
 
@@ -355,9 +357,13 @@ func (a *App) revoke(commit bool) {
 	wg.Wait()
 }
 
-// progress is how far a worker is with its tasks; -1 leaves a number as it is.
-func (a *App) progress(worker, pending, restoring int) {
+// progress is how far a worker is with the tasks of an assignment; -1 leaves a number as it is.
+func (a *App) progress(epoch, worker, pending, restoring int) {
 	a.mu.Lock()
+	if epoch != a.epoch {
+		a.mu.Unlock()
+		return // of an earlier assignment
+	}
 	if pending >= 0 {
 		a.pending[worker] = pending
 	}

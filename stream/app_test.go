@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"go.uber.org/goleak"
 
 	"github.com/moldau-stream/moldau/broker"
@@ -408,4 +410,75 @@ func TestQueriesReadWhileTheApplicationRuns(t *testing.T) {
 	r.close()
 	_, _, err = now.Get("b")
 	require.Error(t, err, "the application has stopped")
+}
+
+func TestRepartitionTopicsArePurgedBehindTheCommits(t *testing.T) {
+	c := wordCluster(t)
+	cfg := c.config(stream.ExactlyOnce)
+	cfg.PurgeInterval = 20 * time.Millisecond
+	r := c.start(wordCount(t), cfg)
+	r.ready()
+	c.send("lines", 4, "a b c", "d e f")
+	c.counted(map[string]int64{"a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1})
+	c.eventually("the repartition topic is empty", func() bool {
+		starts, err := c.ad.ListStartOffsets(c.ctx(), "wc-by-word-repartition")
+		require.NoError(t, err)
+		var sum int64
+		starts.Each(func(o kadm.ListedOffset) { sum += o.Offset })
+		return sum > 0 && sum == c.end("wc-by-word-repartition")
+	})
+	c.send("lines", 4, "a")
+	c.counted(map[string]int64{"a": 2, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1})
+	r.close()
+}
+
+// A record that stops the application must not leave a transaction open: readers would wait for its timeout.
+func TestNothingStaysOpenAfterAFailure(t *testing.T) {
+	c := newCluster(t)
+	c.topic("lines", 1)
+	c.topic("lines-2", 1)
+	b := stream.NewBuilder()
+	stream.MapValues(stream.From(b, appLines), func(v string) string {
+		if v == "bad" {
+			panic("bad")
+		}
+		return v
+	}).To(appOutput)
+	c.send("lines", 1, "good", "good", "bad")
+	cfg := c.config(stream.ExactlyOnce)
+	cfg.CommitInterval = 5 * time.Second
+	require.ErrorContains(t, c.start(build(t, b), cfg).wait(), "offset 2")
+	require.Empty(t, c.read("lines-2"), "aborted, and read to its end without waiting")
+}
+
+func TestMetrics(t *testing.T) {
+	c := wordCluster(t)
+	c.send("lines", 4, "a b", "c")
+	r := c.start(wordCount(t), c.config(stream.ExactlyOnce))
+	r.ready()
+	c.counted(map[string]int64{"a": 1, "b": 1, "c": 1})
+	reg := prometheus.NewRegistry()
+	require.NoError(t, reg.Register(r.app.Collector()))
+	sum := func(name string) (n float64) {
+		families, err := reg.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			if f.GetName() == name {
+				for _, m := range f.Metric {
+					n += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				}
+				return n
+			}
+		}
+		require.Fail(t, "no metric "+name)
+		return 0
+	}
+	require.Equal(t, 5.0, sum("kafka_streams_stream_task_metrics_process_total"), "2 lines, 3 words")
+	require.Equal(t, 5.0, sum("kafka_streams_stream_topic_metrics_records_consumed_total"))
+	require.Equal(t, 9.0, sum("kafka_streams_stream_topic_metrics_records_produced_total"), "3 words, 3 changes, 3 counts")
+	require.Equal(t, 8.0, sum("kafka_streams_stream_thread_metrics_task_created_total"))
+	require.Positive(t, sum("kafka_streams_stream_thread_metrics_commit_total"))
+	require.Zero(t, sum("kafka_streams_stream_task_metrics_dropped_records_total"))
+	c.eventually("no lag", func() bool { return sum("kafka_consumer_fetch_manager_records_lag") == 0 })
+	r.close()
 }

@@ -196,6 +196,9 @@ func tasksOf(subs []sourceTopics, partitions map[string]int32, assigned map[stri
 				known++
 			}
 			for _, p := range ps {
+				if p >= partitions[t] {
+					return nil, fmt.Errorf("topic %s has more partitions than the %d that it had when the application started: start it again", t, partitions[t])
+				}
 				seen[task.ID{Subtopology: s.Subtopology, Partition: p}]++
 			}
 		}

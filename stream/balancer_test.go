@@ -128,6 +128,8 @@ func TestPartOfATaskIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "task 0_1 was assigned 1 of its 2 source partitions")
 	_, err = tasksOf(testSubs, testPart, map[string][]int32{"x": {0}})
 	require.ErrorContains(t, err, `"x"`)
+	_, err = tasksOf(testSubs, testPart, map[string][]int32{"c": {2}})
+	require.ErrorContains(t, err, "topic c has more partitions than the 2")
 	got, err := tasksOf(testSubs, testPart, map[string][]int32{"a": {3}})
 	require.NoError(t, err, "b has no partition 3")
 	require.Equal(t, ids("0_3"), got)

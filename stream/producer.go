@@ -110,8 +110,13 @@ func (a *App) newProducer(ctx context.Context, worker int) (*producer, error) {
 	return p, nil
 }
 
+// used is whether something is sent and not committed, or failed.
+func (p *producer) used() bool { return p.sent > 0 || p.failure.Load() != nil }
+
 // abort ends the open transaction as well as it can: what it cannot reach, the cluster aborts after TransactionTimeout.
 func (p *producer) abort(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, p.app.cfg.StopTimeout)
+	defer cancel()
 	err := p.cl.AbortBufferedRecords(ctx)
 	if err == nil && p.inTxn {
 		err = p.cl.EndTransaction(ctx, kgo.TryAbort)

@@ -47,8 +47,8 @@ func (w *worker) open() {
 	ctx, cancel := context.WithCancelCause(w.app.running)
 	o := &opening{cancel: cancel, done: make(chan struct{})}
 	w.opening = o
-	w.app.progress(w.index, len(w.ids), 0)
-	op := &opener{w: w, o: o, ids: slices.Clone(w.ids), prod: w.prod, trouble: w.trouble}
+	w.app.progress(w.epoch, w.index, len(w.ids), 0)
+	op := &opener{w: w, o: o, ids: slices.Clone(w.ids), prod: w.prod, trouble: w.trouble, epoch: w.epoch}
 	go func() {
 		defer close(o.done)
 		defer cancel(nil)
@@ -83,7 +83,7 @@ func (w *worker) takeReady() {
 		w.metrics.created.Add(1)
 		w.app.log.Debug("task runs", "task", t.id, "worker", w.index)
 	}
-	w.app.progress(w.index, len(w.ids)-len(w.order), -1)
+	w.app.progress(w.epoch, w.index, len(w.ids)-len(w.order), -1)
 }
 
 // opener is one run of an opening.
@@ -93,6 +93,7 @@ type opener struct {
 	ids     []task.ID
 	prod    *producer
 	trouble int
+	epoch   int
 }
 
 func (op *opener) run(ctx context.Context) error {
@@ -143,7 +144,7 @@ func (op *opener) run(ctx context.Context) error {
 		behind = append(behind, rs...)
 	}
 	for len(behind) > 0 {
-		a.progress(op.w.index, -1, countTasks(behind))
+		a.progress(op.epoch, op.w.index, -1, countTasks(behind))
 		err := op.restore(ctx, behind)
 		if err == nil {
 			return nil
@@ -384,7 +385,7 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 			return nil
 		}
 		err := op.handOver(r.task)
-		a.progress(op.w.index, -1, countTasks(rs))
+		a.progress(op.epoch, op.w.index, -1, countTasks(rs))
 		return err
 	}
 	for left > 0 {

@@ -31,6 +31,7 @@ type worker struct {
 
 	// Of the goroutine of run.
 	prod       *producer
+	epoch      int // of the assignment
 	member     membership
 	ids        []task.ID // assigned
 	tasks      map[task.ID]*runningTask
@@ -324,11 +325,14 @@ func (w *worker) drop() {
 	}
 	w.order = nil
 	clear(w.tasks)
-	if w.prod != nil && (w.prod.sent > 0 || w.prod.failure.Load() != nil) {
+	if w.prod != nil && w.prod.used() {
+		if w.stopped || w.app.failed() != nil {
+			w.prod.abort(w.app.hard) // there will be no other that aborts it by its start
+		}
 		w.prod.close()
 		w.prod = nil
 	}
-	w.app.progress(w.index, 0, 0)
+	w.app.progress(w.epoch, w.index, len(w.ids), 0)
 }
 
 var errDropped = errors.New("the tasks were given up")
@@ -355,9 +359,9 @@ func (w *worker) closeStores(s *store.Task, id task.ID) {
 }
 
 // assign replaces the tasks.
-func (w *worker) assign(m membership, ids []task.ID) {
+func (w *worker) assign(epoch int, m membership, ids []task.ID) {
 	w.drop()
-	w.member, w.ids, w.trouble = m, ids, 0
+	w.epoch, w.member, w.ids, w.trouble = epoch, m, ids, 0
 	w.open()
 }
 
@@ -377,10 +381,6 @@ func (w *worker) stop(ctx context.Context) {
 	w.stopped = true
 	w.ids = nil
 	w.commit(ctx)
-	p := w.prod
-	if p != nil && (p.sent > 0 || p.failure.Load() != nil) {
-		p.abort(ctx)
-	}
 	w.drop()
 	if w.prod != nil {
 		w.prod.close()
