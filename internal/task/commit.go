@@ -1,6 +1,7 @@
 package task
 
 import (
+	"bytes"
 	"fmt"
 	"runtime/debug"
 
@@ -32,6 +33,9 @@ func (t *Task) emit(e *emitter, d *store.Dirty) error {
 			return err // came and went between two commits: nobody saw it
 		}
 	}
+	if same, err := t.asBefore(d); err != nil || same {
+		return err
+	}
 	for attempt := 1; ; attempt++ {
 		err := t.forward(e, d)
 		if err == nil {
@@ -51,6 +55,19 @@ func (t *Task) emit(e *emitter, d *store.Dirty) error {
 		}
 		return nil
 	}
+}
+
+// asBefore tells whether a key has what it had at the last commit, because the
+// records that changed it were undone.
+func (t *Task) asBefore(d *store.Dirty) (bool, error) {
+	if !t.c.undone {
+		return false, nil
+	}
+	old, ts, was, err := d.Old()
+	if err != nil || !was {
+		return !was && d.Value == nil, err
+	}
+	return d.Value != nil && ts == d.Timestamp && bytes.Equal(old, d.Value), nil
 }
 
 func (t *Task) forward(e *emitter, d *store.Dirty) (err error) {
@@ -85,6 +102,9 @@ func (t *Task) changelogs() error {
 		o := Out{Topic: s.ChangelogTopic().For(t.c.appID), Partition: t.id.Partition}
 		n := int64(0)
 		err := t.stores.KV(s.Name).Dirty(func(d *store.Dirty) error {
+			if same, err := t.asBefore(d); err != nil || same {
+				return err
+			}
 			o.Key, o.Value, o.Timestamp = d.Key, d.Value, d.Timestamp
 			n++
 			return t.out.Send(&o)
@@ -122,6 +142,7 @@ func (t *Task) offsets() Commit {
 // are committed. changelog has, by store, the offset behind the last changelog
 // record that was sent.
 func (t *Task) Committed(changelog map[string]int64) error {
+	t.c.undone = false
 	for _, q := range t.queues {
 		q.committed, q.committedTime = q.prepared, q.preparedTime
 	}
@@ -155,6 +176,7 @@ func (t *Task) Rollback() {
 			*p = at
 		}
 	}
+	t.c.undone = false
 	t.c.changes = t.c.changes[:0] // the stores are rolled back as a whole
 	t.c.done()
 }

@@ -23,6 +23,7 @@ type Context struct {
 	stores    *store.Task
 	perUpdate bool
 	sent      int64
+	undone    bool // some change was taken back since the last commit
 	undoable  bool // the policy may let the task go on after a failed record
 
 	bytes    []byte // of the staged outputs
@@ -160,6 +161,7 @@ func (c *Context) undo() error {
 		if err := ch.kv.Put(ch.key, v, ch.ts); err != nil {
 			return err
 		}
+		c.undone = true
 	}
 	c.done()
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
@@ -113,7 +114,7 @@ func TestASkippedRecordLeavesNothingBehind(t *testing.T) {
 	require.Equal(t, "process 2", h.dropped())
 	require.Len(t, *got, 2)
 	h.commit()
-	require.Equal(t, []string{"app-last-changelog a=1 @1", "app-last-changelog b=null @0", "app-last-changelog c=1 @4"}, h.take(),
+	require.Equal(t, []string{"app-last-changelog a=1 @1", "app-last-changelog c=1 @4"}, h.take(),
 		"a has its old value and time; b is not there")
 	v, ts, ok, err := h.stores.KV("last").Get([]byte("a"))
 	require.NoError(t, err)
@@ -201,4 +202,41 @@ func TestErrorsOfSequencesEndThem(t *testing.T) {
 	h.add("in", "a=1,bad,3 @1", "b=4,5 @2")
 	require.Equal(t, 2, h.process())
 	require.Equal(t, []string{"out b=4 @2", "out b=5 @2"}, h.take())
+}
+
+// Undone changes are as if they had never been, also for what a commit sends.
+func TestASkippedRecordIsNotEmittedAtTheCommit(t *testing.T) {
+	on, _ := onError(task.Skip, task.Skip)
+	h := newHarness(t, func(b *stream.Builder) {
+		s := stream.From(b, in)
+		s.ToTable(state.KeyValue("last", serde.String, serde.String)).ToStream().To(out)
+		s.Peek(func(_, v string) {
+			if v == "bad" {
+				panic(errBroken)
+			}
+		})
+	}, on)
+	h.add("in", "a=1 @1")
+	h.process()
+	h.commit()
+	h.take()
+	h.add("in", "a=bad @2", "b=bad @3", "c=3 @4")
+	require.Equal(t, 3, h.process())
+	h.commit()
+	require.Equal(t, []string{"out c=3 @4", "app-last-changelog c=3 @4"}, h.take())
+
+	h.add("in", "a=1 @1") // the same as before, but not because of an undo
+	h.process()
+	h.commit()
+	require.Equal(t, []string{"out a=1 @1", "app-last-changelog a=1 @1"}, h.take())
+}
+
+func TestAFailedStoreIsNoMatterOfThePolicy(t *testing.T) {
+	on, got := onError(task.Skip)
+	h := newHarness(t, countKeys(), on)
+	require.NoError(t, h.stores.Close())
+	h.add("in", "a=1 @1")
+	_, err := h.Process(1)
+	require.ErrorIs(t, err, store.ErrClosed)
+	require.Empty(t, *got)
 }

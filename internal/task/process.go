@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/topo"
 )
 
@@ -229,7 +230,7 @@ func (t *Task) ask(e *RecordError) (Action, error) {
 	}
 	t.metrics.Errors.Add(1)
 	act := Stop
-	if t.onError != nil {
+	if t.onError != nil && !isStoreFailure(e) {
 		act = t.onError(e)
 	}
 	switch act {
@@ -243,6 +244,12 @@ func (t *Task) ask(e *RecordError) (Action, error) {
 	}
 	e.final = true
 	return Stop, e
+}
+
+// isStoreFailure tells errors of a store that have nothing to do with the
+// record: no policy may go on after them.
+func isStoreFailure(err error) bool {
+	return errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrClosed)
 }
 
 // deadLetter sends what failed to the dead-letter topic, with its origin in

@@ -1,5 +1,11 @@
 package task
 
+import (
+	"fmt"
+
+	"github.com/moldau-stream/moldau/internal/invariants"
+)
+
 // queue is the buffered input of one source.
 type queue struct {
 	tp    TopicPartition
@@ -29,9 +35,29 @@ func (q *queue) add(b Batch) {
 	if b.Next == 0 && len(b.Records) > 0 {
 		b.Next = b.Records[len(b.Records)-1].Offset + 1
 	}
+	if invariants.Enabled {
+		q.check(b)
+	}
 	q.batches = append(q.batches, b)
 	q.count += len(b.Records)
 	q.trim()
+}
+
+// check panics if a batch does not follow what came before.
+func (q *queue) check(b Batch) {
+	next := q.next
+	if n := len(q.batches); n > 0 {
+		next = q.batches[n-1].Next
+	}
+	for i := range b.Records {
+		if b.Records[i].Offset < next {
+			panic(fmt.Sprintf("task: %s-%d: offset %d was added behind offset %d", q.tp.Topic, q.tp.Partition, b.Records[i].Offset, next-1))
+		}
+		next = b.Records[i].Offset + 1
+	}
+	if b.Next < next {
+		panic(fmt.Sprintf("task: %s-%d: a batch up to offset %d says that it ends before %d", q.tp.Topic, q.tp.Partition, next-1, b.Next))
+	}
 }
 
 // trim gives back batches that are read to the end.

@@ -184,6 +184,15 @@ func (t *Task) LoadMetadata(topic string, partition int32, metadata string) erro
 	return nil
 }
 
+// SetPosition says where the input of a partition begins: the committed offset,
+// or where the reader starts if there is none. It is not needed, but only with
+// it a Rollback before the first commit leaves Positions right, and SetEnd is
+// right about a partition of which nothing comes.
+func (t *Task) SetPosition(topic string, partition int32, next int64) {
+	q := t.queue(topic, partition)
+	q.next, q.committed, q.prepared = next, next, next
+}
+
 // SetEnd says that the partition has records up to an offset (not included).
 // As long as they have not come, the task processes nothing of its other
 // partitions, because those records may be older. Without a call it never waits;

@@ -170,3 +170,15 @@ func TestIDText(t *testing.T) {
 		require.Error(t, err, s)
 	}
 }
+
+func TestPositionsBeginWhereTheReaderStarts(t *testing.T) {
+	h := newHarness(t, mergeTwo)
+	h.SetPosition("in", 0, 0)
+	h.SetPosition("in2", 0, 100)
+	h.SetEnd("in2", 0, 100) // nothing is left of it
+	require.False(t, h.Dirty())
+	h.add("in", "a=1 @1")
+	require.Equal(t, 1, h.process())
+	h.Rollback()
+	require.Equal(t, map[task.TopicPartition]int64{{Topic: "in"}: 0, {Topic: "in2"}: 100}, h.Positions())
+}

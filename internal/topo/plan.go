@@ -87,7 +87,21 @@ func (t *Topology) Plan(appID string, partitions map[string]int32) (*Plan, error
 			}
 		}
 	}
+	for _, i := range p.Internal {
+		if !legal.MatchString(i.Name) {
+			at := i.Store.at(i.From)
+			return nil, fmt.Errorf("internal topic %s, needed at %s: topic names have at most 249 of a-z A-Z 0-9 . _ -: choose a shorter name or application id", i.Name, at)
+		}
+	}
 	return p, nil
+}
+
+// at is the call that needs an internal topic.
+func (s *Store) at(r *Repartition) string {
+	if s != nil {
+		return s.At
+	}
+	return r.At
 }
 
 // countRepartitions fills in the repartition topics: as many partitions as the

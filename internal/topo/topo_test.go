@@ -115,6 +115,9 @@ func TestPlanCountsTasksAndInternalTopics(t *testing.T) {
 	require.Equal(t, []string{"a", "b"}, read)
 	require.Equal(t, []string{"out"}, written)
 
+	_, err = topology.Plan(strings.Repeat("a", 240), map[string]int32{"a": 4, "b": 6})
+	require.ErrorContains(t, err, "needed at here: topic names have at most 249")
+
 	_, err = topology.Plan("app", map[string]int32{"a": 4})
 	require.EqualError(t, err, "topic b, read at at b, does not exist: create it first")
 }
