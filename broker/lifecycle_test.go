@@ -55,6 +55,7 @@ func TestNothingRunsAfterClose(t *testing.T) {
 		require.ErrorIs(t, b.Err(), broker.ErrClosed)
 		_, err = b.DialContext(t.Context(), "tcp", "x:1")
 		require.ErrorIs(t, err, broker.ErrClosed)
+		require.ErrorAs(t, err, new(*net.OpError), "clients take other errors for final")
 		_ = parked.conn.Close()
 		cl.CloseAllowingRebalance()
 	}

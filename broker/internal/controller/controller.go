@@ -106,15 +106,15 @@ func (c *Controller) replay(last int64, recs []Record) {
 
 // Update computes records with op from the newest image, which includes what is proposed but not committed, and proposes them.
 // done is called once: with op's error, or when all that op saw and proposed is committed and published. It must not block.
-// op is called at most once, before Update returns; it must not call the controller.
+// op is called exactly once, before Update returns, so that it can also build the answer; it must not call the controller.
 func (c *Controller) Update(op func(*Image) ([]Record, error), done func(error)) {
 	c.mu.Lock()
+	recs, err := op(c.pending)
 	if c.failed {
 		c.mu.Unlock()
 		done(ErrFailed)
 		return
 	}
-	recs, err := op(c.pending)
 	if err != nil {
 		c.mu.Unlock()
 		done(err)

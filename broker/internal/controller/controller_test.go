@@ -180,8 +180,10 @@ func TestFailedCommitEndsTheService(t *testing.T) {
 	for _, err := range a.await(2) {
 		require.ErrorContains(t, err, "fsync failed")
 	}
-	create(c, "c", 1, a.done)
+	called := false
+	c.Update(func(*Image) ([]Record, error) { called = true; return nil, nil }, a.done)
 	require.Error(t, a.await(3)[2])
+	require.True(t, called, "answers are built in the operation")
 	require.Zero(t, c.Image().NumTopics())
 }
 

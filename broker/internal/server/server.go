@@ -249,7 +249,8 @@ func (s *Server) start(nc net.Conn) error {
 // InProcessAddr is the address of the server on in-process connections. Nothing listens there.
 const InProcessAddr = "in-process:9092"
 
-// DialContext connects within the process, whatever the address.
+// DialContext connects within the process, whatever the address. What it refuses looks as if a TCP port had refused it, so that
+// clients try again.
 func (s *Server) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -257,7 +258,7 @@ func (s *Server) DialContext(ctx context.Context, _, _ string) (net.Conn, error)
 	client, server := newPipe(inProcessAddr("in-process-client:0"), inProcessAddr(InProcessAddr))
 	if err := s.start(server); err != nil {
 		_ = client.Close()
-		return nil, err
+		return nil, &net.OpError{Op: "dial", Net: "in-process", Addr: inProcessAddr(InProcessAddr), Err: err}
 	}
 	return client, nil
 }
