@@ -235,10 +235,7 @@ func TestBrokerGoesAwayAndComesBack(t *testing.T) {
 		c.b = nil
 		c.mu.Unlock()
 		require.NoError(t, b.Close())
-		c.eventually("the application says what it waits for", func() bool {
-			s, reason := r.app.State()
-			return s == stream.Waiting && strings.Contains(reason, "connection refused")
-		})
+		c.eventually("the application says what it waits for", func() bool { return seen.saw(stream.Waiting, "connection refused") })
 
 		b, err = broker.Start(t.Context(), broker.Config{DataDir: dir})
 		require.NoError(t, err)
