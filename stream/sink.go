@@ -29,6 +29,9 @@ func wireSink[K, V any](n *topo.Node, key *codec[K], val *codec[V]) topo.Wire {
 		topic := n.Topic.For(c.AppID())
 		ks, vs := key.Serde, val.Serde
 		return task.Stream[K, V](func(k K, v V, m task.Meta) error {
+			if err := c.Room(); err != nil {
+				return err
+			}
 			c.Node = n // serdes may panic
 			var kb, vb []byte
 			var err error

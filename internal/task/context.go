@@ -26,7 +26,8 @@ type Context struct {
 	undone    bool // some change was taken back since the last commit
 	undoable  bool // the policy may let the task go on after a failed record
 
-	bytes    []byte // of the staged outputs
+	send     func() error // hands the staged outputs over
+	bytes    []byte       // of the staged outputs
 	staged   []Out
 	changes  []change // of stores, by the current record; only if undoable
 	saved    []byte   // their keys and old values
@@ -121,6 +122,19 @@ func Append[T any](c *Context, s serde.Serde[T], v T) ([]byte, error) {
 	}
 	c.bytes = b
 	return b[start:len(b):len(b)], nil
+}
+
+// maxStaged bounds the outputs of one record that wait for its end, where
+// nothing needs them to.
+const maxStaged = 4096
+
+// Room must be called before an output is encoded. It hands staged outputs over
+// early when they are many, if a failure of the record ends the task anyway.
+func (c *Context) Room() error {
+	if len(c.staged) < maxStaged || c.undoable {
+		return nil
+	}
+	return c.send()
 }
 
 // Stage adds an output of the current record, with its headers, for the caller

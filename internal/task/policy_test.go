@@ -240,3 +240,31 @@ func TestAFailedStoreIsNoMatterOfThePolicy(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrClosed)
 	require.Empty(t, *got)
 }
+
+// Outputs of a record that makes very many are not held back to its end, unless
+// the policy may have to take them back.
+func TestOutputsOfOneRecordAreBounded(t *testing.T) {
+	const many = 10_000
+	program := func(b *stream.Builder) {
+		s := stream.FlatMapValues(stream.From(b, in), func(string) iter.Seq[string] {
+			return func(yield func(string) bool) {
+				for range many {
+					yield("x")
+				}
+				panic(errBroken)
+			}
+		})
+		s.To(out)
+	}
+	h := newHarness(t, program)
+	h.add("in", "a=1 @1")
+	_, err := h.Process(1)
+	require.ErrorIs(t, err, errBroken)
+	require.Greater(t, len(h.take()), many/2)
+
+	on, _ := onError(task.Skip)
+	h = newHarness(t, program, on)
+	h.add("in", "a=1 @1")
+	require.Equal(t, 1, h.process())
+	require.Empty(t, h.take())
+}

@@ -15,7 +15,8 @@
 // Invariants:
 //   - One goroutine at a time uses a task; only Metrics may be read by others.
 //   - A record is done completely or not at all: outputs leave the task, and
-//     changes of stores stay, only if every operator succeeded.
+//     changes of stores stay, only if every operator succeeded, or if the task
+//     ends with the failure and its open transaction is given up.
 //   - What was sent before Prepare returned, and the stores after Committed,
 //     belong to the records below the offsets that Prepare returned, and to no other.
 //   - The path of a record from source to sink allocates nothing of its own.
@@ -108,6 +109,7 @@ func New(c Config) (*Task, error) {
 		bytes:     make([]byte, 0, 4<<10),
 		times:     map[string]*int64{},
 	}
+	t.c.send = t.send
 	t.wire()
 	return t, nil
 }
