@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/moldau-stream/moldau/internal/task"
 )
@@ -89,6 +90,12 @@ func (a *App) newProducer(ctx context.Context, worker int) (*producer, error) {
 	if a.cfg.Guarantee == ExactlyOnce {
 		p.txn = fmt.Sprintf("%s-%s-%d", a.cfg.AppID, a.instance, worker)
 		opts = append(opts, kgo.TransactionalID(p.txn), kgo.TransactionTimeout(a.cfg.TransactionTimeout))
+		v := kversion.Stable() // what kgo uses if the program gave no kgo.MaxVersions
+		if given, _ := a.client.OptValue(kgo.MaxVersions).(*kversion.Versions); given != nil && v.Equal(given) && !a.features.implicitPartitions.Load() {
+			// TxnOffsetCommit 5 and newer belong to transaction.version 2, but brokers offer them before that is on.
+			v.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 4)
+			opts = append(opts, kgo.MaxVersions(v))
+		}
 	}
 	cl, err := kgo.NewClient(a.cfg.clientOptions(fmt.Sprintf("producer-%d", worker), a.health, opts...)...)
 	if err != nil {
