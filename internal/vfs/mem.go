@@ -102,6 +102,32 @@ func (m *Mem) Used() int64 {
 	return m.used
 }
 
+// Ops returns the number of operations so far that can change something.
+func (m *Mem) Ops() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.seq
+}
+
+// Dump lists all files with their sizes, for messages of failed tests.
+func (m *Mem) Dump() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var b strings.Builder
+	m.root.dump(&b, "")
+	return b.String()
+}
+
+func (n *node) dump(b *strings.Builder, path string) {
+	if !n.dir {
+		fmt.Fprintf(b, "%s %d\n", path, len(n.data))
+		return
+	}
+	for _, name := range sortedKeys(n.names) {
+		n.names[name].dump(b, path+"/"+name)
+	}
+}
+
 // BootID changes with every CrashClone.
 func (m *Mem) BootID() string { return m.boot }
 

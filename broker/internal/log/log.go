@@ -347,7 +347,7 @@ func (l *Log) writeState() error {
 	if err := l.active().flushIndexes(); err != nil {
 		return err
 	}
-	if l.end > l.start {
+	if l.end > 0 {
 		path := segmentPath(l.o.Dir, l.end, ".snapshot")
 		if err := writeSynced(l.o.FS, path, l.producers.encode()); err != nil {
 			return err

@@ -73,6 +73,9 @@ func (l *Log) open() (rec Recovery, err error) {
 		}
 		return rec, l.create(l.start)
 	}
+	if bases, err = l.dropUnread(bases); err != nil {
+		return rec, err
+	}
 	for _, base := range bases {
 		f, err := o.FS.Open(segmentPath(o.Dir, base, ".log"))
 		if err != nil {
@@ -134,11 +137,40 @@ func (l *Log) list() (bases []int64, err error) {
 		if base, ok := parseBase(n, ".log"); ok {
 			bases = append(bases, base)
 		}
+		for _, suffix := range []string{".index", ".timeindex", ".txnindex"} {
+			// A crash within a deletion leaves them.
+			base, ok := parseBase(n, suffix)
+			if !ok {
+				continue
+			}
+			if _, there := slices.BinarySearch(names, segmentPath("", base, ".log")); !there {
+				if err := l.o.FS.Remove(filepath.Join(l.o.Dir, n)); err != nil && !isNotExist(err) {
+					return nil, err
+				}
+			}
+		}
 		if at, ok := parseBase(n, ".snapshot"); ok {
 			l.snapshots = append(l.snapshots, at)
 		}
 	}
 	return bases, nil // List sorts, and 20 digits sort like their numbers
+}
+
+// dropUnread removes the segments that lie wholly below the start. A crash may have undone a
+// part of their deletion, so that neither their indexes nor their order mean anything.
+func (l *Log) dropUnread(bases []int64) ([]int64, error) {
+	n := 0
+	for n+1 < len(bases) && bases[n+1] <= l.start {
+		n++
+	}
+	for _, base := range bases[:n] {
+		for _, suffix := range segmentSuffixes {
+			if err := l.o.FS.Remove(segmentPath(l.o.Dir, base, suffix)); err != nil && !isNotExist(err) {
+				return nil, err
+			}
+		}
+	}
+	return bases[n:], nil
 }
 
 // writeMetadata writes partition.metadata; the first Sync makes it durable.
@@ -398,7 +430,7 @@ func (l *Log) openClean(s *segment) (bool, error) {
 		}
 		s.firstTS = first.head.MaxTimestamp()
 	}
-	if n := len(l.snapshots); l.end > l.start && (n == 0 || l.snapshots[n-1] != l.end) {
+	if n := len(l.snapshots); l.end > 0 && (n == 0 || l.snapshots[n-1] != l.end) {
 		s.offsets.mem, s.times.mem, s.txns.mem = nil, nil, nil
 		return false, nil
 	}
@@ -444,7 +476,7 @@ func (l *Log) recover(s *segment) (rec Recovery, err error) {
 	if l.end < l.o.RecoveryPoint {
 		return rec, l.corrupt(s, s.size, l.end, fmt.Errorf("it ends at offset %d, although records up to %d were stored", l.end, l.o.RecoveryPoint))
 	}
-	if l.end == l.start && len(l.segments) == 1 {
+	if s.size == 0 && len(l.segments) == 1 {
 		l.changed = false
 		return rec, nil // nothing to keep; the first Sync makes the names durable
 	}

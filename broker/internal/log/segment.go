@@ -36,6 +36,8 @@ type segment struct {
 	deleted atomic.Bool
 }
 
+var segmentSuffixes = []string{".log", ".index", ".timeindex", ".txnindex"}
+
 func segmentPath(dir string, base int64, suffix string) string {
 	return filepath.Join(dir, fmt.Sprintf("%020d%s", base, suffix))
 }
@@ -152,7 +154,7 @@ func (s *segment) release() error {
 		}
 	}
 	if s.deleted.Load() {
-		for _, suffix := range []string{".log", ".index", ".timeindex", ".txnindex"} {
+		for _, suffix := range segmentSuffixes {
 			rerr := s.fs.Remove(segmentPath(s.dir, s.base, suffix))
 			if err == nil && rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 				err = rerr
