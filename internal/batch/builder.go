@@ -175,6 +175,10 @@ func compress(c Codec, dst, src []byte) ([]byte, error) {
 		return append(dst, s2.EncodeSnappy(nil, src)...), nil
 	case LZ4:
 		w := lz4.NewWriter(out)
+		// Small blocks, as Kafka's clients write: the default of 4 MiB costs that much memory per batch.
+		if err := w.Apply(lz4.BlockSizeOption(lz4.Block64Kb)); err != nil {
+			return nil, err
+		}
 		if _, err := w.Write(src); err != nil {
 			return nil, err
 		}

@@ -146,12 +146,13 @@ func (l *Log) Durable() int64 { l.mu.RLock(); defer l.mu.RUnlock(); return l.dur
 func (l *Log) HighWatermark() int64 { l.mu.RLock(); defer l.mu.RUnlock(); return l.hw }
 
 // LastStable is the offset below which every transaction is decided: the high watermark
-// or the first offset of an open transaction, whichever is less.
+// or the first offset of an open transaction, whichever is less. It is not below the start, when
+// the first records of an open transaction were deleted: nothing is there to be decided.
 func (l *Log) LastStable() int64 { l.mu.RLock(); defer l.mu.RUnlock(); return l.lastStable() }
 
 func (l *Log) lastStable() int64 {
 	if u := l.producers.firstUnstable(); u >= 0 && u < l.hw {
-		return u
+		return max(u, l.start)
 	}
 	return l.hw
 }

@@ -352,3 +352,17 @@ func FuzzSnapshot(f *testing.F) {
 		require.Equal(t, s.byID, again.byID)
 	})
 }
+
+func TestTheLastStableOffsetIsNotBelowTheStart(t *testing.T) {
+	l := openTest(t, vfs.NewMem(), DefaultConfig())
+	for seq := range int32(3) {
+		_, err := l.Append(data(t, batch.Options{Producer: &batch.Producer{ID: 7}, BaseSequence: seq, Transactional: true}, 1, 10), 0, AppendOptions{})
+		require.NoError(t, err)
+	}
+	_, stable := l.SetHighWatermark(3)
+	require.Zero(t, stable)
+	_, err := l.SetStart(2)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, l.LastStable(), "a consumer that begins at the end must find a readable offset")
+	require.NoError(t, l.Close(true))
+}

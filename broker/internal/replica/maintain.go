@@ -3,6 +3,7 @@ package replica
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,20 +47,16 @@ func (m *Manager) Checkpoint() error {
 	if err := m.failure(); err != nil {
 		return err
 	}
-	all := m.Partitions()
 	if m.cfg.Durability == PageCache {
-		for _, p := range all {
+		for _, p := range m.Partitions() {
 			m.syncPartition(p)
 		}
 	}
-	if err := m.writeCheckpoint(recoveryPointFile, m.points(all), &m.lastPoints); err != nil {
+	if err := m.writePoints(); err != nil {
 		return err
 	}
 	if m.startMoved.Swap(false) {
-		if err := m.writeCheckpoint(logStartFile, m.starts(all), &m.lastStarts); err != nil {
-			m.startMoved.Store(true)
-			return err
-		}
+		return m.writeStarts()
 	}
 	return nil
 }
@@ -79,59 +76,73 @@ func (m *Manager) Retain() error {
 	}
 	// The starts must be on disk before the files go; see log.Log.Retain.
 	m.startMoved.Store(false)
-	if err := m.writeCheckpoint(logStartFile, m.starts(all), &m.lastStarts); err != nil {
-		m.startMoved.Store(true)
+	if err := m.writeStarts(); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, p := range all {
 		if _, err := p.log.DeleteUnread(); err != nil && !errors.Is(err, log.ErrClosed) {
 			errs = append(errs, err)
 		}
-		p.wake()
+		p.advance(p.hw.Load()) // the last stable offset may have moved with the start
 	}
 	return errors.Join(errs...)
 }
 
-// points lists what is durable, of open partitions and of those that were not opened.
-func (m *Manager) points(all []*Partition) []log.TopicOffset {
-	return m.rows(all, m.oldPoints, func(p *Partition) int64 { return p.log.Durable() })
+// writePoints checkpoints what is durable.
+func (m *Manager) writePoints() error {
+	return m.writeCheckpoint(recoveryPointFile, m.oldPoints, func(p *Partition) int64 { return p.log.Durable() }, &m.lastPoints)
 }
 
-// starts lists the first readable offsets.
-func (m *Manager) starts(all []*Partition) []log.TopicOffset {
-	return m.rows(all, m.oldStarts, func(p *Partition) int64 { return p.log.Start() })
-}
-
-func (m *Manager) rows(all []*Partition, old map[key]int64, of func(*Partition) int64) []log.TopicOffset {
-	rows := make([]log.TopicOffset, 0, len(all))
-	for _, p := range all {
-		if at := of(p); at > 0 {
-			rows = append(rows, log.TopicOffset{Topic: p.topic, Partition: p.id, Offset: at})
-		}
+// writeStarts checkpoints the first readable offsets.
+func (m *Manager) writeStarts() error {
+	err := m.writeCheckpoint(logStartFile, m.oldStarts, func(p *Partition) int64 { return p.log.Start() }, &m.lastStarts)
+	if err != nil {
+		m.startMoved.Store(true)
 	}
+	return err
+}
+
+// writeCheckpoint replaces a checkpoint file if its rows changed: those of open partitions, and the old ones of partitions that
+// were not opened.
+func (m *Manager) writeCheckpoint(name string, old map[key]int64, of func(*Partition) int64, last *[]log.TopicOffset) error {
+	m.checkpointMu.Lock()
+	defer m.checkpointMu.Unlock()
+	// Listed under checkpointMu, so that no writer brings back a row that another one has dropped.
+	var rows []log.TopicOffset
 	m.mu.Lock()
+	open := slices.Collect(maps.Values(m.partitions))
 	for k, at := range old {
 		if m.partitions[k] == nil && at > 0 {
 			rows = append(rows, log.TopicOffset{Topic: k.topic, Partition: k.partition, Offset: at})
 		}
 	}
 	m.mu.Unlock()
-	slices.SortFunc(rows, func(a, b log.TopicOffset) int {
-		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-	})
-	return rows
-}
-
-// writeCheckpoint replaces a checkpoint file if its rows changed since the last time.
-func (m *Manager) writeCheckpoint(name string, rows []log.TopicOffset, last *[]log.TopicOffset) error {
-	m.checkpointMu.Lock()
-	defer m.checkpointMu.Unlock()
+	for _, p := range open {
+		if at := of(p); at > 0 {
+			rows = append(rows, log.TopicOffset{Topic: p.topic, Partition: p.id, Offset: at})
+		}
+	}
+	slices.SortFunc(rows, compareRows)
 	if slices.Equal(rows, *last) {
 		return nil
 	}
 	if err := vfs.WriteFile(m.fs, m.dir, filepath.Join(m.dir, name), log.EncodeOffsets(rows)); err != nil {
 		return err
 	}
-	*last = slices.Clone(rows)
+	*last = rows
 	return nil
+}
+
+func compareRows(a, b log.TopicOffset) int {
+	return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
+
+// forget drops what the checkpoints say about a partition that is not open. They know partitions by name: a topic that gets the
+// name of a deleted one would start at the deleted one's start, and miss the records up to its recovery point.
+func (m *Manager) forget(k key) error {
+	m.mu.Lock()
+	delete(m.oldPoints, k)
+	delete(m.oldStarts, k)
+	m.mu.Unlock()
+	return errors.Join(m.writePoints(), m.writeStarts())
 }

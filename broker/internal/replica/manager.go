@@ -130,8 +130,8 @@ type Manager struct {
 	rootMade   atomic.Int64 // directory entries made so far
 	rootSynced int64        // of these on disk; guarded by rootMu
 
-	checkpointMu sync.Mutex // one writer of the checkpoint files
-	lastPoints   []log.TopicOffset
+	checkpointMu sync.Mutex        // one writer of the checkpoint files
+	lastPoints   []log.TopicOffset // rows of the files, guarded by checkpointMu
 	lastStarts   []log.TopicOffset
 
 	stop chan struct{}
@@ -215,8 +215,8 @@ func (m *Manager) open() error {
 			}
 		}
 	}
-	m.oldPoints = m.loadOffsets(recoveryPointFile)
-	m.oldStarts = m.loadOffsets(logStartFile)
+	m.oldPoints, m.lastPoints = m.loadOffsets(recoveryPointFile)
+	m.oldStarts, m.lastStarts = m.loadOffsets(logStartFile)
 
 	// The marker goes before anything is opened, so that a crash while opening is an unclean end too.
 	clean := filepath.Join(m.dir, cleanFile)
@@ -273,12 +273,12 @@ func (m *Manager) noteBoot() error {
 	return err
 }
 
-func (m *Manager) loadOffsets(name string) map[key]int64 {
+func (m *Manager) loadOffsets(name string) (map[key]int64, []log.TopicOffset) {
 	out := map[key]int64{}
 	path := filepath.Join(m.dir, name)
 	data, err := vfs.ReadFile(m.fs, path, maxCheckpoint)
 	if errors.Is(err, fs.ErrNotExist) {
-		return out
+		return out, nil
 	}
 	var rows []log.TopicOffset
 	if err == nil {
@@ -286,12 +286,12 @@ func (m *Manager) loadOffsets(name string) map[key]int64 {
 	}
 	if err != nil {
 		m.logger.Warn("checkpoint is unreadable; starting without it", "file", path, "error", err)
-		return out
+		return out, nil
 	}
 	for _, r := range rows {
 		out[key{r.Topic, r.Partition}] = r.Offset
 	}
-	return out
+	return out, rows
 }
 
 // ClusterID is the cluster id in the directory's meta.properties.
@@ -391,6 +391,9 @@ func (m *Manager) openPartition(k key, topicID [16]byte, cfg log.Config, leaderE
 			if err := m.fs.Rename(dir, aside); err != nil {
 				return nil, fmt.Errorf("move %s aside: %w", dir, err)
 			}
+			if err := m.forget(k); err != nil {
+				return nil, fmt.Errorf("checkpoint without %s: %w", dir, err)
+			}
 			exists, point, start = false, 0, 0
 		}
 	}
@@ -487,8 +490,6 @@ func (m *Manager) DeletePartition(topic string, partition int32) error {
 	}
 	p := m.partitions[k]
 	delete(m.partitions, k)
-	delete(m.oldPoints, k)
-	delete(m.oldStarts, k)
 	m.mu.Unlock()
 	if p != nil {
 		p.stop(ErrDeleted)
@@ -497,6 +498,15 @@ func (m *Manager) DeletePartition(topic string, partition int32) error {
 		}
 	}
 	name := fmt.Sprintf("%s-%d", topic, partition)
+	if err := m.forget(k); err != nil {
+		var s *vfs.SyncError
+		if errors.As(err, &s) {
+			m.fatal(err)
+			return err
+		}
+		// The disk may be full, which the deletion changes; the next checkpoint does it.
+		m.logger.Warn("checkpoints still name a deleted partition", "topic", topic, "partition", partition, "error", err)
+	}
 	dir := filepath.Join(m.dir, name)
 	// Unique among deletions of this name: a counter and the time tell them apart.
 	gone := filepath.Join(m.dir, fmt.Sprintf("%s.%x%x%s", shorten(name), m.now().UnixNano(), m.deleted.Add(1), deleteSuffix))
@@ -577,7 +587,7 @@ func (m *Manager) Close() error {
 	}
 	wg.Wait()
 	if clean && len(errs) == 0 {
-		if err := m.finish(all); err != nil {
+		if err := m.finish(); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -603,14 +613,11 @@ func (m *Manager) closePartition(p *Partition, clean bool) error {
 }
 
 // finish writes the checkpoints and the marker of a clean end.
-func (m *Manager) finish(all []*Partition) error {
+func (m *Manager) finish() error {
 	if err := m.syncRoot(); err != nil {
 		return err
 	}
-	if err := m.writeCheckpoint(recoveryPointFile, m.points(all), &m.lastPoints); err != nil {
-		return err
-	}
-	if err := m.writeCheckpoint(logStartFile, m.starts(all), &m.lastStarts); err != nil {
+	if err := errors.Join(m.writePoints(), m.writeStarts()); err != nil {
 		return err
 	}
 	if err := m.noteBoot(); err != nil {

@@ -383,7 +383,7 @@ func (p *Partition) DeleteRecords(upTo int64) (logStart int64, err error) {
 		return start, p.wrap(err)
 	}
 	p.m.startMoved.Store(true)
-	p.wake()
+	p.advance(p.hw.Load()) // the last stable offset may have moved with the start
 	return start, nil
 }
 

@@ -380,6 +380,56 @@ func TestTheDirectoryOfAnotherTopicIsMovedAside(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
+// The checkpoints know partitions by name: what they say about a deleted topic must not be taken for its namesake's.
+func TestANewTopicOfTheSameNameInheritsNoCheckpoint(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		mem := vfs.NewMem()
+		m := open(t, mem, "data", Config{})
+		p := create(t, m, 0)
+		for range 10 {
+			_, err := p.Append(produced(batch.Options{}), AppendOptions{})
+			require.NoError(t, err)
+		}
+		require.NoError(t, committed(p, 9))
+		_, err := p.DeleteRecords(5)
+		require.NoError(t, err)
+		require.NoError(t, m.Checkpoint())
+		require.NoError(t, m.DeletePartition("t", 0))
+		if restart { // a crash between the deletion and the creation
+			m = open(t, mem.CrashClone(rand.New(rand.NewPCG(1, 1))), "data", Config{})
+			mem = m.fs.(*vfs.Mem)
+		}
+		other := [16]byte{8}
+		p, err = m.CreatePartition("t", other, 0, log.DefaultConfig(), 0)
+		require.NoError(t, err)
+		for i := range 3 {
+			_, err := p.Append(produced(batch.Options{}), AppendOptions{})
+			require.NoError(t, err)
+			require.NoError(t, committed(p, int64(i)))
+		}
+		m = open(t, mem.CrashClone(rand.New(rand.NewPCG(1, 1))), "data", Config{})
+		p, err = m.CreatePartition("t", other, 0, log.DefaultConfig(), 0)
+		require.NoError(t, err)
+		require.Zero(t, p.LogStartOffset())
+		require.EqualValues(t, 3, p.LogEndOffset(), "what was acknowledged stays")
+	}
+}
+
+func TestTheLastStableOffsetMovesWithTheStart(t *testing.T) {
+	m := open(t, vfs.NewMem(), "data", Config{})
+	p := create(t, m, 0)
+	for seq := range int32(3) { // of one open transaction
+		_, err := p.Append(produced(batch.Options{Producer: &batch.Producer{ID: 7}, BaseSequence: seq, Transactional: true}), AppendOptions{})
+		require.NoError(t, err)
+	}
+	require.NoError(t, committed(p, 2))
+	require.Zero(t, p.LastStableOffset())
+	_, err := p.DeleteRecords(2)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, p.LastStableOffset(), "who begins at the end would else begin out of range")
+	require.NoError(t, m.Close())
+}
+
 func TestPartitionNamesCannotLeaveTheDirectory(t *testing.T) {
 	m := open(t, vfs.NewMem(), "data", Config{})
 	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "a\x00", strings.Repeat("x", 250)} {
