@@ -60,8 +60,8 @@ type Config struct {
 	MaxProducers int
 	// DecompressLimit bounds the decompressed size of one produced batch, in bytes; 64 MiB.
 	DecompressLimit int
-	// ClusterID and NodeID are written into a new directory; an existing one must have the same
-	// cluster id unless ClusterID is empty.
+	// ClusterID and NodeID are written into a new directory; an existing one must have the same,
+	// unless ClusterID is empty or NodeID 0.
 	ClusterID string
 	NodeID    int32
 }
@@ -120,6 +120,7 @@ type Manager struct {
 	failed     atomic.Pointer[error]
 	startMoved atomic.Bool // a log start differs from its checkpoint
 	deleted    atomic.Int64
+	complaints complaints
 
 	queueMu   sync.Mutex
 	queueCond *sync.Cond

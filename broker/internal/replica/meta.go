@@ -93,6 +93,11 @@ func (m *Manager) loadMeta() error {
 	if m.cfg.ClusterID != "" && m.cfg.ClusterID != p.clusterID {
 		return fmt.Errorf("the directory belongs to cluster %s, not to %s: choose another directory", p.clusterID, m.cfg.ClusterID)
 	}
+	if m.cfg.NodeID != 0 && m.cfg.NodeID != p.nodeID {
+		// Its partitions have that node for a leader: clients would look for a broker that isn't there.
+		return fmt.Errorf("data directory %s belongs to node %d, not to %d: start with node id %d, or choose another directory",
+			m.dir, p.nodeID, m.cfg.NodeID, p.nodeID)
+	}
 	m.meta = p
 	return nil
 }

@@ -72,7 +72,11 @@ func (p *Partition) LeaderEpoch() int32 { return p.leaderEpoch.Load() }
 func (p *Partition) SetLeaderEpoch(epoch int32) {
 	for {
 		old := p.leaderEpoch.Load()
-		if epoch <= old || p.leaderEpoch.CompareAndSwap(old, epoch) {
+		if epoch <= old {
+			return
+		}
+		if p.leaderEpoch.CompareAndSwap(old, epoch) {
+			p.log.StartEpoch(epoch)
 			return
 		}
 	}
