@@ -113,7 +113,7 @@ func (p *Partition) failure() error {
 	return p.err
 }
 
-// wrap turns the log's "closed" into why the partition closed, and reports a failed fsync.
+// wrap turns the log's "closed" into why the partition closed, and reports what failed in the storage.
 func (p *Partition) wrap(err error) error {
 	var s *log.SyncError
 	if errors.As(err, &s) {
@@ -128,6 +128,7 @@ func (p *Partition) wrap(err error) error {
 		}
 		return ErrClosed
 	}
+	p.m.complaints.add(p.m.logger, p.m.now(), p.topic, p.id, err)
 	return err
 }
 
