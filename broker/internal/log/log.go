@@ -225,6 +225,15 @@ func (l *Log) StartVerification(id int64, epoch int16) (g Guard, needed bool) {
 	return l.producers.verify(id, epoch)
 }
 
+// StartEpoch notes that a leader epoch begins at the log's end, before anything is appended in it: what an earlier epoch
+// appended beyond is not in this log.
+func (l *Log) StartEpoch(epoch int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.epochs.assign(epoch, l.end)
+	l.changed = l.changed || l.epochs.dirty
+}
+
 // EndOffsetForEpoch returns the largest leader epoch that is not above epoch, and its end.
 func (l *Log) EndOffsetForEpoch(epoch int32) EpochEnd {
 	l.mu.RLock()

@@ -1,7 +1,6 @@
 package log
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -460,6 +459,10 @@ func (l *Log) recover(s *segment) (rec Recovery, err error) {
 		if err == nil && b == nil {
 			break
 		}
+		if err == nil && b.BaseOffset() != l.end {
+			// Compaction leaves gaps, but not in the active segment.
+			err = &orderError{got: b.BaseOffset(), want: l.end}
+		}
 		if err == nil {
 			err = l.replay(l.producers, s, b)
 		}
@@ -498,129 +501,4 @@ func (l *Log) recover(s *segment) (rec Recovery, err error) {
 	}
 	l.dirSynced = true
 	return rec, nil
-}
-
-// batchReader reads whole batches and checks them.
-type batchReader struct {
-	file vfs.File
-	pos  int64 // of the next batch
-	end  int64
-	buf  []byte
-	at   int64 // file position of buf
-}
-
-// orderError is an intact batch at a place where its offset cannot be.
-type orderError struct{ got, want int64 }
-
-func (e *orderError) Error() string {
-	return fmt.Sprintf("offset %d where %d or more must follow", e.got, e.want)
-}
-
-const readBuffer = 256 << 10
-
-// next returns the next batch, valid until the call after, or nil at the end. The
-// batch must begin at expected or later. On an error pos is where the bad batch begins.
-func (r *batchReader) next(expected int64) (batch.Batch, error) {
-	left := r.end - r.pos
-	if left == 0 {
-		return nil, nil
-	}
-	if left < batch.HeaderLen {
-		return nil, fmt.Errorf("%d bytes at the end are less than a batch header: %w", left, batch.ErrTruncated)
-	}
-	head, err := r.bytes(batch.HeaderLen)
-	if err != nil {
-		return nil, err
-	}
-	size, err := batch.PeekSize(head)
-	if err != nil {
-		return nil, err
-	}
-	if m := batch.Batch(head).Magic(); m != batch.Magic {
-		return nil, &batch.CorruptError{Reason: fmt.Sprintf("record format version (magic) %d", m)}
-	}
-	if int64(size) > left {
-		return nil, fmt.Errorf("batch of %d bytes with %d left: %w", size, left, batch.ErrTruncated)
-	}
-	p, err := r.bytes(size)
-	if err != nil {
-		return nil, err
-	}
-	b := batch.Batch(p)
-	if err := b.Check(); err != nil {
-		return nil, err
-	}
-	if b.BaseOffset() < expected || b.LastOffset() < 0 {
-		return nil, &orderError{got: b.BaseOffset(), want: expected}
-	}
-	r.pos += int64(size)
-	return b, nil
-}
-
-// bytes returns n bytes from pos on.
-func (r *batchReader) bytes(n int) ([]byte, error) {
-	if r.pos < r.at || r.pos+int64(n) > r.at+int64(len(r.buf)) {
-		want := int(min(int64(max(n, readBuffer)), r.end-r.pos))
-		if cap(r.buf) < want {
-			r.buf = make([]byte, want)
-		}
-		r.buf = r.buf[:want]
-		if err := readFull(r.file, r.buf, r.pos); err != nil {
-			r.buf = r.buf[:0]
-			return nil, err
-		}
-		r.at = r.pos
-	}
-	return r.buf[r.pos-r.at:][:n:n], nil
-}
-
-func (l *Log) corrupt(s *segment, pos, offset int64, reason error) error {
-	var already *CorruptError
-	if errors.As(reason, &already) {
-		return reason
-	}
-	text := "unreadable"
-	if reason != nil {
-		text = reason.Error()
-	}
-	return &CorruptError{File: s.path, Position: pos, Offset: offset, Reason: text, Next: fmt.Sprintf(
-		"restore the file from a backup; or, to give up the records from offset %d on, stop the broker, delete the later segments of the directory and run: truncate -s %d %s", offset, pos, s.path)}
-}
-
-// saveTail copies the bytes from pos on into a file beside the segment.
-func (l *Log) saveTail(s *segment, pos, size, offset int64) (string, error) {
-	name := fmt.Sprintf("%s.cut-%d", s.path, offset)
-	f, err := l.o.FS.Create(name)
-	if err != nil {
-		return "", err
-	}
-	buf := make([]byte, min(size-pos, 1<<20))
-	for at := pos; at < size && err == nil; at += int64(len(buf)) {
-		buf = buf[:min(int64(len(buf)), size-at)]
-		if err = readFull(s.file, buf, at); err == nil {
-			_, err = f.WriteAt(buf, at-pos)
-		}
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return name, err
-}
-
-func allZero(f vfs.File, pos, size int64) (bool, error) {
-	buf := make([]byte, min(size-pos, 64<<10))
-	zeros := make([]byte, len(buf))
-	for at := pos; at < size; at += int64(len(buf)) {
-		buf = buf[:min(int64(len(buf)), size-at)]
-		if err := readFull(f, buf, at); err != nil {
-			return false, err
-		}
-		if !bytes.Equal(buf, zeros[:len(buf)]) {
-			return false, nil
-		}
-	}
-	return true, nil
 }

@@ -59,7 +59,7 @@ func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (Read
 		return res, nil
 	}
 	v := l.view(offset)
-	unverified := l.unverified
+	v.end, v.unverified = l.end, l.unverified
 	l.mu.RUnlock()
 	defer v.release()
 
@@ -76,7 +76,7 @@ func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (Read
 		if size > maxBytes && !minOne {
 			return res, nil
 		}
-		res.Records, err = v.read(pos, max(maxBytes, size), limit, unverified)
+		res.Records, err = v.read(pos, max(maxBytes, size), offset, limit)
 		if err != nil {
 			return res, err
 		}
@@ -108,6 +108,8 @@ type view struct {
 	size []int64 // readable bytes
 	hint []int64 // where to start the scan, known for the active segment only; -1 otherwise
 	i    int
+	// end is the log's end and unverified as in Log, when the view was taken.
+	end, unverified int64
 }
 
 // view takes references to up to three segments from the one that holds offset. The caller
@@ -147,46 +149,57 @@ func (v *view) find(offset int64) (pos int64, size int, err error) {
 		}
 	}
 	sc := newScanner(s.file, pos, v.size[v.i])
+	next := s.base
 	for {
 		ok, err := sc.next()
 		if err != nil {
-			return 0, 0, v.l.corrupt(s, sc.pos, offset, err)
+			return 0, 0, v.l.corrupt(s, sc.pos, next, err)
 		}
 		if !ok {
 			return 0, 0, nil
 		}
+		// The offset is outside of the CRC; its place tells whether it can be right.
+		if sc.head.BaseOffset() < next || sc.head.LastOffset() >= v.end {
+			return 0, 0, v.l.corrupt(s, sc.here, next, &orderError{got: sc.head.BaseOffset(), want: next})
+		}
+		next = sc.head.LastOffset() + 1
 		if sc.head.LastOffset() >= offset {
 			return sc.here, sc.size, nil
 		}
 	}
 }
 
-// read returns the whole batches in at most n bytes from pos on that lie below limit.
-func (v *view) read(pos int64, n int, limit, unverified int64) ([]byte, error) {
+// read returns the whole batches in at most n bytes from pos on, where the batch of offset begins, that
+// lie below limit.
+func (v *view) read(pos int64, n int, offset, limit int64) ([]byte, error) {
 	s := v.segs[v.i]
 	p := make([]byte, min(int64(n), v.size[v.i]-pos))
 	if err := readFull(s.file, p, pos); err != nil {
 		return nil, storageError(fmt.Errorf("%s: %w", s.path, err))
 	}
-	whole := 0
+	whole, next := 0, s.base
 	for rest := p; ; {
 		b, r, err := batch.First(rest)
 		if errors.Is(err, batch.ErrTruncated) {
 			break
 		}
-		if err == nil && (b.BaseOffset() < s.base || b.LastOffsetDelta() < 0) {
-			err = fmt.Errorf("offset %d in the segment of %d", b.BaseOffset(), s.base)
+		if err == nil && (b.BaseOffset() < next || b.LastOffsetDelta() < 0 || b.LastOffset() >= v.end) {
+			err = &orderError{got: b.BaseOffset(), want: next}
 		}
-		if err == nil && b.BaseOffset() < unverified {
+		if err == nil && b.BaseOffset() < v.unverified {
 			err = b.Check() // nobody has read these bytes since the log was opened
 		}
 		if err != nil {
-			return nil, v.l.corrupt(s, pos+int64(whole), max(s.base, 0), err)
+			if whole > 0 {
+				break // what lies before is good; the next read reports it
+			}
+			return nil, v.l.corrupt(s, pos, max(offset, next), err)
 		}
 		if b.LastOffset() >= limit {
 			break
 		}
 		whole += len(b)
+		next = b.LastOffset() + 1
 		rest = r
 	}
 	return p[:whole:whole], nil

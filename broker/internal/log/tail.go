@@ -1,9 +1,11 @@
 package log
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/moldau-stream/moldau/internal/batch"
 	"github.com/moldau-stream/moldau/internal/vfs"
@@ -130,4 +132,56 @@ func validBatchAfter(f vfs.File, pos, size, offset int64) (bool, error) {
 		pos += int64(last + 1)
 	}
 	return false, nil
+}
+
+func (l *Log) corrupt(s *segment, pos, offset int64, reason error) error {
+	var already *CorruptError
+	if errors.As(reason, &already) {
+		return reason
+	}
+	text := "unreadable"
+	if reason != nil {
+		text = reason.Error()
+	}
+	return &CorruptError{File: s.path, Position: pos, Offset: offset, Reason: text, Next: fmt.Sprintf(
+		"restore the file from a backup; or, to give up the records from offset %d on: stop the broker, delete the later segments of the directory, run truncate -s %d %s, and remove recovery-point-offset-checkpoint and .kafka_cleanshutdown from %s",
+		offset, pos, s.path, filepath.Dir(l.o.Dir))}
+}
+
+// saveTail copies the bytes from pos on into a file beside the segment.
+func (l *Log) saveTail(s *segment, pos, size, offset int64) (string, error) {
+	name := fmt.Sprintf("%s.cut-%d", s.path, offset)
+	f, err := l.o.FS.Create(name)
+	if err != nil {
+		return "", err
+	}
+	buf := make([]byte, min(size-pos, 1<<20))
+	for at := pos; at < size && err == nil; at += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), size-at)]
+		if err = readFull(s.file, buf, at); err == nil {
+			_, err = f.WriteAt(buf, at-pos)
+		}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return name, err
+}
+
+func allZero(f vfs.File, pos, size int64) (bool, error) {
+	buf := make([]byte, min(size-pos, 64<<10))
+	zeros := make([]byte, len(buf))
+	for at := pos; at < size; at += int64(len(buf)) {
+		buf = buf[:min(int64(len(buf)), size-at)]
+		if err := readFull(f, buf, at); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(buf, zeros[:len(buf)]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }

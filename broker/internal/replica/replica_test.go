@@ -565,3 +565,54 @@ func TestOnDisk(t *testing.T) {
 	}
 	require.NoError(t, m.Close())
 }
+
+// What a CorruptError tells the operator to do works.
+func TestDamageIsReportedUntilTheOperatorGivesTheRecordsUp(t *testing.T) {
+	for _, end := range []string{"clean", "killed"} {
+		mem := vfs.NewMem()
+		m := open(t, mem, "data", Config{})
+		p := create(t, m, 0)
+		for range 10 {
+			_, err := p.Append(produced(batch.Options{}), AppendOptions{})
+			require.NoError(t, err)
+		}
+		require.NoError(t, committed(p, 9))
+		require.NoError(t, m.Checkpoint())
+		if end == "clean" {
+			require.NoError(t, m.Close())
+		}
+		disk := mem.CrashClone(rand.New(rand.NewPCG(1, 1))) // all of it was synced
+		file, err := disk.Open("data/t-0/00000000000000000000.log")
+		require.NoError(t, err)
+		size, err := file.Size()
+		require.NoError(t, err)
+		at := size / 10 * 5
+		_, err = file.WriteAt([]byte{0xff}, at+65)
+		require.NoError(t, err)
+
+		for range 2 { // starting again does not make it go away
+			m = open(t, disk, "data", Config{})
+			p, err = m.CreatePartition("t", topicID, 0, log.DefaultConfig(), 0)
+			if err == nil { // after a clean end it is found when it is read
+				_, err = p.Read(5, 1<<20, ReadUncommitted, true)
+			}
+			var damage *log.CorruptError
+			require.ErrorAs(t, err, &damage)
+			require.Equal(t, at, damage.Position)
+			require.EqualValues(t, 5, damage.Offset)
+			require.ErrorContains(t, err, "data/t-0/00000000000000000000.log is corrupt")
+			require.ErrorContains(t, err, fmt.Sprintf("truncate -s %d data/t-0/00000000000000000000.log", at))
+			require.NoError(t, m.Close())
+		}
+		require.NoError(t, file.Truncate(at))
+		for _, name := range []string{recoveryPointFile, cleanFile} {
+			if err := disk.Remove("data/" + name); err != nil {
+				require.ErrorIs(t, err, fs.ErrNotExist)
+			}
+		}
+		m = open(t, disk, "data", Config{})
+		p = create(t, m, 0)
+		require.EqualValues(t, 5, p.HighWatermark())
+		require.NoError(t, m.Close())
+	}
+}
