@@ -351,4 +351,23 @@ func TestLeaderEpochAfterLoss(t *testing.T) {
 	ends, err := adm.OffsetForLeaderEpoch(bounded(t), req)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, ends["t"][0].EndOffset)
+
+	// Consumers that read "y" before a power cut took it find out where to go on, as its epoch is not given out again.
+	lost := 0
+	for seed := range uint64(10) {
+		adm, _ = start(cut.CrashClone(rand.New(rand.NewPCG(seed, 1))), broker.PageCache)
+		require.EqualValues(t, 2, epoch(adm))
+		end, err := adm.ListEndOffsets(bounded(t), "t")
+		require.NoError(t, err)
+		at, _ := end.Lookup("t", 0)
+		if at.Offset == 1 {
+			lost++
+		}
+		req = kadm.OffsetForLeaderEpochRequest{}
+		req.Add("t", 0, 1)
+		ends, err = adm.OffsetForLeaderEpoch(bounded(t), req)
+		require.NoError(t, err)
+		require.Equal(t, at.Offset, ends["t"][0].EndOffset)
+	}
+	require.NotZero(t, lost)
 }

@@ -153,7 +153,11 @@ func (s *Server) Load(ctx context.Context, newEpochs bool) error {
 	s.ctl.Elect(s.cfg.NodeID, func(err error) { elected <- err })
 	select {
 	case err := <-elected:
-		return err
+		if err != nil {
+			return err
+		}
+		// An epoch that a power cut takes back would be given out again, for other records.
+		return s.replicas.Checkpoint()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
