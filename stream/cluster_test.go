@@ -243,3 +243,20 @@ func (r *run) wait() error {
 		return errors.New("not reached")
 	}
 }
+
+func (c *cluster) deleteRecords(topic string, partition int32, upTo int64) {
+	c.t.Helper()
+	offsets := make(kadm.Offsets)
+	offsets.AddOffset(topic, partition, upTo, -1)
+	rs, err := c.ad.DeleteRecords(c.ctx(), offsets)
+	require.NoError(c.t, err)
+	require.NoError(c.t, rs.Error())
+}
+
+// leave takes a static member out of a group.
+func (c *cluster) leave(group, instance string) {
+	c.t.Helper()
+	rs, err := c.ad.LeaveGroup(c.ctx(), kadm.LeaveGroup(group).InstanceIDs(instance))
+	require.NoError(c.t, err)
+	require.NoError(c.t, rs.Error())
+}

@@ -35,6 +35,10 @@ type fetcher struct {
 	todo   []func()           // changes that the poll loop makes between two polls
 	wake   context.CancelFunc // ends the current poll
 
+	// What the client fetches, of the poll loop: it follows inputs when todo is done. A batch that was polled before
+	// a partition was removed and added again must not reach the new input, which begins elsewhere.
+	live map[task.TopicPartition]*input
+
 	budget int64        // bytes of backlog of all partitions together
 	total  atomic.Int64 // that are used
 	share  atomic.Int64 // that each partition may have when they are short
@@ -50,7 +54,7 @@ type input struct {
 
 	next     atomic.Int64 // position: offset behind the last processed batch, as committed
 	fetched  atomic.Int64 // offset behind the last batch that was handed over
-	end      atomic.Int64 // high watermark at the last fetch
+	end      atomic.Int64 // offset up to which there are records to read, at the last fetch; see readableEnd
 	records  atomic.Int64
 	received atomic.Int64 // bytes
 
@@ -61,7 +65,7 @@ type input struct {
 }
 
 func newFetcher(a *App) *fetcher {
-	return &fetcher{app: a, cl: a.client, inputs: make(map[task.TopicPartition]*input), budget: a.cfg.inputBytes()}
+	return &fetcher{app: a, cl: a.client, inputs: make(map[task.TopicPartition]*input), live: make(map[task.TopicPartition]*input), budget: a.cfg.inputBytes()}
 }
 
 // add starts to fetch inputs at offsets.
@@ -78,6 +82,7 @@ func (f *fetcher) add(at map[*input]int64) {
 			if f.current(in.tp) != in {
 				continue // removed meanwhile
 			}
+			f.live[in.tp] = in
 			if parts[in.tp.Topic] == nil {
 				parts[in.tp.Topic] = make(map[int32]kgo.Offset)
 			}
@@ -106,6 +111,11 @@ func (f *fetcher) remove(ins []*input) {
 		return
 	}
 	f.do(func() {
+		for topic, ps := range parts {
+			for _, p := range ps {
+				delete(f.live, task.TopicPartition{Topic: topic, Partition: p})
+			}
+		}
 		f.cl.RemoveConsumePartitions(clonePartitions(parts))
 		f.cl.ResumeFetchPartitions(parts)
 	})
@@ -176,9 +186,7 @@ func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
 	if len(p.Records) == 0 {
 		return
 	}
-	f.mu.Lock()
-	in := f.inputs[task.TopicPartition{Topic: p.Topic, Partition: p.Partition}]
-	f.mu.Unlock()
+	in := f.live[task.TopicPartition{Topic: p.Topic, Partition: p.Partition}]
 	if in == nil {
 		return // given up meanwhile
 	}
@@ -201,7 +209,7 @@ func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
 	}
 	in.records.Add(int64(len(recs)))
 	in.received.Add(size)
-	in.end.Store(p.HighWatermark)
+	in.end.Store(f.app.readableEnd(p.HighWatermark, p.LastStableOffset))
 	next := p.Records[len(p.Records)-1].Offset + 1
 	in.fetched.Store(next)
 	b := task.Batch{Topic: p.Topic, Partition: p.Partition, Records: recs, Next: next, Release: func() {
@@ -222,6 +230,15 @@ func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
 	}
 	in.mu.Unlock()
 	in.task.worker.post(message{in: in, batch: b})
+}
+
+// readableEnd is the offset up to which this application can read a partition: exactly-once, what is behind the last
+// stable offset belongs to a transaction that is open.
+func (a *App) readableEnd(highWatermark, lastStable int64) int64 {
+	if a.cfg.Guarantee == ExactlyOnce && lastStable >= 0 {
+		return min(highWatermark, lastStable)
+	}
+	return highWatermark
 }
 
 // release takes processed bytes off the backlog.
@@ -245,8 +262,11 @@ func (f *fetcher) failed(ctx context.Context, topic string, partition int32, err
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		// The log was cut, or the topic made anew, behind our back: open the task again, which looks at the
 		// offsets and says what is wrong with them.
-		if in := f.current(task.TopicPartition{Topic: topic, Partition: partition}); in != nil {
+		if in := f.live[task.TopicPartition{Topic: topic, Partition: partition}]; in != nil {
 			in.task.worker.post(message{fn: func(w *worker) {
+				if w.tasks[in.task.id] != in.task {
+					return // given up meanwhile
+				}
 				w.reset(fmt.Errorf("topic %s, partition %d: %w", topic, partition, err))
 			}})
 		}

@@ -138,7 +138,7 @@ func taskNames(ids []task.ID) []string {
 // position is where a source partition goes on.
 type position struct {
 	offset   int64 // -1: nothing was ever committed
-	end      int64 // high watermark when the task was opened
+	end      int64 // up to which there were records to read when the task was opened
 	metadata string
 }
 

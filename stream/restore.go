@@ -206,8 +206,15 @@ func (op *opener) positions(ctx context.Context) (map[task.TopicPartition]positi
 	if err != nil {
 		return nil, err
 	}
+	readable := end
+	if a.cfg.Guarantee == ExactlyOnce {
+		readable = make(map[task.TopicPartition]int64)
+		if err := a.list(ctx, tps, (*kadm.Client).ListCommittedOffsets, readable); err != nil {
+			return nil, err
+		}
+	}
 	for tp, p := range at {
-		p.end = end[tp]
+		p.end = a.readableEnd(end[tp], readable[tp])
 		switch {
 		case p.offset < 0:
 			p.offset = first[tp]
@@ -320,6 +327,8 @@ func (op *opener) handOver(t *runningTask) error {
 				a.log.Warn("metadata of a committed offset is not ours: times start anew", "topic", tp.Topic, "partition", tp.Partition, "error", err)
 			}
 		}
+		tk.SetPosition(tp.Topic, tp.Partition, p.offset)
+		tk.SetEnd(tp.Topic, tp.Partition, p.end)
 		in := &input{tp: tp, task: t, f: a.fetcher}
 		in.next.Store(p.offset)
 		in.fetched.Store(p.offset)
@@ -389,20 +398,22 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 		return err
 	}
 	for left > 0 {
-		pollCtx, cancel := context.WithTimeout(ctx, quietRestore)
+		pollCtx, cancel := context.WithTimeout(ctx, quiet)
 		fetches := cl.PollFetches(pollCtx)
 		cancel()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if pollCtx.Err() != nil && fetches.NumRecords() == 0 {
+		if errors.Is(fetches.Err0(), context.DeadlineExceeded) {
 			for _, r := range rs {
 				if r.done {
 					continue
 				}
-				if err := r.skipEmpty(ctx, cl); err != nil {
+				next, err := a.skipEmpty(ctx, r.tp, r.next)
+				if err != nil {
 					return err
 				}
+				r.next = next
 				if r.next >= r.end {
 					if err := finish(r); err != nil {
 						return err
@@ -476,6 +487,15 @@ func (a *App) listOffsets(ctx context.Context, tps []task.TopicPartition) (first
 	if len(tps) == 0 {
 		return first, end, nil
 	}
+	if err := a.list(ctx, tps, (*kadm.Client).ListStartOffsets, first); err != nil {
+		return nil, nil, err
+	}
+	return first, end, a.list(ctx, tps, (*kadm.Client).ListEndOffsets, end)
+}
+
+// list asks for one kind of offset of partitions.
+func (a *App) list(ctx context.Context, tps []task.TopicPartition, kind func(*kadm.Client, context.Context, ...string) (kadm.ListedOffsets, error),
+	into map[task.TopicPartition]int64) error {
 	var topics []string
 	for _, tp := range tps {
 		if !slices.Contains(topics, tp.Topic) {
@@ -483,27 +503,21 @@ func (a *App) listOffsets(ctx context.Context, tps []task.TopicPartition) (first
 		}
 	}
 	adm := kadm.NewClient(a.client)
-	err = a.retry(ctx, "list offsets", func(ctx context.Context) error {
-		for _, l := range []struct {
-			list func(context.Context, ...string) (kadm.ListedOffsets, error)
-			into map[task.TopicPartition]int64
-		}{{adm.ListStartOffsets, first}, {adm.ListEndOffsets, end}} {
-			listed, err := l.list(ctx, topics...)
-			if err != nil {
-				return err
+	return a.retry(ctx, "list offsets", func(ctx context.Context) error {
+		listed, err := kind(adm, ctx, topics...)
+		if err != nil {
+			return err
+		}
+		for _, tp := range tps {
+			o, ok := listed.Lookup(tp.Topic, tp.Partition)
+			if !ok {
+				return fmt.Errorf("topic %s, partition %d is not in the answer: %w", tp.Topic, tp.Partition, kerr.UnknownServerError)
 			}
-			for _, tp := range tps {
-				o, ok := listed.Lookup(tp.Topic, tp.Partition)
-				if !ok {
-					return fmt.Errorf("topic %s, partition %d is not in the answer: %w", tp.Topic, tp.Partition, kerr.UnknownServerError)
-				}
-				if o.Err != nil {
-					return fmt.Errorf("topic %s, partition %d: %w", tp.Topic, tp.Partition, o.Err)
-				}
-				l.into[tp] = o.Offset
+			if o.Err != nil {
+				return fmt.Errorf("topic %s, partition %d: %w", tp.Topic, tp.Partition, o.Err)
 			}
+			into[tp] = o.Offset
 		}
 		return nil
 	})
-	return first, end, err
 }

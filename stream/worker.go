@@ -41,7 +41,10 @@ type worker struct {
 	trouble    int // commits and openings that failed in a row
 	since      time.Time
 
+	waiting bool // some task waits for one of its inputs
 	stopped bool
+
+	lookups sync.WaitGroup // of skipEmpty for those inputs
 
 	cancelCommit context.CancelCauseFunc // under mu; of the commit that runs
 
@@ -65,6 +68,8 @@ type runningTask struct {
 	byTP       map[task.TopicPartition]*input
 	changelogs map[string]task.TopicPartition // by store
 	dirty      bool                           // processed something since the last commit
+	waits      time.Time                      // since when it waits for one of its inputs; zero: it does not
+	looking    bool                           // a skipEmpty for that input runs
 	closed     atomic.Bool
 
 	// Of the opener.
@@ -111,6 +116,7 @@ func (w *worker) call(ctx context.Context, fn func(*worker)) error {
 
 // run is the worker's goroutine. It ends when ctx does; tasks are then closed.
 func (w *worker) run(ctx context.Context) {
+	defer w.lookups.Wait()
 	timer := time.NewTimer(w.app.cfg.CommitInterval)
 	defer timer.Stop()
 	var spare []message
@@ -141,6 +147,9 @@ func (w *worker) run(ctx context.Context) {
 		if n > 0 || len(msgs) > 0 {
 			continue
 		}
+		if w.waiting {
+			wait = min(wait, quiet)
+		}
 		timer.Reset(wait)
 		select {
 		case <-w.wake:
@@ -161,12 +170,15 @@ func (w *worker) handle(m message) {
 		return
 	}
 	t.task.Add(m.batch)
+	// Before the next record is chosen: a record that is known to exist may be older than those of other inputs.
+	t.task.SetEnd(m.in.tp.Topic, m.in.tp.Partition, m.in.end.Load())
 	t.dirty = true // also without a record: control records move the position
 }
 
 // process gives each task a turn and returns how many records were processed.
 func (w *worker) process() int {
 	total := 0
+	w.waiting = false
 	for _, t := range w.order {
 		start := time.Now()
 		n, err := t.task.Process(quantum)
@@ -175,12 +187,46 @@ func (w *worker) process() int {
 			return total
 		}
 		if n > 0 {
-			t.dirty = true
+			t.dirty, t.waits = true, time.Time{}
 			total += n
 			w.metrics.processed(n, time.Since(start))
+		} else if len(t.inputs) > 1 {
+			w.wait(t, start)
 		}
 	}
 	return total
+}
+
+// wait watches a task that can not go on before it has records of some input. They are known to exist, but
+// may have been compacted away.
+func (w *worker) wait(t *runningTask, now time.Time) {
+	tp, next, ok := t.task.Waiting()
+	switch {
+	case !ok:
+		t.waits = time.Time{}
+		return
+	case t.waits.IsZero():
+		t.waits = now
+	case now.Sub(t.waits) >= quiet && !t.looking:
+		t.looking = true
+		w.lookups.Go(func() {
+			after, err := w.app.skipEmpty(w.app.running, tp, next)
+			w.post(message{fn: func(w *worker) {
+				t.looking, t.waits = false, time.Time{}
+				if err != nil {
+					w.app.log.Debug("will try again", "task", t.id, "error", err)
+				}
+				if w.tasks[t.id] != t || after == next {
+					return
+				}
+				if tp2, next2, ok := t.task.Waiting(); ok && tp2 == tp && next2 == next {
+					t.task.Add(task.Batch{Topic: tp.Topic, Partition: tp.Partition, Next: after})
+					t.dirty = true
+				}
+			}})
+		})
+	}
+	w.waiting = true
 }
 
 // full is whether the open transaction holds so much that it must not wait for the commit interval.

@@ -203,6 +203,20 @@ func (t *Task) SetEnd(topic string, partition int32, offset int64) {
 	t.queue(topic, partition).end = offset
 }
 
+// Waiting is the partition that Process waits for although records of others are buffered, and the
+// offset from which on none of its records has come; see SetEnd.
+func (t *Task) Waiting() (tp TopicPartition, next int64, ok bool) {
+	if len(t.queues) < 2 || t.Buffered() == 0 {
+		return TopicPartition{}, 0, false
+	}
+	for _, q := range t.queues {
+		if q.waiting() {
+			return q.tp, max(q.next, 0), true
+		}
+	}
+	return TopicPartition{}, 0, false
+}
+
 // Add takes input. It must be of one of Inputs, and follow what was added before.
 func (t *Task) Add(b Batch) {
 	t.queue(b.Topic, b.Partition).add(b)

@@ -56,7 +56,13 @@ func TestATaskWaitsForRecordsThatAreKnownToExist(t *testing.T) {
 	h.SetEnd("in2", 0, 2)
 	h.add("in", "d=1 @30")
 	require.Zero(t, h.process())
+	tp, next, ok := h.Waiting()
+	require.True(t, ok)
+	require.Equal(t, task.TopicPartition{Topic: "in2"}, tp)
+	require.Equal(t, int64(1), next)
 	h.Add(task.Batch{Topic: "in2", Next: 2})
+	_, _, ok = h.Waiting()
+	require.False(t, ok)
 	require.Equal(t, 1, h.process())
 }
 
