@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -354,7 +355,10 @@ func TestHostileFramesCloseTheirConnection(t *testing.T) {
 		"produce cut":         {frame(0, 9, 0, 0), "malformed Produce request"},
 		"produce array":       {frame(0, 3, 0xff, 0xff, 0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff), "malformed Produce request"},
 		"fetch array":         {frame(1, 12, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f), "malformed Fetch request"},
-		"header cut":          {[]byte{0, 0, 0, 8, 0, 3, 0, 1, 0, 0, 0, 1}, "malformed request header"},
+		"group of 40,000 bytes": {frame(8, 8, slices.Concat([]byte{0, 0xc1, 0xb8, 2}, bytes.Repeat([]byte{'g'}, 40_000),
+			[]byte{0xff, 0xff, 0xff, 0xff, 1, 0, 2, 2, 't', 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0})...), "a string of 40000 bytes"},
+		"topic of 40,000 bytes": {frame(0, 9, slices.Concat([]byte{0, 0, 0, 1, 0, 0, 0, 1, 2, 0xc1, 0xb8, 2}, bytes.Repeat([]byte{'t'}, 40_000), []byte{1, 0, 0})...), "a string of 40000 bytes"},
+		"header cut":            {[]byte{0, 0, 0, 8, 0, 3, 0, 1, 0, 0, 0, 1}, "malformed request header"},
 	}
 	transports(t, func(t *testing.T, opts ...brokertest.Option) {
 		var out logged

@@ -86,6 +86,8 @@ const newMemberTimeout = 5 * time.Minute
 const (
 	maxProtocols     = 64
 	maxMetadataBytes = 1 << 20
+	// maxInstanceID is Kafka's limit. The member id is made of it, and has to fit a string of the protocol and of the log.
+	maxInstanceID = 249
 )
 
 // writeRetry is when a group whose record could not be written tries again.

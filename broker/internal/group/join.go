@@ -27,6 +27,10 @@ func (m *Machine) join(now time.Time, e *coordinator.Effects, ev *joinEvent) {
 		refuse(err)
 		return
 	}
+	if len(deref(req.InstanceID)) > maxInstanceID {
+		refuse(kerr.InvalidRequest)
+		return
+	}
 	g, ok := m.groups[req.Group]
 	if !ok {
 		switch {

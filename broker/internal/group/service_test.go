@@ -3,6 +3,7 @@ package group
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -266,5 +267,24 @@ func TestServiceCloseAnswersWaitingJoins(t *testing.T) {
 		require.Nil(t, join())
 		s.Close()
 		require.Equal(t, kerr.NotCoordinator.Code, join().ErrorCode)
+	})
+}
+
+// The member id is made of the instance id and is logged as a string of at most 32,767 bytes.
+func TestLongInstanceIDsAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(1, Options{})
+		defer s.Close()
+		join := func(instance string) int16 {
+			req := kmsg.NewPtrJoinGroupRequest()
+			req.Version, req.Group, req.ProtocolType, req.InstanceID = 9, "g", "consumer", &instance
+			req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 10_000, 10_000
+			p := kmsg.NewJoinGroupRequestProtocol()
+			p.Name = "range"
+			req.Protocols = append(req.Protocols, p)
+			return ask[*kmsg.JoinGroupResponse](func(reply func(kmsg.Response)) { s.Join(req, "c", "h", reply) })().ErrorCode
+		}
+		require.Equal(t, kerr.InvalidRequest.Code, join(strings.Repeat("i", 32_767)))
+		require.Zero(t, join(strings.Repeat("i", 249)))
 	})
 }

@@ -299,6 +299,9 @@ func (w *walker) string() error {
 	if err != nil || n <= 0 {
 		return err
 	}
+	if n > maxString {
+		return errLongString(n)
+	}
 	w.cost += n
 	return w.skip(n)
 }

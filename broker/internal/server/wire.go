@@ -12,6 +12,14 @@ var (
 	errManyPartitions = fmt.Errorf("more than %d partitions", maxPartitionsInRequest)
 )
 
+// maxString is the length of the longest string of the protocol. The compact encoding can express more, which neither Kafka nor the
+// formats of the coordinators' records can take.
+const maxString = math.MaxInt16
+
+func errLongString(n int) error {
+	return fmt.Errorf("a string of %d bytes; at most %d are allowed", n, maxString)
+}
+
 // reader reads the primitive types of hand-decoded requests. After the first error everything is zero and err is set.
 type reader struct {
 	b        []byte
@@ -88,6 +96,10 @@ func (r *reader) string() []byte {
 		n = int(r.int16())
 	}
 	if n < 0 || r.err != nil {
+		return nil
+	}
+	if n > maxString {
+		r.fail(errLongString(n))
 		return nil
 	}
 	return r.take(n)
