@@ -306,6 +306,10 @@ func TestInterruptedDeletionIsFinished(t *testing.T) {
 	adm := kadm.NewClient(client(t, b))
 	_, err := adm.CreateTopics(bounded(t), 1, 1, nil, "kept", "gone")
 	require.NoError(t, err)
+	offsets := kadm.Offsets{}
+	offsets.AddOffset("kept", 0, 7, -1)
+	offsets.AddOffset("gone", 0, 7, -1)
+	require.NoError(t, adm.CommitAllOffsets(bounded(t), "g", offsets))
 	armed.Store(true)
 	_, err = adm.DeleteTopic(bounded(t), "gone")
 	require.NoError(t, err)
@@ -319,9 +323,18 @@ func TestInterruptedDeletionIsFinished(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, names, "gone-0")
 	require.Contains(t, names, "kept-0")
-	topics, err := kadm.NewClient(client(t, again)).ListTopics(bounded(t))
+	adm = kadm.NewClient(client(t, again))
+	topics, err := adm.ListTopics(bounded(t))
 	require.NoError(t, err)
 	require.Equal(t, []string{"kept"}, topics.Names())
+	_, err = adm.CreateTopic(bounded(t), 1, 1, nil, "gone")
+	require.NoError(t, err)
+	committed, err := adm.FetchOffsets(bounded(t), "g")
+	require.NoError(t, err)
+	_, ok := committed.Lookup("gone", 0)
+	require.False(t, ok, "a new topic has no offsets of the old one")
+	_, ok = committed.Lookup("kept", 0)
+	require.True(t, ok)
 }
 
 // TestLeaderEpochAfterLoss cuts the power of a broker that does not sync: clients can tell from the epochs that records are gone.

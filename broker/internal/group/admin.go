@@ -152,9 +152,13 @@ func (gl *groupLedger) tombstones(id string, which func(topicPartition) bool) []
 // deleteTopics drops the offsets of topics that were deleted: a topic of the same
 // name that comes later is another one.
 func (m *Machine) deleteTopics(e *coordinator.Effects, ev topicsDeleted) {
+	gone := make(map[string]bool, len(ev.topics))
+	for _, t := range ev.topics {
+		gone[t] = true
+	}
 	for _, id := range slices.Sorted(maps.Keys(m.ledger.groups)) {
 		e.Append = append(e.Append, m.ledger.groups[id].tombstones(id, func(tp topicPartition) bool {
-			return slices.Contains(ev.topics, tp.topic)
+			return gone[tp.topic]
 		})...)
 	}
 }

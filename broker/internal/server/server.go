@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -145,6 +147,9 @@ func (s *Server) Load(ctx context.Context, newEpochs bool) error {
 	}
 	if err := s.sweep(removed); err != nil {
 		return err
+	}
+	if len(removed) > 0 { // the offsets of the last one may have outlived the crash too
+		s.groups.TopicsDeleted(slices.Collect(maps.Keys(removed)))
 	}
 	if !newEpochs {
 		return nil
