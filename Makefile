@@ -6,7 +6,7 @@ KILLS    ?= 20
 PKG      ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt cross fuzz bench crash wordcount ci clean
+.PHONY: help build test race lint fmt cross fuzz bench crash interop wordcount ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench: ## run the benchmarks of benchmarks/ and print ratios of one run
 
 crash: ## kill the word count and the server at random moments, at length
 	$(GO) test -count=1 -v -timeout 120m ./internal/crashtest -kills $(KILLS)
+
+interop: ## records and the word count against Java's clients and Apache Kafka: needs Java 17 and Maven (PART=clients|wordcount)
+	./.ci/interop $(PART)
 
 wordcount: ## run the example: count the words of a book exactly-once (ARGS='-follow')
 	$(GO) run ./examples/wordcount $(ARGS)

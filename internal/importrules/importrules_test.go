@@ -81,7 +81,7 @@ var confined = []struct {
 }{
 	{prefix: "go.uber.org/fx", where: []string{"stream/streamfx", "broker/brokerfx", "cmd/moldau"},
 		why: "everything works without fx"},
-	{prefix: "github.com/twmb/franz-go/pkg/kgo", where: []string{"stream", "cmd", "examples", "benchmarks"},
+	{prefix: "github.com/twmb/franz-go/pkg/kgo", where: []string{"stream", "cmd", "examples", "benchmarks", "internal/interop"},
 		never: []string{"internal/task", "internal/store", "internal/topo", "stream/streamtest"}, tests: true,
 		why: "tasks and stores know no client; batches come from the runtime"},
 	{prefix: "github.com/twmb/franz-go/pkg/kadm", where: []string{"stream", "cmd", "examples", "benchmarks"},
