@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -78,7 +79,7 @@ func (c *connection) options() ([]kgo.Opt, error) {
 		kgo.RetryTimeout(c.timeout),
 		kgo.MetadataMinAge(100 * time.Millisecond),
 	}
-	if c.tls || c.tlsCA != "" || c.tlsCert != "" || c.tlsKey != "" || c.tlsServerName != "" || c.tlsSkipVerify {
+	if c.withTLS() {
 		cfg, err := c.tlsConfig()
 		if err != nil {
 			return nil, err
@@ -103,6 +104,25 @@ func (c *connection) options() ([]kgo.Opt, error) {
 		return nil, usagef("--sasl-mechanism %s needs --sasl-user and --sasl-password", c.saslMechanism)
 	}
 	return opts, nil
+}
+
+func (c *connection) withTLS() bool {
+	return c.tls || c.tlsCA != "" || c.tlsCert != "" || c.tlsKey != "" || c.tlsServerName != "" || c.tlsSkipVerify
+}
+
+// unreachable says what to look at when a broker does not answer. One that isn't served by TLS or SASL closes the
+// connection without a word.
+func (c *connection) unreachable() string {
+	next := "check that it runs and that --brokers names its address"
+	switch {
+	case c.withTLS() && c.saslMechanism != "":
+		next += ", and that it serves TLS and SASL there"
+	case c.withTLS():
+		next += ", and that it serves TLS there"
+	case c.saslMechanism != "":
+		next += ", and that it serves SASL there"
+	}
+	return next
 }
 
 func (c *connection) tlsConfig() (*tls.Config, error) {
@@ -166,8 +186,7 @@ func (p process) connect(ctx context.Context, c *connection, more ...kgo.Opt) (*
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("stopped while waiting for broker %s: %s", addr, reason(last))
 			}
-			return nil, fmt.Errorf("broker %s cannot be reached after %s: %s; check that it runs and that --brokers names its address",
-				addr, c.timeout, reason(last))
+			return nil, fmt.Errorf("broker %s cannot be reached after %s: %s; %s", addr, c.timeout, reason(last), c.unreachable())
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
@@ -198,6 +217,9 @@ func reason(err error) string {
 	if dns := new(net.DNSError); errors.As(err, &dns) {
 		return dns.Error()
 	}
+	if eof := new(kgo.ErrFirstReadEOF); errors.As(err, &eof) || errors.Is(err, io.EOF) {
+		return "it closed the connection"
+	}
 	return err.Error()
 }
 
@@ -213,12 +235,16 @@ func topicsOf(ctx context.Context, client *kgo.Client, c *connection, names ...s
 		switch err := details[name].Err; {
 		case errors.Is(err, kerr.UnknownTopicOrPartition) || !details.Has(name):
 			return nil, c.noSuchTopic(name)
+		case errors.Is(err, kerr.InvalidTopicException):
+			return nil, fmt.Errorf("topic %q: %s", name, legalTopic)
 		case err != nil:
 			return nil, fmt.Errorf("topic %s: %w", name, err)
 		}
 	}
 	return details, nil
 }
+
+const legalTopic = "a name has at most 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-', and is not '.' or '..'"
 
 func (c *connection) noSuchTopic(name string) error {
 	return fmt.Errorf("topic %s doesn't exist on %s; `moldau topics list` shows what is there, `moldau topics create %s` makes it",

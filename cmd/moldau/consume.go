@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -55,7 +57,7 @@ func (p process) consumeCommand() *cobra.Command {
 	fl.StringVarP(&f.topic, "topic", "t", "", "topic to read")
 	fl.Int32SliceVarP(&f.partitions, "partition", "p", nil, "partitions to read, separated by commas; default: all")
 	fl.StringVarP(&f.offset, "offset", "o", "end",
-		"where to begin: beginning, end, an offset, -N for the last N of each partition, s@MS for the first record at or after a time in ms; e@MS ends before that time")
+		"where to begin: beginning, end, an offset, -N for the last N offsets of each partition (a transaction's end takes one, too), s@MS for the first record at or after a time in ms; e@MS ends before that time")
 	fl.BoolVar(&f.fromBeginning, "from-beginning", false, "the same as --offset beginning")
 	fl.Int64VarP(&f.count, "count", "c", 0, "stop after this many records")
 	fl.BoolVarP(&f.exitAtEnd, "exit", "e", false, "stop at what is the end of the topic now")
@@ -127,6 +129,8 @@ func (p process) consume(ctx context.Context, f *consumeFlags) error {
 		// Markers are not printed, but the end of a topic can be one.
 		kgo.KeepControlRecords(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		// Else the client would retry a partition that cannot be read in silence.
+		kgo.KeepRetryableFetchErrors(),
 		kgo.FetchMaxWait(500*time.Millisecond),
 	)
 	if err != nil {
@@ -137,7 +141,7 @@ func (p process) consume(ctx context.Context, f *consumeFlags) error {
 	if err != nil {
 		return err
 	}
-	r := reading{flags: f, print: print, out: bufio.NewWriterSize(p.stdout, 64<<10), open: spans}
+	r := reading{flags: f, print: print, stderr: p.stderr, out: bufio.NewWriterSize(p.stdout, 64<<10), open: spans}
 	err = r.run(ctx, client)
 	return errors.Join(err, r.out.Flush())
 }
@@ -284,6 +288,8 @@ type reading struct {
 	open    map[int32]span // partitions not yet at their end
 	printed int64
 	line    []byte
+	stderr  io.Writer
+	trouble error // the last that may be gone at the next try
 }
 
 func (r *reading) run(ctx context.Context, client *kgo.Client) error {
@@ -298,6 +304,7 @@ func (r *reading) run(ctx context.Context, client *kgo.Client) error {
 	if len(starts) == 0 {
 		return nil
 	}
+	lastRecord := time.Now()
 	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{r.flags.topic: starts})
 	for len(r.open) > 0 {
 		polled, cancel := ctx, context.CancelFunc(func() {})
@@ -313,12 +320,31 @@ func (r *reading) run(ctx context.Context, client *kgo.Client) error {
 		if expired {
 			return r.stuck()
 		}
-		for _, e := range fetches.Errors() {
-			return fmt.Errorf("topic %s, partition %d: %w", e.Topic, e.Partition, e.Err)
+		failed := fetches.Errors()
+		for _, e := range failed {
+			err := fmt.Errorf("topic %s, partition %d: %w", e.Topic, e.Partition, e.Err)
+			if !temporary(e.Err) {
+				return errors.Join(r.records(fetches), err)
+			}
+			r.complain(err)
 		}
-		for it := fetches.RecordIter(); !it.Done(); {
-			if done, err := r.record(it.Next()); done || err != nil {
-				return err
+		if fetches.NumRecords() > 0 {
+			lastRecord = time.Now()
+		}
+		if err := r.records(fetches); err != nil {
+			return err
+		}
+		if r.flags.count > 0 && r.printed == r.flags.count {
+			return nil
+		}
+		if len(failed) > 0 {
+			if r.bounded() && time.Since(lastRecord) > r.flags.timeout {
+				return r.stuck()
+			}
+			// The client asks again at once.
+			select {
+			case <-ctx.Done():
+			case <-time.After(250 * time.Millisecond):
 			}
 		}
 		// Whoever reads a pipe should not wait for the next record to see this one.
@@ -328,6 +354,27 @@ func (r *reading) run(ctx context.Context, client *kgo.Client) error {
 	}
 	return nil
 }
+
+// records prints what was fetched.
+func (r *reading) records(fetches kgo.Fetches) error {
+	for it := fetches.RecordIter(); !it.Done(); {
+		if done, err := r.record(it.Next()); done || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complain tells once what the client tries again.
+func (r *reading) complain(err error) {
+	if r.trouble == nil || r.trouble.Error() != err.Error() {
+		fmt.Fprintf(r.stderr, "%s; trying again\n", oneLine(err.Error()))
+	}
+	r.trouble = err
+}
+
+// temporary tells whether what the fetch of a partition brought may be gone at the next try.
+func temporary(err error) bool { return kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownTopicID) }
 
 // bounded tells whether every partition that is still open has an end, so that silence is a failure.
 func (r *reading) bounded() bool {
@@ -372,5 +419,9 @@ func (r *reading) stuck() error {
 		where = append(where, fmt.Sprintf("partition %d is at offset %d of %d", n, s.next, s.end))
 	}
 	slices.Sort(where)
-	return fmt.Errorf("topic %s: nothing came for %s: %s; is the broker still there?", r.flags.topic, r.flags.timeout, strings.Join(where, ", "))
+	next := "is the broker still there?"
+	if r.trouble != nil {
+		next = fmt.Sprintf("the last error was: %v; the broker's log says more", r.trouble)
+	}
+	return fmt.Errorf("topic %s: nothing came for %s: %s; %s", r.flags.topic, r.flags.timeout, strings.Join(where, ", "), next)
 }

@@ -51,11 +51,11 @@ func (p process) run(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(p.stderr, "%s: %s\n", cmd.CommandPath(), oneLine(err.Error()))
 	if errors.As(err, new(usageError)) || strings.HasPrefix(err.Error(), "unknown command") {
-		fmt.Fprintf(p.stderr, "%s --help shows how to use it\n", cmd.CommandPath())
+		fmt.Fprintf(p.stderr, "%s: %s; %[1]s --help shows how to use it\n", cmd.CommandPath(), oneLine(err.Error()))
 		return 2
 	}
+	fmt.Fprintf(p.stderr, "%s: %s\n", cmd.CommandPath(), oneLine(err.Error()))
 	return 1
 }
 

@@ -147,7 +147,7 @@ func (p process) produce(ctx context.Context, f *produceFlags, withKey bool, fil
 		return err
 	}
 
-	d := delivery{topic: f.topic}
+	d := delivery{topic: f.topic, timeout: max(f.timeout, time.Second)}
 	for _, in := range inputs {
 		split := delim
 		if len(files) > 0 && !f.lines {
@@ -217,9 +217,10 @@ func (f *produceFlags) checkTopic(ctx context.Context, client *kgo.Client) error
 // delivery counts what became of the records. Its mutex guards lost and first: the client calls done from its own
 // goroutines.
 type delivery struct {
-	topic string
-	sent  int64
-	read  error // what ended the reading of the input
+	topic   string
+	timeout time.Duration
+	sent    int64
+	read    error // what ended the reading of the input
 
 	mu    sync.Mutex
 	lost  int64
@@ -248,6 +249,9 @@ func (d *delivery) err() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.first != nil {
+		if errors.Is(d.first, kgo.ErrRecordTimeout) {
+			d.first = fmt.Errorf("the cluster did not take them for %s: if it is there, its log says why (a full disk?)", d.timeout)
+		}
 		if errors.Is(d.first, kerr.MessageTooLarge) {
 			d.first = fmt.Errorf("%w; a record must fit into --max-message-bytes and the topic's max.message.bytes", d.first)
 		}
@@ -270,7 +274,7 @@ func (p process) inputs(files []string) (readers []io.Reader, closeAll func(), e
 	for _, name := range files {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, closeAll, err
+			return nil, closeAll, fmt.Errorf("%w; each argument is a file to write", err)
 		}
 		open = append(open, f)
 		readers = append(readers, f)

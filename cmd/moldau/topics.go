@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,7 +55,7 @@ func (p process) topicsList(c *connection) *cobra.Command {
 				}
 				for _, t := range topics.Sorted() {
 					if long {
-						fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", t.Topic, len(t.Partitions), t.Partitions.NumReplicas(), t.ID)
+						fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", t.Topic, len(t.Partitions), t.Partitions.NumReplicas(), topicID(t.ID))
 					} else {
 						fmt.Fprintln(w, t.Topic)
 					}
@@ -99,6 +100,8 @@ func (p process) topicsCreate(c *connection) *cobra.Command {
 					case errors.Is(r.Err, kerr.TopicAlreadyExists) && ifNotExists:
 					case errors.Is(r.Err, kerr.TopicAlreadyExists):
 						errs = append(errs, fmt.Errorf("topic %s exists already; --if-not-exists accepts that", name))
+					case errors.Is(r.Err, kerr.InvalidTopicException):
+						errs = append(errs, fmt.Errorf("create topic %q: %s", name, legalTopic))
 					case r.Err != nil:
 						errs = append(errs, fmt.Errorf("create topic %s: %w%s", name, r.Err, detail(r.ErrMessage)))
 					default:
@@ -157,7 +160,7 @@ func (p process) describe(ctx context.Context, client *kgo.Client, topics kadm.T
 			fmt.Fprintln(p.stdout)
 		}
 		t := topics[name]
-		fmt.Fprintf(p.stdout, "topic %s  id %s  partitions %d\n", name, t.ID, len(t.Partitions))
+		fmt.Fprintf(p.stdout, "topic %s  id %s  partitions %d\n", name, topicID(t.ID), len(t.Partitions))
 		if rc, err := configs.On(name, nil); err == nil && rc.Err == nil {
 			p.describeConfigs(rc.Configs)
 		}
@@ -255,6 +258,9 @@ func detail(message string) string {
 	}
 	return " (" + message + ")"
 }
+
+// topicID writes an id as Kafka's tools do.
+func topicID(id kadm.TopicID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
 func ids(nodes []int32) string {
 	texts := make([]string, len(nodes))
