@@ -63,7 +63,8 @@ func (o *options) cluster(ctx context.Context, p *progress) (*cluster, error) {
 func (c *cluster) reach(ctx context.Context, patience time.Duration, p *progress) error {
 	limit, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for said := false; ; {
+	var first error // what is wrong; the last attempt fails because the time is over
+	for {
 		err := c.client.Ping(limit)
 		if err == nil {
 			return nil
@@ -71,13 +72,13 @@ func (c *cluster) reach(ctx context.Context, patience time.Duration, p *progress
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if first == nil {
+			first = err
+			p.say("broker %s: %v; trying for %s", strings.Join(c.brokers, ","), err, patience)
+		}
 		if limit.Err() != nil {
 			return fmt.Errorf("no broker answers at %s for %s (%w); check that it runs and that -brokers names its address",
-				strings.Join(c.brokers, ","), patience, err)
-		}
-		if !said {
-			p.say("broker %s: %v; trying for %s", strings.Join(c.brokers, ","), err, patience)
-			said = true
+				strings.Join(c.brokers, ","), patience, first)
 		}
 		select {
 		case <-limit.Done():

@@ -21,10 +21,12 @@ import (
 	"hash/fnv"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -70,6 +72,11 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.StringVar(&o.file, "file", "", "text to count; default: Newton's Opticks, which is built in")
 	f.Func("brokers", "HOST:PORT,...: use this cluster; default: a broker inside this process", func(s string) error {
 		o.brokers = strings.Split(s, ",")
+		for _, b := range o.brokers {
+			if _, _, err := net.SplitHostPort(b); err != nil {
+				return fmt.Errorf("%q is not HOST:PORT", b)
+			}
+		}
 		return nil
 	})
 	f.StringVar(&o.stateDir, "state", "", "directory for the stores, and for the broker inside this process; default: a temporary one, deleted at the end")
@@ -136,7 +143,10 @@ func (o *options) run(ctx context.Context, stdout, stderr io.Writer) (err error)
 		}
 		text, source = string(b), o.file
 	}
-	book := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	var book []string
+	for line := range strings.Lines(text) {
+		book = append(book, strings.TrimSuffix(line, "\n"))
+	}
 
 	var instance string
 	if o.stateDir == "" {
@@ -156,7 +166,7 @@ func (o *options) run(ctx context.Context, stdout, stderr io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	app, err := o.app(c, instance, stderr)
+	app, err := o.app(c, instance, p, stderr)
 	if err != nil {
 		return err
 	}
@@ -216,7 +226,7 @@ func (o *options) work(ctx context.Context, c *cluster, ready <-chan struct{}, b
 	return report(stdout, got.counts, plain, source)
 }
 
-func (o *options) app(c *cluster, instance string, stderr io.Writer) (*stream.App, error) {
+func (o *options) app(c *cluster, instance string, p *progress, stderr io.Writer) (*stream.App, error) {
 	b := stream.NewBuilder()
 	wordCount(b)
 	topology, err := b.Build()
@@ -236,6 +246,7 @@ func (o *options) app(c *cluster, instance string, stderr io.Writer) (*stream.Ap
 		CommitInterval: 100 * time.Millisecond,
 		Logger:         logger,
 		Client:         c.dial,
+		OnState:        p.state,
 	})
 }
 
@@ -258,18 +269,48 @@ func instanceID(stateDir string) (string, error) {
 
 // progress tells on stderr how far the program is.
 type progress struct {
+	mu   sync.Mutex
 	w    io.Writer
 	last time.Time
+	ran  bool         // the application was running before
+	told stream.State // what it does instead of running, if that was said
 }
 
 func (p *progress) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	fmt.Fprintf(p.w, format+"\n", args...)
 	p.last = time.Now()
 }
 
 // sometimes says it unless something was said just before.
 func (p *progress) sometimes(format string, args ...any) {
-	if time.Since(p.last) > 500*time.Millisecond {
+	p.mu.Lock()
+	quiet := time.Since(p.last) > 500*time.Millisecond
+	p.mu.Unlock()
+	if quiet {
 		p.say(format, args...)
+	}
+}
+
+// state tells when the application waits for the cluster, or has stopped running for another reason, and when it goes on.
+func (p *progress) state(c stream.StateChange) {
+	p.mu.Lock()
+	told := p.told
+	p.ran = p.ran || c.To == stream.Running
+	switch {
+	case c.To == stream.Running || c.To >= stream.Stopping:
+		p.told = stream.Created
+	case p.ran || c.To == stream.Waiting:
+		p.told = c.To
+	}
+	now := p.told
+	p.mu.Unlock()
+	switch {
+	case now == told:
+	case now != stream.Created:
+		p.say("%s: %s", now, c.Reason)
+	case c.To == stream.Running:
+		p.say("%s again", c.To)
 	}
 }

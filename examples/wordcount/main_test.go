@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/moldau-stream/moldau/broker"
 	"github.com/moldau-stream/moldau/stream"
 )
 
@@ -125,6 +128,8 @@ func TestMistakesAreNamedInOneLine(t *testing.T) {
 		{[]string{"-flie", "x"}, 2, "flag provided but not defined: -flie; -help lists the flags"},
 		{[]string{"x"}, 2, `unexpected argument "x"`},
 		{[]string{"-guarantee", "maybe"}, 2, "it is exactly-once or at-least-once"},
+		{[]string{"-brokers", "localhost"}, 2, `"localhost" is not HOST:PORT`},
+		{[]string{"-brokers", ""}, 2, `"" is not HOST:PORT`},
 		{[]string{"-partitions", "0"}, 2, "-partitions 0 must be at least 1"},
 		{[]string{"-file", missing}, 1, missing},
 	} {
@@ -148,7 +153,58 @@ func TestABrokerThatDoesNotAnswerIsNamed(t *testing.T) {
 	var out bytes.Buffer
 	err = o.run(t.Context(), &out, &out)
 	require.ErrorContains(t, err, "no broker answers at "+addr+" for 50ms")
+	require.ErrorContains(t, err, "connection refused", "the reason, not that the last attempt had no time left")
 	require.ErrorContains(t, err, "check that it runs and that -brokers names its address")
+}
+
+func TestAnEmptyTextHasNoLines(t *testing.T) {
+	r := wordcount(t, t.Context(), "-file", writeFile(t, ""))
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stderr, "0 lines loaded, 0 were there")
+	require.Contains(t, r.stdout, "verified: all 0 words")
+	r = wordcount(t, t.Context(), "-file", writeFile(t, "\n\na\n\nb"))
+	require.Zero(t, r.code, r.stderr)
+	require.Contains(t, r.stderr, "5 lines loaded, 0 were there")
+	require.Contains(t, r.stdout, "verified: all 2 words")
+}
+
+// A cluster that goes away is waited for, visibly, and the application goes on without a restart.
+func TestABrokerThatGoesAwayIsWaitedFor(t *testing.T) {
+	cfg := broker.Config{Listen: []string{"127.0.0.1:0"}, DataDir: t.TempDir()}
+	b, err := broker.Start(t.Context(), cfg)
+	require.NoError(t, err)
+	addr := b.Addrs()[0]
+	cfg.Listen = []string{addr}
+
+	ctx, stop := context.WithCancel(t.Context())
+	out, print := io.Pipe()
+	done := make(chan int, 1)
+	go func() {
+		done <- run(ctx, []string{"-brokers", addr, "-state", t.TempDir(), "-follow", "-load=false"}, print, print)
+		print.Close()
+	}()
+	said := bufio.NewScanner(out)
+	until := func(text string) {
+		t.Helper()
+		for said.Scan() {
+			if t.Log(said.Text()); strings.Contains(said.Text(), text) {
+				return
+			}
+		}
+		t.Fatalf("never said %q", text)
+	}
+	until("until SIGTERM")
+	require.NoError(t, b.Close())
+	until("WAITING: broker " + addr + " cannot be reached: ")
+	b, err = broker.Start(t.Context(), cfg)
+	require.NoError(t, err)
+	until("RUNNING again")
+	stop()
+	for said.Scan() { // lets the program write until it ends
+		t.Log(said.Text())
+	}
+	require.Zero(t, <-done)
+	require.NoError(t, b.Close())
 }
 
 func TestAStateDirectoryInUseIsNamed(t *testing.T) {
