@@ -11,9 +11,15 @@ import (
 type ledger struct {
 	groups map[string]*groupLedger
 	// pending are the offsets that open transactions have committed, by producer id.
-	pending map[int64]map[groupPartition]offset
+	pending map[int64]*pendingOffsets
 	unknown int   // records with keys that we do not know
 	bad     error // the first record that could not be read
+}
+
+// pendingOffsets are those of one open transaction.
+type pendingOffsets struct {
+	epoch   int16 // of the producer, in the last record
+	offsets map[groupPartition]offset
 }
 
 type groupPartition struct {
@@ -33,7 +39,7 @@ type groupLedger struct {
 func newLedger() ledger {
 	return ledger{
 		groups:  make(map[string]*groupLedger),
-		pending: make(map[int64]map[groupPartition]offset),
+		pending: make(map[int64]*pendingOffsets),
 	}
 }
 
@@ -93,7 +99,7 @@ func (l *ledger) replay(r coordinator.Replayed) (metaOf string) {
 	}
 	o.position = r.Offset
 	if r.Transactional {
-		l.hold(r.ProducerID, k.group, k.tp, o)
+		l.hold(r.ProducerID, r.ProducerEpoch, k.group, k.tp, o)
 	} else {
 		l.group(k.group).offsets[k.tp] = o
 	}
@@ -107,24 +113,34 @@ func (l *ledger) fail(at int64, err error) {
 }
 
 // hold keeps an offset until the producer's transaction ends.
-func (l *ledger) hold(producerID int64, group string, tp topicPartition, o offset) {
+func (l *ledger) hold(producerID int64, epoch int16, group string, tp topicPartition, o offset) {
 	held := l.pending[producerID]
 	if held == nil {
-		held = make(map[groupPartition]offset)
+		held = &pendingOffsets{offsets: make(map[groupPartition]offset)}
 		l.pending[producerID] = held
 	}
+	held.epoch = epoch
 	at := groupPartition{group, tp}
-	if _, ok := held[at]; !ok {
+	if _, ok := held.offsets[at]; !ok {
 		l.group(group).unstable[tp]++
 	}
-	held[at] = o
+	held.offsets[at] = o
+}
+
+// open tells whether the producer has offsets in an open transaction of this epoch.
+func (l *ledger) open(producerID int64, epoch int16) bool {
+	held := l.pending[producerID]
+	return held != nil && held.epoch == epoch
 }
 
 // replayMarker ends the transaction of a producer: its offsets count, or never were.
 func (l *ledger) replayMarker(producerID int64, commit bool) {
 	held := l.pending[producerID]
+	if held == nil {
+		return
+	}
 	delete(l.pending, producerID)
-	for at, o := range held {
+	for at, o := range held.offsets {
 		g := l.group(at.group)
 		if commit {
 			// A plain commit that came after the transactional one stays.
@@ -154,11 +170,11 @@ func (l *ledger) forget(group string, tp topicPartition) {
 	if g.unstable[tp] > 0 {
 		at := groupPartition{group, tp}
 		for id, held := range l.pending {
-			if _, ok := held[at]; ok {
-				delete(held, at)
+			if _, ok := held.offsets[at]; ok {
+				delete(held.offsets, at)
 				g.release(tp)
 			}
-			if len(held) == 0 {
+			if len(held.offsets) == 0 {
 				delete(l.pending, id)
 			}
 		}

@@ -130,7 +130,7 @@ func (m *Machine) txnCommit(now time.Time, e *coordinator.Effects, ev *txnCommit
 		ev.fail(e, err.Code)
 		return
 	}
-	if m.cfg.VerifyTxn && m.ledger.pending[req.ProducerID] == nil {
+	if m.cfg.VerifyTxn && !m.ledger.open(req.ProducerID, req.ProducerEpoch) {
 		m.verifying[ev.ref] = ev
 		e.Calls = append(e.Calls, Verify{ev.ref, req.TransactionalID, req.ProducerID, req.ProducerEpoch})
 		return

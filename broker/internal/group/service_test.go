@@ -288,3 +288,30 @@ func TestLongInstanceIDsAreRefused(t *testing.T) {
 		require.Zero(t, join(strings.Repeat("i", 249)))
 	})
 }
+
+// Only the producer whose epoch was verified goes on in its transaction. The offsets of another epoch would raise the epoch that
+// the log has seen above that of the marker, which could then never be written.
+func TestOtherEpochsAreVerifiedInAnOpenTransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(1, Options{Verify: func(_ string, _ int64, epoch int16, _ int32, done func(*kerr.Error)) {
+			if epoch != 0 {
+				done(kerr.InvalidProducerEpoch)
+				return
+			}
+			done(nil)
+		}})
+		defer s.Close()
+		commit := func(epoch int16) int16 {
+			req := kmsg.NewPtrTxnOffsetCommitRequest()
+			req.Version, req.TransactionalID, req.Group, req.ProducerID, req.ProducerEpoch, req.Generation = 3, "a", "g", 7, epoch, -1
+			topic := kmsg.NewTxnOffsetCommitRequestTopic()
+			topic.Topic = "t"
+			topic.Partitions = append(topic.Partitions, kmsg.NewTxnOffsetCommitRequestTopicPartition())
+			req.Topics = append(req.Topics, topic)
+			return ask[*kmsg.TxnOffsetCommitResponse](func(reply func(kmsg.Response)) { s.TxnOffsetCommit(req, reply) })().Topics[0].Partitions[0].ErrorCode
+		}
+		require.Zero(t, commit(0))
+		require.Equal(t, kerr.InvalidProducerEpoch.Code, commit(5))
+		require.Zero(t, commit(0))
+	})
+}

@@ -313,7 +313,7 @@ func (l *ledger) dump() string {
 	sort.Ints(pids)
 	for _, id := range pids {
 		var lines []string
-		for at, o := range l.pending[int64(id)] {
+		for at, o := range l.pending[int64(id)].offsets {
 			lines = append(lines, fmt.Sprintf("  %v = %+v\n", at, o))
 		}
 		sort.Strings(lines)
