@@ -29,6 +29,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 var (
@@ -85,6 +86,12 @@ type Corruption struct {
 }
 
 func (e *Corruption) Error() string {
+	if inner := new(Corruption); errors.As(e.Err, &inner) {
+		return inner.Error() // it says where and what to do already
+	}
+	if errors.Is(e.Err, syscall.ENOSPC) {
+		return fmt.Sprintf("store: %s: %v: make room and start again: nothing is lost", e.Path, e.Err)
+	}
 	return fmt.Sprintf("store: %s: %v: stop the process, check the disk, then delete this directory: the stores are restored from their changelogs", e.Path, e.Err)
 }
 
