@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -90,6 +91,10 @@ func (h *health) OnBrokerConnect(b kgo.BrokerMetadata, _ time.Duration, _ net.Co
 	if err == nil || errors.Is(err, context.Canceled) {
 		return // Canceled: a client that is closed
 	}
+	h.failed(b, err)
+}
+
+func (h *health) failed(b kgo.BrokerMetadata, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.since.IsZero() {
@@ -100,9 +105,13 @@ func (h *health) OnBrokerConnect(b kgo.BrokerMetadata, _ time.Duration, _ net.Co
 	h.changed(fmt.Sprintf("broker %s cannot be reached: %v", h.where, h.last))
 }
 
-// OnBrokerE2E implements kgo.HookBrokerE2E.
-func (h *health) OnBrokerE2E(_ kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
-	if e.Err() != nil || !h.bad.Load() {
+// OnBrokerE2E implements kgo.HookBrokerE2E. A broker that hangs accepts connections, but answers nothing.
+func (h *health) OnBrokerE2E(b kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
+	err := e.Err()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		h.failed(b, fmt.Errorf("it does not answer: %w", err))
+	}
+	if err != nil || !h.bad.Load() {
 		return
 	}
 	h.mu.Lock()
