@@ -3,9 +3,11 @@ package stream
 import (
 	"cmp"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -38,6 +40,8 @@ type balancer struct {
 	processID     uuid.UUID
 	workers       int
 	owned         func() []task.ID // tasks that this process has now, or has state of
+
+	madeFor atomic.Uint64 // fingerprint of what the last assignment divides; 0: not known
 }
 
 var _ kgo.GroupBalancer = (*balancer)(nil)
@@ -62,6 +66,7 @@ func (b *balancer) JoinGroupMetadata(topics []string, _ map[string][]int32, gene
 
 // ParseSyncAssignment returns the partitions of our tasks.
 func (b *balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
+	b.madeFor.Store(0)
 	if len(assignment) == 0 {
 		return nil, nil // a member that got nothing
 	}
@@ -69,9 +74,11 @@ func (b *balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, e
 	if err := a.ReadFrom(assignment); err != nil {
 		return nil, fmt.Errorf("decode assignment of %d bytes: %w", len(assignment), err)
 	}
-	if _, err := parseAssignmentData(a.UserData); err != nil {
+	made, _, err := parseAssignmentData(a.UserData)
+	if err != nil {
 		return nil, err
 	}
+	b.madeFor.Store(made)
 	parts := make(map[string][]int32, len(a.Topics))
 	for _, t := range a.Topics {
 		parts[t.Topic] = append(parts[t.Topic], t.Partitions...)
@@ -144,6 +151,7 @@ type plan struct {
 // IntoSyncAssignment encodes the plan, in the order of the members, topics and partitions.
 func (p *plan) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment {
 	out := make([]kmsg.SyncGroupRequestGroupAssignment, 0, len(p.g.members))
+	made := fingerprint(p.g.subtopologies, p.partitions)
 	for _, m := range p.g.members {
 		ids := p.tasks[m.ID]
 		a := kmsg.NewConsumerMemberAssignment()
@@ -154,13 +162,25 @@ func (p *plan) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment {
 			at.Topic, at.Partitions = t, parts[t]
 			a.Topics = append(a.Topics, at)
 		}
-		a.UserData = appendAssignmentData(nil, ids)
+		a.UserData = appendAssignmentData(nil, made, ids)
 		sync := kmsg.NewSyncGroupRequestGroupAssignment()
 		sync.MemberID = m.ID
 		sync.MemberAssignment = a.AppendTo(nil)
 		out = append(out, sync)
 	}
 	return out
+}
+
+// fingerprint tells apart what can be divided: source topics by sub-topology, with their numbers of partitions. It is never 0.
+func fingerprint(subs []sourceTopics, partitions map[string]int32) uint64 {
+	h := fnv.New64a()
+	for _, s := range subs {
+		fmt.Fprintf(h, "%d\n", s.Subtopology)
+		for _, t := range s.Topics {
+			fmt.Fprintf(h, "%s %d\n", t, partitions[t])
+		}
+	}
+	return max(h.Sum64(), 1)
 }
 
 // taskPartitions lists the source partitions of tasks, sorted.

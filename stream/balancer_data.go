@@ -15,7 +15,7 @@ import (
 // ignores the rest, so that a rolling upgrade works in both directions.
 //
 //	subscription:  version(1) oldest(1) process id(16) workers(2) generation(4) n(4) { sub-topology(4) partition(4) }*
-//	assignment:    version(1) oldest(1) n(4) { sub-topology(4) partition(4) }*
+//	assignment:    version(1) oldest(1) made for(8) n(4) { sub-topology(4) partition(4) }*
 const (
 	userDataVersion = 1
 	userDataOldest  = 1
@@ -56,16 +56,21 @@ func parseMemberData(b []byte) (memberData, error) {
 	return d, err
 }
 
-func appendAssignmentData(b []byte, ids []task.ID) []byte {
-	return appendTasks(append(b, userDataVersion, userDataOldest), ids)
+// appendAssignmentData writes the tasks of a member, and the fingerprint of what was divided.
+func appendAssignmentData(b []byte, made uint64, ids []task.ID) []byte {
+	b = append(b, userDataVersion, userDataOldest)
+	return appendTasks(binary.BigEndian.AppendUint64(b, made), ids)
 }
 
-func parseAssignmentData(b []byte) ([]task.ID, error) {
-	b, err := userDataHeader(b)
-	if err != nil {
-		return nil, err
+func parseAssignmentData(b []byte) (made uint64, ids []task.ID, err error) {
+	if b, err = userDataHeader(b); err != nil {
+		return 0, nil, err
 	}
-	return parseTasks(b)
+	if len(b) < 8 {
+		return 0, nil, fmt.Errorf("user data of the %s protocol is cut off: %d bytes after the version", protocolName, len(b))
+	}
+	ids, err = parseTasks(b[8:])
+	return binary.BigEndian.Uint64(b), ids, err
 }
 
 func userDataHeader(b []byte) ([]byte, error) {

@@ -185,13 +185,13 @@ func TestUserDataOfOtherVersions(t *testing.T) {
 	}
 	huge := appendTasks([]byte{userDataVersion, userDataOldest}, nil)
 	copy(huge[2:], []byte{0x7f, 0xff, 0xff, 0xff})
-	_, err = parseAssignmentData(huge)
+	_, _, err = parseAssignmentData(append(huge[:2:2], append(make([]byte, 8), huge[2:]...)...))
 	require.ErrorContains(t, err, "claims", "no memory is taken for tasks that are not there")
 }
 
 func FuzzUserData(f *testing.F) {
 	f.Add(appendMemberData(nil, memberData{Workers: 1, Tasks: ids("0_0", "1_3")}))
-	f.Add(appendAssignmentData(nil, ids("0_0", "1_3")))
+	f.Add(appendAssignmentData(nil, 7, ids("0_0", "1_3")))
 	f.Add([]byte{1, 1, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if d, err := parseMemberData(b); err == nil {
@@ -199,10 +199,11 @@ func FuzzUserData(f *testing.F) {
 			require.NoError(t, err)
 			require.ElementsMatch(t, d.Tasks, again.Tasks)
 		}
-		if tasks, err := parseAssignmentData(b); err == nil {
-			again, err := parseAssignmentData(appendAssignmentData(nil, tasks))
+		if made, tasks, err := parseAssignmentData(b); err == nil {
+			madeAgain, again, err := parseAssignmentData(appendAssignmentData(nil, made, tasks))
 			require.NoError(t, err)
 			require.ElementsMatch(t, tasks, again)
+			require.Equal(t, made, madeAgain)
 		}
 		bal := &balancer{subtopologies: testSubs}
 		_, _ = bal.ParseSyncAssignment(b)

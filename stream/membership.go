@@ -31,11 +31,17 @@ type groupClient struct {
 	subs       []sourceTopics
 	partitions map[string]int32
 	instanceID *string
+	balancer   *balancer
+	cancel     context.CancelFunc // ends requests of cl
+	asked      bool               // for a rebalance, because the assignment was made for another program
 }
 
 // join becomes a member. Assignments arrive by callbacks until leave.
 func (a *App) join(subs []sourceTopics, partitions map[string]int32) (*groupClient, error) {
 	g := &groupClient{app: a, subs: subs, partitions: partitions, instanceID: &a.instance}
+	g.balancer = &balancer{subtopologies: subs, processID: a.dir.ProcessID(), workers: a.cfg.Workers, owned: a.ownedTasks}
+	var ctx context.Context
+	ctx, g.cancel = context.WithCancel(context.Background())
 	var topics []string
 	for _, s := range subs {
 		topics = append(topics, s.Topics...)
@@ -44,7 +50,8 @@ func (a *App) join(subs []sourceTopics, partitions map[string]int32) (*groupClie
 		kgo.ConsumerGroup(a.cfg.AppID),
 		kgo.InstanceID(a.instance),
 		kgo.ConsumeTopics(topics...),
-		kgo.Balancers(&balancer{subtopologies: subs, processID: a.dir.ProcessID(), workers: a.cfg.Workers, owned: a.ownedTasks}),
+		kgo.WithContext(ctx),
+		kgo.Balancers(g.balancer),
 		kgo.SessionTimeout(a.cfg.SessionTimeout),
 		// A member that notices a rebalance late holds up all others: heartbeats are cheap.
 		kgo.HeartbeatInterval(min(3*time.Second, a.cfg.SessionTimeout/10)),
@@ -56,6 +63,7 @@ func (a *App) join(subs []sourceTopics, partitions map[string]int32) (*groupClie
 	}
 	cl, err := kgo.NewClient(a.cfg.clientOptions("group", a.health, opts...)...)
 	if err != nil {
+		g.cancel()
 		return nil, fmt.Errorf("join group %s: %w", a.cfg.AppID, err)
 	}
 	cl.PauseFetchTopics(topics...)
@@ -94,6 +102,15 @@ func (g *groupClient) failed(err error) {
 
 // assigned is called by kgo with all our partitions after each rebalance (the protocol is eager).
 func (g *groupClient) assigned(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
+	// A static member that comes back gets what it had, without a rebalance (KIP-345). If its program or the
+	// topics changed meanwhile, that is no assignment of its tasks. Asked for once: members with different programs
+	// would not agree ever.
+	if made := g.balancer.madeFor.Load(); made != 0 && made != fingerprint(g.subs, g.partitions) && !g.asked {
+		g.asked = true
+		g.app.log.Info("the assignment is of another topology, or other numbers of partitions: asking for a new one")
+		cl.ForceRebalance()
+		return
+	}
 	ids, err := tasksOf(g.subs, g.partitions, parts)
 	if err != nil {
 		g.app.fail(fmt.Errorf("group %s: %w", g.app.cfg.AppID, err))
@@ -114,6 +131,9 @@ func (g *groupClient) lost(context.Context, *kgo.Client, map[string][]int32) { g
 // leave ends the membership. A static member stays in the group for SessionTimeout, so that its tasks wait for
 // its restart; one whose instance id was only made up for fast restarts after a crash leaves it.
 func (g *groupClient) leave(ctx context.Context) {
+	// There is nothing to wait for: all is committed and given up. A JoinGroup can take until another member's
+	// session ends.
+	g.cancel()
 	g.cl.CloseAllowingRebalance()
 	if g.app.cfg.InstanceID != "" {
 		return
