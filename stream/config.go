@@ -46,7 +46,7 @@ type Config struct {
 	Brokers []string
 	// StateDir is where stores live, in a sub-directory named after AppID; one process at a time.
 	// Default: moldau in the system's temporary directory. Give a lasting one, or stores are restored from
-	// their changelogs after a reboot.
+	// their changelogs after a reboot. It also keeps the id that stands in for InstanceID if that is empty.
 	StateDir string
 	// Guarantee is ExactlyOnce or AtLeastOnce.
 	Guarantee Guarantee
@@ -60,6 +60,11 @@ type Config struct {
 	// process a static member of the group (KIP-345): after a restart within SessionTimeout it has its tasks
 	// back without a rebalance; it does not leave the group when it stops. Transactional ids are derived from
 	// it. Empty: the id in the state directory is used in its place, and the process leaves the group when it stops.
+	//
+	// If a process without InstanceID is killed and its state directory lost, it comes back as somebody else: nobody ends the
+	// transaction that it left open before TransactionTimeout is over, and the group gives its tasks away only after
+	// SessionTimeout. Until then readers with read_committed, restore included, wait at that transaction. Set it where disks are not
+	// kept (for example to the name of the pod of a StatefulSet).
 	InstanceID string
 	// SessionTimeout is how long the group waits for a process that went silent. Default 10 s.
 	SessionTimeout time.Duration
@@ -84,6 +89,13 @@ type Config struct {
 
 	// OnError decides what happens to a record that cannot be decoded, processed or produced. Nil: Stop.
 	// It is called from workers, several at a time. The context ends when the application stops.
+	//
+	// It is asked about an output that cannot be encoded or is larger than a batch may be (kgo.ProducerBatchMaxBytes);
+	// the answer then is about that output alone. What only the cluster can refuse is refused after it was sent: a record larger than the
+	// topic's max.message.bytes, without a key for a compacted topic, with a time that the topic does not take, or
+	// that the application may not write. Then other records of the commit are sent too, so that nothing can be left out or taken
+	// back singly: the application stops, with an error that names topic, partition and operator, and what was not committed is
+	// done again by the next start.
 	OnError func(context.Context, *RecordError) Action
 	// DeadLetterTopic is where records go for which OnError returns DeadLetter. It must exist. The record
 	// has the original key, value and headers, and headers of Kafka Streams' names (KIP-1034) that say where it

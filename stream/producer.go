@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/internal/topo"
 )
 
 // producer is a worker's way out: everything its tasks write between two commits, and the commit.
@@ -52,7 +53,8 @@ type producer struct {
 
 type sinkKey struct {
 	topic     string
-	partition int32 // -1 for topics whose partitions are not told apart
+	partition int32      // -1 for topics whose partitions are not told apart
+	node      *topo.Node // that writes there; nil for changelogs and dead letters
 }
 
 type lastSink struct {
@@ -71,13 +73,35 @@ type sink struct {
 type sendError struct {
 	topic     string
 	partition int32
+	node      *topo.Node // nil for changelogs and dead letters
 	err       error
 }
 
 func (e *sendError) Error() string {
-	return fmt.Sprintf("write to topic %s, partition %d: %v", e.topic, e.partition, e.err)
+	where := ""
+	if e.node != nil {
+		where = fmt.Sprintf(", node %s (%s)", e.node.Name, e.node.At)
+	}
+	return fmt.Sprintf("write to topic %s, partition %d%s: %v%s", e.topic, e.partition, where, e.err, advice(e.err))
 }
 func (e *sendError) Unwrap() error { return e.err }
+
+// advice is what to do about a record that the cluster refuses.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge):
+		return "; write smaller records, or raise the topic's max.message.bytes"
+	case errors.Is(err, kerr.InvalidRecord):
+		return "; a compacted topic takes no record without a key"
+	case errors.Is(err, kerr.InvalidTimestamp):
+		return "; the record's time is outside of what the topic's message.timestamp.before.max.ms and message.timestamp.after.max.ms allow"
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return "; give the application's user the right to write to the topic"
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
+		return "; was the topic deleted while the application runs?"
+	}
+	return ""
+}
 
 func (a *App) newProducer(ctx context.Context, worker int) (*producer, error) {
 	p := &producer{app: a, sinks: make(map[sinkKey]*sink)}
@@ -147,11 +171,11 @@ func (p *producer) Send(o *task.Out) error {
 	}
 	if p.txn != "" && !p.inTxn {
 		if err := p.cl.BeginTransaction(); err != nil {
-			return &sendError{o.Topic, o.Partition, fmt.Errorf("begin transaction %s: %w", p.txn, err)}
+			return &sendError{o.Topic, o.Partition, o.Node, fmt.Errorf("begin transaction %s: %w", p.txn, err)}
 		}
 		p.inTxn = true
 	}
-	key := sinkKey{o.Topic, -1}
+	key := sinkKey{o.Topic, -1, o.Node}
 	if o.Node == nil {
 		key.partition = o.Partition
 	}
@@ -183,7 +207,7 @@ func (p *producer) sinkOf(key sinkKey) *sink {
 	count := p.app.produced.of(key.topic)
 	s.promise = func(r *kgo.Record, err error) {
 		if err != nil {
-			p.failed(r, err)
+			p.failed(r, key.node, err)
 			return // the record's memory may still be in a request: leave it to the garbage collector
 		}
 		if changelog {
@@ -196,13 +220,20 @@ func (p *producer) sinkOf(key sinkKey) *sink {
 	return s
 }
 
-func (p *producer) failed(r *kgo.Record, err error) {
-	p.failure.CompareAndSwap(nil, &sendError{topic: r.Topic, partition: r.Partition, err: err})
+func (p *producer) failed(r *kgo.Record, node *topo.Node, err error) {
+	p.failure.CompareAndSwap(nil, &sendError{topic: r.Topic, partition: r.Partition, node: node, err: err})
+}
+
+// forget makes next begin anew for a partition: between two tasks of ours that write to it, another process may have.
+func (p *producer) forget(tp task.TopicPartition) {
+	if s := p.sinks[sinkKey{tp.Topic, tp.Partition, nil}]; s != nil {
+		s.next.Store(0)
+	}
 }
 
 // next is the offset behind the last record that was written to a changelog partition; 0 if none was.
 func (p *producer) next(topic string, partition int32) int64 {
-	if s := p.sinks[sinkKey{topic, partition}]; s != nil {
+	if s := p.sinks[sinkKey{topic, partition, nil}]; s != nil {
 		return s.next.Load()
 	}
 	return 0

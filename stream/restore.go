@@ -76,6 +76,9 @@ func (w *worker) takeReady() {
 		for _, in := range t.inputs {
 			at[in] = in.next.Load()
 		}
+		for _, tp := range t.changelogs {
+			w.prod.forget(tp) // what another task of ours wrote there once
+		}
 		w.tasks[t.id] = t
 		w.order = append(w.order, t)
 		slices.SortFunc(w.order, func(a, b *runningTask) int { return compareTasks(a.id, b.id) })
@@ -136,6 +139,9 @@ func (op *opener) run(ctx context.Context) error {
 		}
 		if len(rs) == 0 {
 			if err := op.handOver(t); err != nil {
+				for _, r := range behind {
+					op.closeOnce(r.task)
+				}
 				return err
 			}
 			continue
@@ -143,8 +149,10 @@ func (op *opener) run(ctx context.Context) error {
 		t.restoring = len(rs)
 		behind = append(behind, rs...)
 	}
+	since, tries := time.Now(), 0
 	for len(behind) > 0 {
 		a.progress(op.epoch, op.w.index, -1, countTasks(behind))
+		before := offsetsToGo(behind)
 		err := op.restore(ctx, behind)
 		if err == nil {
 			return nil
@@ -160,16 +168,37 @@ func (op *opener) run(ctx context.Context) error {
 			}})
 			return nil
 		}
-		if ctx.Err() != nil || !temporary(err) {
-			for _, r := range behind {
-				op.closeOnce(r.task)
-			}
-			return err
+		if offsetsToGo(behind) < before {
+			since, tries = time.Now(), 0
 		}
-		a.log.Warn("restore was interrupted, will try again", "worker", op.w.index, "error", err)
-		behind = slices.DeleteFunc(behind, func(r *restoration) bool { return r.done })
+		if time.Since(since) > a.cfg.TaskTimeout {
+			err = fmt.Errorf("restore made no progress for %v: %w", a.cfg.TaskTimeout, err)
+		} else if _, ok := errors.AsType[*interruption](err); ok && ctx.Err() == nil && temporary(err) {
+			a.log.Warn("restore was interrupted, will try again", "worker", op.w.index, "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(backoff(tries)):
+			}
+			tries++
+			behind = slices.DeleteFunc(behind, func(r *restoration) bool { return r.done })
+			continue
+		}
+		for _, r := range behind {
+			op.closeOnce(r.task)
+		}
+		return err
 	}
 	return nil
+}
+
+// offsetsToGo is how far stores are behind.
+func offsetsToGo(rs []*restoration) (n int64) {
+	for _, r := range rs {
+		if !r.done {
+			n += max(r.end-r.next, 0)
+		}
+	}
+	return n
 }
 
 func countTasks(rs []*restoration) int {
@@ -358,6 +387,11 @@ type restoration struct {
 	recs     []store.ChangelogRecord
 }
 
+// interruption is an error of reading a changelog. Those of writing to a store do not pass.
+type interruption struct{ error }
+
+func (i *interruption) Unwrap() error { return i.error }
+
 // restore reads the changelogs from where the stores are to their ends.
 func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 	a := op.w.app
@@ -411,9 +445,9 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 				}
 				next, err := a.skipEmpty(ctx, r.tp, r.next)
 				if err != nil {
-					return err
+					return &interruption{err}
 				}
-				r.next = next
+				r.next, r.applied = next, 0
 				if r.next >= r.end {
 					if err := finish(r); err != nil {
 						return err
@@ -426,7 +460,7 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 			if errors.Is(e.Err, kerr.OffsetOutOfRange) {
 				return fmt.Errorf("changelog %s, partition %d was cut while it was read: %w", e.Topic, e.Partition, e.Err)
 			}
-			return fmt.Errorf("restore from %s, partition %d: %w", e.Topic, e.Partition, e.Err)
+			return &interruption{fmt.Errorf("restore from %s, partition %d: %w", e.Topic, e.Partition, e.Err)}
 		}
 		var failed error
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {

@@ -38,8 +38,9 @@ type worker struct {
 	order      []*runningTask // of tasks, by id
 	opening    *opening
 	lastCommit time.Time
-	trouble    int // commits and openings that failed in a row
-	since      time.Time
+	trouble    int       // commits and openings that failed in a row
+	since      time.Time // of the first of them
+	lastReset  time.Time
 
 	waiting bool // some task waits for one of its inputs
 	stopped bool
@@ -282,6 +283,9 @@ func (w *worker) commit(ctx context.Context) bool {
 		}
 	}
 	if len(dirty) == 0 {
+		if w.trouble > 0 && len(w.order) == len(w.ids) && time.Since(w.lastReset) > w.app.cfg.TaskTimeout/10 {
+			w.trouble = 0 // all runs, and there was nothing to commit: what fails later is another trouble
+		}
 		return true
 	}
 	start := time.Now()
@@ -436,17 +440,18 @@ func (w *worker) stop(ctx context.Context) {
 
 // reset takes everything back that is not committed, and begins again where the cluster says that we are.
 func (w *worker) reset(cause error) {
+	w.drop()
 	if w.prod != nil {
 		w.prod.close()
 		w.prod = nil
 	}
-	w.drop()
 	if w.trouble == 0 {
 		w.since = time.Now()
 	}
 	w.trouble++
 	w.metrics.resets.Add(1)
 	w.app.log.Warn("the tasks go back to the last commit", "worker", w.index, "try", w.trouble, "cause", cause)
+	w.lastReset = time.Now()
 	if time.Since(w.since) > w.app.cfg.TaskTimeout {
 		w.app.fail(fmt.Errorf("no commit worked for %v: %w", w.app.cfg.TaskTimeout, cause))
 		return
