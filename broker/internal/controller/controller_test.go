@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -310,7 +311,7 @@ func TestReplayGivesTheSameImage(t *testing.T) {
 			n++
 			a.await(n)
 		}
-		name := rapid.SampledFrom([]string{"a", "b", "c"})
+		name := rapid.SampledFrom([]string{"a", "b", "c.d", "c_d", "c_d.e", "c.d_e"})
 		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
 			topic := name.Draw(rt, "topic")
 			switch rapid.IntRange(0, 4).Draw(rt, "kind") {
@@ -348,7 +349,65 @@ func TestReplayGivesTheSameImage(t *testing.T) {
 		again, _ := open(t, log)
 		require.Equal(rt, dump(c.Image()), dump(again.Image()))
 		require.Equal(rt, int64(len(log.values)-1), again.Image().Offset())
+		requireDerived(rt, c.Image())
+		requireDerived(rt, again.Image())
 	})
+}
+
+// requireDerived recomputes from the topics what the image keeps beside them.
+func requireDerived(t require.TestingT, img *Image) {
+	partitions, byMetric := 0, map[string]string{}
+	for topic := range img.Topics() {
+		require.Same(t, topic, img.byID[topic.ID])
+		partitions += len(topic.Partitions)
+		if name := strings.ReplaceAll(topic.Name, ".", "_"); strings.Contains(name, "_") {
+			require.NotContains(t, byMetric, name)
+			byMetric[name] = topic.Name
+		}
+	}
+	require.Len(t, img.byID, img.NumTopics())
+	require.Equal(t, partitions, img.NumPartitions())
+	require.Equal(t, byMetric, img.byMetric)
+}
+
+// A damaged or foreign log may create a name or an id twice: the last one counts, and each topic can be deleted.
+func TestTopicThatIsCreatedTwice(t *testing.T) {
+	one, two := TopicID{1}, TopicID{2}
+	d := NewDraft(emptyImage())
+	d.Add([]Record{
+		&TopicRecord{Name: "a.b", TopicID: one}, &PartitionRecord{TopicID: one},
+		&TopicRecord{Name: "a.b", TopicID: two}, &PartitionRecord{TopicID: two}, &PartitionRecord{TopicID: two, PartitionID: 1},
+		&TopicRecord{Name: "c.d", TopicID: two}, &PartitionRecord{TopicID: two},
+	})
+	requireDerived(t, d.Image())
+	require.Equal(t, 1, d.Image().NumTopics())
+	require.Equal(t, 1, d.Image().NumPartitions())
+	d.Add([]Record{&RemoveTopicRecord{TopicID: one}, &RemoveTopicRecord{TopicID: two}})
+	requireDerived(t, d.Image())
+	require.Zero(t, d.Image().NumTopics())
+}
+
+// What a draft has done counts for what it does next, as in a request for many topics.
+func TestDraftSeesItsOwnTopics(t *testing.T) {
+	rules := testRules()
+	base := emptyImage()
+	d := NewDraft(base)
+	recs, err := Create(d.Image(), NewTopic{Name: "a.b", Partitions: 2, Replication: 1}, rules)
+	require.NoError(t, err)
+	d.Add(recs)
+	_, err = Create(d.Image(), NewTopic{Name: "a_b", Partitions: 1, Replication: 1}, rules)
+	require.ErrorIs(t, err, kerr.InvalidTopicException)
+	rules.MaxTotalPartitions = 2
+	_, err = Create(d.Image(), NewTopic{Name: "x", Partitions: 1, Replication: 1}, rules)
+	require.ErrorIs(t, err, kerr.PolicyViolation)
+
+	recs, err = Delete(d.Image(), recs[0].(*TopicRecord).TopicID)
+	require.NoError(t, err)
+	d.Add(recs)
+	_, err = Create(d.Image(), NewTopic{Name: "a_b", Partitions: 2, Replication: 1}, rules)
+	require.NoError(t, err)
+	requireDerived(t, d.Image())
+	requireDerived(t, base)
 }
 
 func dump(img *Image) []Topic {

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // TopicID is the UUID that tells a topic from its namesakes of other times (KIP-516).
@@ -31,14 +32,19 @@ type Topic struct {
 type Image struct {
 	offset         int64
 	topics         map[string]*Topic
-	byID           map[TopicID]*Topic
+	byID           map[TopicID]*Topic // the same topics
+	byMetric       map[string]string  // metricName of each topic that has one of its own -> topic name
+	partitions     int                // of all topics
 	nextProducerID int64
 	features       map[string]int16
 }
 
 // emptyImage is the image before the first record.
 func emptyImage() *Image {
-	return &Image{offset: -1, topics: map[string]*Topic{}, byID: map[TopicID]*Topic{}, features: map[string]int16{}}
+	return &Image{
+		offset: -1, topics: map[string]*Topic{}, byID: map[TopicID]*Topic{}, byMetric: map[string]string{},
+		features: map[string]int16{},
+	}
 }
 
 // Offset is the offset of the last metadata record that is part of the image; -1 = none.
@@ -72,12 +78,19 @@ func (i *Image) Topics() iter.Seq[*Topic] {
 }
 
 // NumPartitions is the number of partitions of all topics.
-func (i *Image) NumPartitions() int {
-	n := 0
-	for _, t := range i.topics {
-		n += len(t.Partitions)
+func (i *Image) NumPartitions() int { return i.partitions }
+
+// metricName is what Kafka's metrics call a topic. Names without '.' and '_' are their own metric names and collide with nothing.
+func metricName(topic string) (name string, ambiguous bool) {
+	return strings.ReplaceAll(topic, ".", "_"), strings.ContainsAny(topic, "._")
+}
+
+// collides finds a topic whose metrics would have the same name.
+func (i *Image) collides(topic string) (other string, ok bool) {
+	if name, ambiguous := metricName(topic); ambiguous {
+		other, ok = i.byMetric[name]
 	}
-	return n
+	return other, ok
 }
 
 // NextProducerID is the first producer id that no block covers yet.
@@ -120,7 +133,7 @@ func newBuilder(base *Image) *builder {
 
 func (b *builder) mutableTopics() {
 	if !b.ownTopics {
-		b.img.topics, b.img.byID = maps.Clone(b.img.topics), maps.Clone(b.img.byID)
+		b.img.topics, b.img.byID, b.img.byMetric = maps.Clone(b.img.topics), maps.Clone(b.img.byID), maps.Clone(b.img.byMetric)
 		b.ownTopics = true
 		b.own = map[TopicID]*Topic{}
 	}
@@ -147,12 +160,32 @@ func (b *builder) put(t *Topic) {
 	b.img.topics[t.Name], b.img.byID[t.ID] = t, t
 }
 
+func (b *builder) remove(t *Topic) {
+	b.mutableTopics()
+	delete(b.own, t.ID)
+	delete(b.img.byID, t.ID)
+	delete(b.img.topics, t.Name)
+	if name, ambiguous := metricName(t.Name); ambiguous && b.img.byMetric[name] == t.Name {
+		delete(b.img.byMetric, name)
+	}
+	b.img.partitions -= len(t.Partitions)
+}
+
 // apply replays one record. Records that concern topics which are gone are ignored: a delete may follow a change in one batch,
 // and the log is the judge of what is valid, not this function.
 func (b *builder) apply(r Record) {
 	switch r := r.(type) {
 	case *TopicRecord:
+		if old, ok := b.img.topics[r.Name]; ok {
+			b.remove(old)
+		}
+		if old, ok := b.img.byID[r.TopicID]; ok {
+			b.remove(old)
+		}
 		b.put(&Topic{Name: r.Name, ID: r.TopicID})
+		if name, ambiguous := metricName(r.Name); ambiguous {
+			b.img.byMetric[name] = r.Name
+		}
 	case *PartitionRecord:
 		t := b.topic(r.TopicID)
 		if t == nil || r.PartitionID < 0 {
@@ -160,6 +193,7 @@ func (b *builder) apply(r Record) {
 		}
 		for len(t.Partitions) <= int(r.PartitionID) {
 			t.Partitions = append(t.Partitions, Partition{Leader: -1})
+			b.img.partitions++
 		}
 		t.Partitions[r.PartitionID] = Partition{
 			Leader: r.Leader, LeaderEpoch: r.LeaderEpoch, PartitionEpoch: r.PartitionEpoch, Replicas: r.Replicas, ISR: r.ISR,
@@ -199,15 +233,8 @@ func (b *builder) apply(r Record) {
 		}
 		t.Configs[r.Name] = *r.Value
 	case *RemoveTopicRecord:
-		t, ok := b.img.byID[r.TopicID]
-		if !ok {
-			return
-		}
-		b.mutableTopics()
-		delete(b.own, t.ID)
-		delete(b.img.byID, t.ID)
-		if b.img.topics[t.Name].ID == t.ID {
-			delete(b.img.topics, t.Name)
+		if t, ok := b.img.byID[r.TopicID]; ok {
+			b.remove(t)
 		}
 	case *FeatureLevelRecord:
 		b.img.features = maps.Clone(b.img.features)

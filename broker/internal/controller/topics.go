@@ -87,7 +87,7 @@ func Create(img *Image, n NewTopic, rules Rules) ([]Record, error) {
 	if _, ok := img.Topic(n.Name); ok {
 		return nil, refuse(kerr.TopicAlreadyExists, "topic %q already exists", n.Name)
 	}
-	if other, ok := collides(img, n.Name); ok {
+	if other, ok := img.collides(n.Name); ok {
 		return nil, refuse(kerr.InvalidTopicException, "topic %q collides with the existing topic %q: names that differ only in '.' and '_' have the same metrics", n.Name, other)
 	}
 	count := n.Partitions
@@ -144,20 +144,6 @@ func (r Rules) checkCount(img *Image, topic string, have, want int32) error {
 		return refuse(kerr.PolicyViolation, "topic %q: the cluster would have %d partitions; at most %d are allowed", topic, total, r.MaxTotalPartitions)
 	}
 	return nil
-}
-
-// collides finds a topic whose metrics would have the same name.
-func collides(img *Image, name string) (string, bool) {
-	if !strings.ContainsAny(name, "._") {
-		return "", false
-	}
-	flat := strings.ReplaceAll(name, ".", "_")
-	for other := range img.topics {
-		if strings.ReplaceAll(other, ".", "_") == flat {
-			return other, true
-		}
-	}
-	return "", false
 }
 
 // Extend makes the records that give a topic more partitions. assignments, if not nil, are the replicas of the new ones.
