@@ -52,6 +52,7 @@ type Dir struct {
 	files     *pebble.FileCache
 	budget    int64
 	tasks     atomic.Int64 // open ones, for their shares
+	writing   sync.Mutex   // held by the write that works
 
 	mu   sync.Mutex
 	open map[string]*Task // nil value: being opened

@@ -2,16 +2,14 @@ package store
 
 import "encoding/binary"
 
-// engine holds the committed data of one store. The goroutine that owns the task calls it.
+// engine holds the committed data of one store. The goroutine that owns the task reads it. Changes are
+// made by a write, see write.go, or by the owner while there is none.
 type engine interface {
 	// get returns the value of a key. The value is valid until the next call of the engine.
 	get(key []byte) (value []byte, ts int64, ok bool, err error)
-	// apply takes committed changes: sorted by key, each key once. For a store on disk they become
-	// visible and atomic with those of other stores when the batch is written.
-	apply(changes []change) error
 	// scan iterates over lower <= key < upper; nil is open.
 	scan(lower, upper []byte) (engineIterator, error)
-	// clear removes everything, under the same rule as apply.
+	// clear removes everything; from a store on disk when the batch is written.
 	clear() error
 }
 
@@ -26,8 +24,8 @@ type engineIterator interface {
 	close() error
 }
 
-// A change is one committed change of a key. Value nil deletes.
-type change struct {
+// item is one key with its value: what an engine holds, or a committed change of it; there, value nil deletes.
+type item struct {
 	key   string
 	value []byte
 	ts    int64

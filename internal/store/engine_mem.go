@@ -7,13 +7,6 @@ import (
 	"strings"
 )
 
-// item is one key of an immutable sequence. In a run, value nil means deleted.
-type item struct {
-	key   string
-	value []byte
-	ts    int64
-}
-
 // memTree is an immutable ordered map: a list of sorted chunks. Changing it makes a new tree that shares the
 // chunks that did not change, so a View can keep the old one for as long as it likes.
 type memTree struct {
@@ -53,8 +46,13 @@ func (t *memTree) get(key string) (item, bool) {
 	return item{}, false
 }
 
-// apply returns the tree with the changes made: sorted by key, each key once. It keeps their keys and values.
-func (t *memTree) apply(changes []change) *memTree {
+// apply returns the tree with the changes made: sorted by key, each key once. It copies them.
+func (t *memTree) apply(changes []item) *memTree {
+	size := 0
+	for i := range changes {
+		size += len(changes[i].value)
+	}
+	arena := make([]byte, 0, size+1) // +1: an empty value must not be nil
 	out := &memTree{chunks: make([][]item, 0, len(t.chunks)+1)}
 	for c := 0; c < len(t.chunks) || len(changes) > 0; c++ {
 		var chunk []item
@@ -70,7 +68,7 @@ func (t *memTree) apply(changes []change) *memTree {
 			out.add(chunk)
 			continue
 		}
-		out.add(mergeItems(chunk, changes[:n]))
+		out.add(mergeItems(chunk, changes[:n], &arena))
 		changes = changes[n:]
 	}
 	return out
@@ -92,21 +90,32 @@ func (t *memTree) add(items []item) {
 	}
 }
 
-func mergeItems(items []item, changes []change) []item {
+// mergeItems copies values to the arena; the key of an item that changes stays the one it had.
+func mergeItems(items, changes []item, arena *[]byte) []item {
 	out := make([]item, 0, len(items)+len(changes))
 	for len(items) > 0 || len(changes) > 0 {
-		switch {
-		case len(changes) == 0 || len(items) > 0 && items[0].key < changes[0].key:
+		if len(changes) == 0 || len(items) > 0 && items[0].key < changes[0].key {
 			out = append(out, items[0])
 			items = items[1:]
 			continue
-		case len(items) > 0 && items[0].key == changes[0].key:
+		}
+		c := changes[0]
+		changes = changes[1:]
+		known := len(items) > 0 && items[0].key == c.key
+		if c.value != nil {
+			start := len(*arena)
+			*arena = append(*arena, c.value...)
+			c.value = (*arena)[start:len(*arena):len(*arena)]
+			if known {
+				c.key = items[0].key
+			} else {
+				c.key = strings.Clone(c.key)
+			}
+			out = append(out, c)
+		}
+		if known {
 			items = items[1:]
 		}
-		if c := changes[0]; c.value != nil {
-			out = append(out, item(c))
-		}
-		changes = changes[1:]
 	}
 	return out
 }
@@ -120,7 +129,7 @@ type memEngine struct {
 	tree        *memTree
 	// staged holds changes of a restore, in order, that are not in the tree yet: a tree is
 	// cheap to change by many keys at once only.
-	staged []change
+	staged []item
 }
 
 func newMemEngine(timestamped bool) *memEngine {
@@ -143,27 +152,8 @@ func (m *memEngine) get(key []byte) (value []byte, ts int64, ok bool, err error)
 	return it.value, m.time(it.ts), true, nil
 }
 
-// apply copies values; it keeps the keys.
-func (m *memEngine) apply(changes []change) error {
-	m.settle()
-	size := 0
-	for i := range changes {
-		size += len(changes[i].value)
-	}
-	arena := make([]byte, 0, size+1) // +1: an empty value must not be nil
-	for i := range changes {
-		if v := changes[i].value; v != nil {
-			start := len(arena)
-			arena = append(arena, v...)
-			changes[i].value = arena[start:len(arena):len(arena)]
-		}
-	}
-	m.tree = m.tree.apply(changes)
-	return nil
-}
-
 // stage takes changes of a restore in any order. It keeps keys and values.
-func (m *memEngine) stage(changes []change) {
+func (m *memEngine) stage(changes []item) {
 	m.staged = append(m.staged, changes...)
 	if len(m.staged) >= 4096+len(m.tree.chunks)*maxChunk/4 {
 		m.settle()
@@ -180,8 +170,8 @@ func (m *memEngine) settle() {
 }
 
 // lastOfEach sorts changes by key and keeps the last change of each key.
-func lastOfEach(changes []change) []change {
-	slices.SortStableFunc(changes, func(a, b change) int { return strings.Compare(a.key, b.key) })
+func lastOfEach(changes []item) []item {
+	slices.SortStableFunc(changes, func(a, b item) int { return strings.Compare(a.key, b.key) })
 	out := changes[:0]
 	for i, c := range changes {
 		if i+1 < len(changes) && changes[i+1].key == c.key {

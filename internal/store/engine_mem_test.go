@@ -22,7 +22,7 @@ func TestMemTreeEqualsMap(t *testing.T) {
 				old, oldWant = tree, treeItems(tree)
 			}
 			seen := map[string]bool{}
-			var changes []change
+			var changes []item
 			deletions := rapid.IntRange(0, 10).Draw(t, "deletions of 10")
 			for range rapid.IntRange(1, 1500).Draw(t, "changes") {
 				n := rapid.IntRange(0, 3000).Draw(t, "key")
@@ -32,11 +32,11 @@ func TestMemTreeEqualsMap(t *testing.T) {
 				}
 				seen[key] = true
 				if n%10 < deletions {
-					changes = append(changes, change{key: key})
+					changes = append(changes, item{key: key})
 					delete(want, key)
 				} else {
 					v := fmt.Sprintf("%d", step)
-					changes = append(changes, change{key: key, value: []byte(v)})
+					changes = append(changes, item{key: key, value: []byte(v)})
 					want[key] = v
 				}
 			}

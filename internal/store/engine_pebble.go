@@ -59,8 +59,9 @@ type disk struct {
 	db     *pebble.DB
 	logger *slog.Logger
 
+	batch *pebble.Batch // open between begin and write; of the goroutine that called begin
+
 	// Of the owner of the task:
-	batch     *pebble.Batch    // open between begin and write
 	reader    *pebble.Iterator // point reads; nil after each write
 	kbuf      []byte
 	unflushed bool            // something is in the memtable only
@@ -251,13 +252,16 @@ func (d *disk) write() error {
 	if b.Empty() {
 		return b.Close()
 	}
-	d.closeReader()
-	err := d.do(func() error {
+	return d.do(func() error {
 		err := d.db.Apply(b, pebble.NoSync)
 		return errors.Join(err, b.Close())
 	})
+}
+
+// written tells the owner's side of a write that it has ended: reads see it from now on.
+func (d *disk) written() {
+	d.closeReader()
 	d.unflushed = true
-	return err
 }
 
 // maintain starts to bring the memtable to disk when it is time.
@@ -386,7 +390,7 @@ func (e *diskEngine) split(stored []byte) (value []byte, ts int64, err error) {
 	return value, ts, nil
 }
 
-func (e *diskEngine) apply(changes []change) error {
+func (e *diskEngine) apply(changes []item) error {
 	b := e.d.batch
 	for i := range changes {
 		c := &changes[i]

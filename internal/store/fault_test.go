@@ -221,6 +221,9 @@ func TestCrashResumesFromAPosition(t *testing.T) {
 		now = now.Add(100 * time.Millisecond)
 		require.NoError(t, kv.Put([]byte("k"), fmt.Appendf(nil, "%d", i), i))
 		require.NoError(t, task.Commit(map[string]int64{"s": i + 1}))
+		if w := task.write; w != nil {
+			<-w.done // a tenth of a second is enough for a write
+		}
 	}
 	<-task.disk.flushed
 	o.FS = fs.CrashClone(vfs.CrashCloneCfg{})

@@ -14,7 +14,8 @@ import (
 //	if err := it.Close(); err != nil { ... }
 //
 // Slices are valid until the next call of Next. Whether writes made during the walk show is
-// not specified. It must be closed, and not be used after a Commit.
+// not specified. It must be closed, and not be used after a Commit or
+// Rollback.
 type Iterator struct {
 	k       *KV
 	reverse bool
@@ -62,7 +63,9 @@ func (k *KV) scan(lower, upper []byte, reverse bool) *Iterator {
 		return it // an empty range; Pebble does not like it
 	}
 	if !k.order.on {
-		k.order.enable(k.committed, k.dirty)
+		k.order.on = true
+		k.order.reset()
+		k.addPinned()
 	}
 	if it.eng, it.err = k.eng.scan(it.lower, upper); it.err != nil {
 		it.err = k.wrap("range", it.err)
@@ -78,7 +81,7 @@ func (it *Iterator) Next() bool {
 		return false
 	}
 	if it.epoch != it.k.t.epoch {
-		it.err = it.k.wrap("range", errors.New("iterator used after a commit"))
+		it.err = it.k.wrap("range", errors.New("iterator used after a commit or rollback"))
 		return false
 	}
 	for {
@@ -129,7 +132,7 @@ func (it *Iterator) advance() {
 			it.engOK = it.eng.first()
 			it.node, _ = it.k.order.seek(string(it.lower))
 		}
-		it.skip()
+		it.bound()
 		return
 	}
 	if it.onEngine {
@@ -141,7 +144,7 @@ func (it *Iterator) advance() {
 	}
 	if it.onOverlay {
 		it.step()
-		it.skip()
+		it.bound()
 	}
 }
 
@@ -153,11 +156,8 @@ func (it *Iterator) step() {
 	}
 }
 
-// skip passes over what is not pinned, and ends the overlay at the bounds.
-func (it *Iterator) skip() {
-	for it.node != nil && !it.node.e.pinned() {
-		it.step()
-	}
+// bound ends the overlay at the bounds.
+func (it *Iterator) bound() {
 	if it.node == nil {
 		return
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/moldau-stream/moldau/internal/invariants"
 )
@@ -18,15 +17,16 @@ type KV struct {
 	disk *diskEngine // eng, for a store on disk
 	mem  *memEngine  // eng, for a store in memory
 
-	entries   map[string]*entry
+	entries   table
+	last      *entry   // the one that was used last: a Put mostly follows the Get of its key
 	dirty     []*entry // written by the open transaction, in the order of the first write
-	committed []*entry // newer than the engine; some may be dirty too
-	runs      []*run   // what Commit made of committed, newest first, for Views
+	dirtySize int      // bytes of their keys and values
+	runs      []*run   // what is committed and newer than the engine, newest first
 	order     ordered  // the pinned entries by key, once Range was called
 
 	position    int64 // next offset of the changelog that is not in here
 	hasPosition bool
-	newPosition bool // not in the engine yet
+	newPosition bool // no write has it yet
 
 	scratch  []byte // value of the last Get that is not in the cache
 	dirtyKey []byte // key of the Dirty at hand
@@ -41,7 +41,8 @@ func (k *KV) Spec() Spec { return k.spec }
 // Get returns the value of a key and its timestamp (NoTimestamp when the store does not keep them).
 // The value is valid until the next call of a method of the store; it must not be changed.
 func (k *KV) Get(key []byte) (value []byte, ts int64, ok bool, err error) {
-	if e := k.entries[string(key)]; e != nil {
+	if e := k.entries.find(key); e != nil {
+		k.last = e
 		e.used = true
 		if !e.present {
 			return nil, 0, false, nil
@@ -73,23 +74,23 @@ func (k *KV) load(key []byte) (value []byte, ts int64, ok bool, err error) {
 		}
 		return value, ts, ok, nil
 	}
-	e := k.newEntry(key)
+	e := k.entries.add(key)
 	if !ok {
 		value = nil // remember that there is no such key: aggregations ask twice
 	}
 	e.set(value, ts)
 	k.t.bytes += e.size()
-	k.t.clean.push(e)
+	k.last = e
 	k.t.evict()
 	return nonNilIf(ok, e.val), ts, ok, nil
 }
 
-func (k *KV) newEntry(key []byte) *entry {
-	e := &entry{kv: k, key: string(key)}
-	e.val = e.inline[0][:0]
-	e.old = e.inline[1][:0]
-	k.entries[e.key] = e
-	return e
+// entry returns the entry of a key, or nil.
+func (k *KV) entry(key []byte) *entry {
+	if e := k.last; e != nil && e.key == string(key) {
+		return e
+	}
+	return k.entries.find(key)
 }
 
 // Put sets the value of a key in the open transaction. A nil value deletes the key. ts, in milliseconds, becomes
@@ -103,42 +104,52 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 	if key == nil {
 		return k.wrap("put", fmt.Errorf("null key"))
 	}
-	e := k.entries[string(key)]
+	e := k.entry(key)
 	if e == nil || !e.dirty {
-		if err := k.t.usable(); err != nil {
-			return err
-		}
-		if e == nil {
-			e = k.newEntry(key)
-			e.oldKnown = false
-		} else {
-			if !e.committed {
-				k.t.clean.remove(e)
-			}
-			k.t.bytes -= e.size()
-			e.keepOld()
-		}
-		e.dirty = true
-		k.dirty = append(k.dirty, e)
-		k.order.add(e)
-		k.t.dirtyBytes += entryOverhead + len(key)
-		e.set(value, ts)
-		e.headers = append(e.headers[:0], headers...)
-		k.t.bytes += e.size()
-		k.t.dirtyBytes += len(value)
-		e.used = true
-		return nil
+		return k.putFirst(e, key, value, ts, headers)
 	}
 	k.t.dirtyBytes += len(value) - len(e.val)
+	k.dirtySize += len(value) - len(e.val)
 	if len(value) <= cap(e.val) && len(headers) == 0 {
 		e.set(value, ts)
-		e.headers = e.headers[:0]
+		if e.headers != nil {
+			e.headers = e.headers[:0]
+		}
 		return nil
 	}
 	k.t.bytes -= e.size()
 	e.set(value, ts)
 	e.headers = append(e.headers[:0], headers...)
 	k.t.bytes += e.size()
+	return nil
+}
+
+// putFirst is the first Put of a key in the open transaction; e is its entry, or nil.
+func (k *KV) putFirst(e *entry, key, value []byte, ts int64, headers []byte) error {
+	if err := k.t.usable(); err != nil {
+		return err
+	}
+	if e == nil {
+		e = k.entries.add(key)
+	} else {
+		k.t.bytes -= e.size()
+		e.keepOld()
+	}
+	if !k.t.pins(e) {
+		k.t.pinned++
+	}
+	e.dirty = true
+	e.used = true
+	e.set(value, ts)
+	if len(headers) > 0 {
+		e.headers = append(e.headers[:0], headers...)
+	}
+	k.dirty = append(k.dirty, e)
+	k.order.add(e)
+	k.last = e
+	k.t.bytes += e.size()
+	k.dirtySize += len(key) + len(value)
+	k.t.dirtyBytes += entryOverhead + len(key) + len(value)
 	return nil
 }
 
@@ -151,7 +162,7 @@ func (k *KV) Dirty(yield func(*Dirty) error) error {
 	for i := 0; i < len(k.dirty); i++ {
 		e := k.dirty[i]
 		k.dirtyKey = append(k.dirtyKey[:0], e.key...)
-		d = Dirty{Key: k.dirtyKey, Value: e.value(), Timestamp: e.ts, e: e}
+		d = Dirty{Key: k.dirtyKey, Value: e.value(), Timestamp: e.ts, k: k, e: e}
 		if len(e.headers) > 0 {
 			d.Headers = e.headers
 		}
@@ -168,8 +179,7 @@ func (k *KV) DirtyLen() int { return len(k.dirty) }
 // Old returns the value of the key at the last commit. It is read from the engine if it
 // is not in the cache. It is valid as long as the Dirty.
 func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
-	e := d.e
-	k := e.kv
+	e, k := d.e, d.k
 	if !e.oldKnown {
 		v, ts, ok, err := k.eng.get(d.Key)
 		if err != nil {
@@ -177,10 +187,10 @@ func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
 		}
 		k.t.bytes -= e.size()
 		e.old = append(e.old[:0], v...)
-		e.oldTs, e.oldPresent, e.oldKnown = ts, ok, true
+		e.oldTs, e.oldThere, e.oldKnown = ts, ok, true
 		k.t.bytes += e.size()
 	}
-	if !e.oldPresent {
+	if !e.oldThere {
 		return nil, 0, false, nil
 	}
 	return e.old, k.time(e.oldTs), true, nil
@@ -191,126 +201,116 @@ func (k *KV) commit() {
 	if len(k.dirty) == 0 {
 		return
 	}
-	size := 0
+	r := newRun(k.dirty, k.spec.Timestamped, k.dirtySize)
 	for _, e := range k.dirty {
-		size += len(e.value())
-	}
-	r := &run{items: make([]item, len(k.dirty))}
-	arena := make([]byte, 0, size+1) // +1: an empty value must not be nil
-	for i, e := range k.dirty {
-		it := item{key: e.key, ts: k.time(e.ts)}
-		if e.present {
-			start := len(arena)
-			arena = append(arena, e.val...)
-			it.value = arena[start:len(arena):len(arena)]
-		}
-		r.items[i] = it
 		k.settle(e)
-		if !e.committed {
-			e.committed = true
-			k.committed = append(k.committed, e)
-		}
+		k.t.commitEntry(e)
 	}
-	clear(k.dirty)
-	k.dirty = k.dirty[:0]
+	k.endTransaction()
+	k.t.runBytes += r.size
 	k.runs = append([]*run{r}, k.runs...) // a new slice: Views have the old one
 }
 
 // settle ends the transaction for an entry: there is no old value any more.
 func (k *KV) settle(e *entry) {
-	k.t.bytes -= e.size()
-	e.dirty = false
-	e.oldKnown = false
-	if e.headers != nil {
+	e.dirty, e.oldKnown = false, false
+	if len(e.headers) > 0 {
 		e.headers = e.headers[:0]
 	}
 	if cap(e.old) > keepSpare {
+		k.t.bytes -= e.size()
 		e.old = []byte{} // not nil: it becomes the memory of a value, which may be empty
+		k.t.bytes += e.size()
 	}
-	k.t.bytes += e.size()
+}
+
+func (k *KV) endTransaction() {
+	clear(k.dirty)
+	k.dirty = k.dirty[:0]
+	k.dirtySize = 0
 }
 
 // rollback forgets the open transaction of the store.
 func (k *KV) rollback() {
 	for _, e := range k.dirty {
-		switch {
-		case e.oldKnown:
+		known := e.oldKnown
+		if known {
 			e.val, e.old = e.old, e.val
-			e.ts, e.present = e.oldTs, e.oldPresent
-			k.settle(e)
-			if !e.committed {
-				k.makeClean(e)
-			}
-		default: // the engine has the value
-			if invariants.Enabled && e.committed {
+			e.ts, e.present = e.oldTs, e.oldThere
+		}
+		k.settle(e)
+		if k.t.pins(e) { // it is committed
+			if invariants.Enabled && !known {
 				panic(fmt.Sprintf("store %q: key %q is committed, and its committed value is not known", k.spec.Name, e.key))
 			}
-			k.settle(e)
+			continue
+		}
+		k.t.pinned--
+		if !known || !k.spec.Cached { // the engine has the value
 			k.forget(e)
 		}
 	}
-	clear(k.dirty)
-	k.dirty = k.dirty[:0]
+	k.endTransaction()
+	k.reorder()
 }
 
-func (k *KV) makeClean(e *entry) {
-	if k.spec.Cached {
-		k.t.clean.push(e)
-	} else {
-		k.forget(e)
-	}
-}
-
-// forget removes an entry from the cache. It is not pinned and not in the clean list.
+// forget removes an entry, which is not pinned, from the cache.
 func (k *KV) forget(e *entry) {
+	if invariants.Enabled && (e.dirty || k.t.pins(e)) {
+		panic(fmt.Sprintf("store %q: key %q is forgotten while it is pinned", k.spec.Name, e.key))
+	}
 	k.t.bytes -= e.size()
-	delete(k.entries, e.key)
+	if k.last == e {
+		k.last = nil
+	}
+	k.entries.remove(e)
 }
 
-// written makes all entries clean: the engine has everything. There is no open transaction.
-func (k *KV) written() {
-	for _, e := range k.committed {
-		if invariants.Enabled && e.dirty {
-			panic(fmt.Sprintf("store %q: key %q is dirty while the engine is written", k.spec.Name, e.key))
-		}
-		e.committed = false
-		k.makeClean(e)
+// written is called when the engine has the oldest runs. There is no open transaction.
+func (k *KV) written(oldest int) {
+	for _, r := range k.runs[len(k.runs)-oldest:] {
+		k.t.runBytes -= r.size
 	}
-	clear(k.committed)
-	k.committed = k.committed[:0]
-	k.runs = nil
+	k.runs = k.runs[:len(k.runs)-oldest]
+	if !k.spec.Cached {
+		k.entries.each(func(e *entry) {
+			if !k.t.pins(e) {
+				k.forget(e)
+			}
+		})
+	}
+	k.reorder()
+}
+
+// reorder makes the index of the pinned entries anew. There is no open transaction.
+func (k *KV) reorder() {
+	if !k.order.on {
+		return
+	}
 	k.order.reset()
-	k.newPosition = false
+	k.addPinned()
 }
 
-// changes returns what is not in the engine yet, sorted by key. The result is valid until the next call.
-func (k *KV) changes() []change {
-	t := k.t
-	t.sorter = t.sorter[:0]
-	for _, e := range k.committed {
-		t.sorter = append(t.sorter, sortEntry{keyPrefix(e.key), e})
-	}
-	sortEntries(t.sorter)
-	t.changes = t.changes[:0]
-	for _, s := range t.sorter {
-		t.changes = append(t.changes, change{key: s.e.key, value: s.e.value(), ts: s.e.ts})
-	}
-	clear(t.sorter)
-	return t.changes
-}
-
-// clearCache forgets all entries. There is no open transaction, and the engine has everything or is cleared too.
-func (k *KV) clearCache() {
-	for _, e := range k.entries {
-		if !e.pinned() {
-			k.t.clean.remove(e)
+// addPinned adds all pinned entries to the index.
+func (k *KV) addPinned() {
+	for _, r := range k.runs {
+		for _, it := range r.sorted() {
+			k.order.add(k.entries.find([]byte(it.key)))
 		}
-		k.t.bytes -= e.size()
 	}
-	clear(k.entries)
-	clear(k.committed)
-	k.committed = k.committed[:0]
-	k.runs = nil
+	for _, e := range k.dirty {
+		k.order.add(e)
+	}
+}
+
+// clearCache forgets all entries. There is no open transaction, and the engine has everything.
+func (k *KV) clearCache() {
+	if k.entries.n == 0 {
+		return
+	}
+	k.entries.each(func(e *entry) { k.t.bytes -= e.size() })
+	k.entries.init()
+	k.last = nil
 	k.order.reset()
 }
 
@@ -330,32 +330,4 @@ func nonNilIf(ok bool, b []byte) []byte {
 		return nil
 	}
 	return b
-}
-
-// keyPrefix is the beginning of a key as a number that orders like it: most comparisons of
-// a sort need no more.
-func keyPrefix(key string) uint64 {
-	var p uint64
-	for i := range 8 {
-		p <<= 8
-		if i < len(key) {
-			p |= uint64(key[i])
-		}
-	}
-	return p
-}
-
-type sortEntry struct {
-	prefix uint64
-	e      *entry
-}
-
-func compareEntries(a, b sortEntry) int {
-	switch {
-	case a.prefix < b.prefix:
-		return -1
-	case a.prefix > b.prefix:
-		return 1
-	}
-	return strings.Compare(a.e.key, b.e.key)
 }

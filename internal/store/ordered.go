@@ -5,8 +5,7 @@ import "math/bits"
 // ordered is an index by key of the pinned entries of a store: a skip list. It costs nothing
 // until the first Range of the store; from then on it follows each first write.
 //
-// Entries are never taken out one by one. An entry that is not pinned any more (after Rollback) stays
-// until reset, and readers pass over it: the engine has the same value.
+// Entries are not taken out one by one: when some are not pinned any more, the index is made anew.
 type ordered struct {
 	on    bool
 	level int
@@ -22,17 +21,7 @@ type orderedNode struct {
 	next []*orderedNode
 }
 
-// enable starts the index with what is pinned now.
-func (o *ordered) enable(entries ...[]*entry) {
-	o.on = true
-	o.reset()
-	for _, list := range entries {
-		for _, e := range list {
-			o.add(e)
-		}
-	}
-}
-
+// reset empties the index.
 func (o *ordered) reset() {
 	if o.on {
 		o.head = &orderedNode{next: make([]*orderedNode, maxLevel)}

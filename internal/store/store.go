@@ -6,19 +6,22 @@
 //	 Put, Get, Range (the goroutine that owns the task)         Get, Range (anybody)
 //	        |                                                         |
 //	        v                                                         v
-//	+-- cache: map of entries, one per key --------------+       +-- View ------------+
+//	+-- cache: table of entries, one per key ------------+       +-- View ------------+
 //	| dirty      written by the open transaction         |       | runs of committed  |
 //	| committed  by Commit, but not yet in the engine    | ----> | changes, newest    |
 //	| clean      as the engine has it; evicted by size   |Commit | first              |
 //	+----------------------------------------------------+       | engine snapshot    |
-//	        |  every few commits: one sorted batch,              +--------------------+
-//	        v  with the changelog positions it stands for             ^
+//	        |  every few commits, on a goroutine of its own:     +--------------------+
+//	        |  one sorted batch of the runs,                          ^
+//	        v  with the changelog positions it stands for             |
 //	   engine: Pebble (one database per task, no WAL) or memory ------+
 //
 // Invariants:
 //   - The engine holds committed data only, and its changelog positions are those of its data:
 //     both change in one atomic batch. After a crash it is some earlier commit, and replaying
 //     the changelog from its position makes it the last one.
+//   - What is committed and not in the engine yet is in runs, which never change, and pinned in the cache: reads of
+//     the owner and of Views do not depend on when a write to the engine happens.
 //   - Rollback restores exactly what Commit made: uncommitted data never left the cache.
 //   - What a View shows is a commit, all of it and nothing else, and never changes.
 //   - nil is null and means "no such key"; an empty value is a value.
@@ -76,6 +79,7 @@ type Dirty struct {
 	Timestamp int64  // of the last write
 	Headers   []byte // of the last write, as PutWithHeaders got them; nil: none
 
+	k *KV
 	e *entry
 }
 

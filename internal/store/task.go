@@ -32,21 +32,30 @@ type Task struct {
 	byName map[string]*KV
 	disk   *disk // nil: all stores are in memory
 
-	bytes      int64 // of all entries
-	dirtyBytes int   // of the open transaction
-	clean      cleanList
-	commits    int       // since the last write to the engines
-	writtenAt  time.Time // of the last write to the engines
+	bytes      int64     // of all entries
+	dirtyBytes int       // of the open transaction
+	runBytes   int64     // of all runs
+	pinned     int       // entries that are dirty or committed
+	hand       clockHand // of the eviction
+	commits    int       // since the last write began
+	writtenAt  time.Time // when the last write began
 	epoch      int       // changes when the engines do: iterators from before are invalid
-	iterators  map[*Iterator]struct{}
-	ready      bool
-	err        error // why the task cannot be used any more: ErrClosed, or a failed write
+
+	// An entry is committed, and newer than the engines, when its gen is larger than writtenGen. The write
+	// that is under way takes writtenGen+1, what is committed meanwhile waits for the next one.
+	gen        uint32 // of what is committed now
+	writtenGen uint32 // of the last write that has ended
+	pinnedBy   int    // entries of gen: committed since the last write began
+	write      *write // nil: none is under way
+
+	iterators map[*Iterator]struct{}
+	ready     bool
+	err       error // why the task cannot be used any more: ErrClosed, or a failed write
 
 	published atomic.Pointer[published]
 	snap      *diskSnapshot // of published
 
-	sorter  []sortEntry
-	changes []change
+	changes []item // of a restore
 }
 
 // published is what Views read. It never changes.
@@ -68,8 +77,8 @@ func (d *Dir) newTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
 		iterators: map[*Iterator]struct{}{},
 		ready:     !o.Restoring,
 		writtenAt: d.now(),
+		gen:       1,
 	}
-	t.clean.init()
 	for i, s := range specs {
 		if s.Name == "" {
 			return nil, fmt.Errorf("store: task %s: store %d has no name", id, i)
@@ -77,7 +86,8 @@ func (d *Dir) newTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
 		if t.byName[s.Name] != nil {
 			return nil, fmt.Errorf("store: task %s: two stores have the name %q", id, s.Name)
 		}
-		k := &KV{t: t, spec: s, index: i, entries: map[string]*entry{}}
+		k := &KV{t: t, spec: s, index: i}
+		k.entries.init()
 		t.stores = append(t.stores, k)
 		t.byName[s.Name] = k
 	}
@@ -156,12 +166,7 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 	if err != nil {
 		return err
 	}
-	if len(k.entries) > 0 {
-		if err := t.write(); err != nil {
-			return err
-		}
-		k.clearCache()
-	}
+	k.clearCache()
 	changes := t.changes[:0]
 	if k.mem != nil {
 		size := 0
@@ -170,7 +175,7 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 		}
 		arena := make([]byte, 0, size+1)
 		for i := range recs {
-			c := change{key: string(recs[i].Key), ts: recs[i].Timestamp}
+			c := item{key: string(recs[i].Key), ts: recs[i].Timestamp}
 			if v := recs[i].Value; v != nil {
 				start := len(arena)
 				arena = append(arena, v...)
@@ -183,7 +188,7 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 		for i := range recs {
 			r := &recs[i]
 			// The keys are read by apply, and not kept.
-			changes = append(changes, change{key: unsafe.String(unsafe.SliceData(r.Key), len(r.Key)), value: r.Value, ts: r.Timestamp})
+			changes = append(changes, item{key: unsafe.String(unsafe.SliceData(r.Key), len(r.Key)), value: r.Value, ts: r.Timestamp})
 		}
 		t.disk.begin()
 		if err := k.disk.apply(lastOfEach(changes)); err != nil {
@@ -193,6 +198,7 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 		if err := t.disk.write(); err != nil {
 			return t.fail("restore", err)
 		}
+		t.disk.written()
 		if err := t.disk.maintain(t.dir.now()); err != nil {
 			return t.fail("restore", err)
 		}
@@ -225,6 +231,7 @@ func (t *Task) Reset(store string) error {
 		if err := t.disk.write(); err != nil {
 			return t.fail("reset", err)
 		}
+		t.disk.written()
 	}
 	k.position, k.hasPosition, k.newPosition = 0, false, false
 	t.epoch++
@@ -234,7 +241,7 @@ func (t *Task) Reset(store string) error {
 	return nil
 }
 
-// idle returns a store on which an operation outside of transactions may begin.
+// idle returns a store on which an operation outside of transactions may begin: the engines have everything.
 func (t *Task) idle(op, store string) (*KV, error) {
 	if err := t.usable(); err != nil {
 		return nil, err
@@ -248,7 +255,7 @@ func (t *Task) idle(op, store string) (*KV, error) {
 			return nil, fmt.Errorf("store: task %s: %s %q: store %q has uncommitted writes", t.id, op, store, o.spec.Name)
 		}
 	}
-	return k, nil
+	return k, t.drain()
 }
 
 // Ready ends the restoring: Views can read.
@@ -300,16 +307,8 @@ func (t *Task) Commit(positions map[string]int64) error {
 		t.commits++
 	}
 	now := t.dir.now()
-	if t.commits >= commitsPerWrite || now.Sub(t.writtenAt) >= writeInterval || t.bytes-t.clean.bytes > t.dir.cacheShare()/2 {
-		if err := t.write(); err != nil {
-			return err
-		}
-		t.writtenAt = now
-		if t.disk != nil {
-			if err := t.disk.maintain(now); err != nil {
-				return t.fail("commit", err)
-			}
-		}
+	if err := t.writeBehind(now); err != nil {
+		return err
 	}
 	if changed || t.epoch != epoch {
 		t.publish()
@@ -323,46 +322,11 @@ func (t *Task) Rollback() {
 	for _, k := range t.stores {
 		if len(k.dirty) > 0 {
 			k.rollback()
+			t.epoch++
 		}
 	}
 	t.dirtyBytes = 0
 	t.evict()
-}
-
-// write brings what is committed to the engines.
-func (t *Task) write() error {
-	pending := false
-	for _, k := range t.stores {
-		pending = pending || len(k.committed) > 0 || k.newPosition
-	}
-	t.commits = 0
-	if !pending {
-		return nil
-	}
-	if t.disk != nil {
-		t.disk.begin()
-	}
-	for _, k := range t.stores {
-		if len(k.committed) > 0 {
-			if err := k.eng.apply(k.changes()); err != nil {
-				return t.fail("write", err)
-			}
-		}
-		if k.newPosition && k.disk != nil {
-			t.disk.setPosition(k.disk.id, k.position)
-		}
-	}
-	clear(t.changes)
-	if t.disk != nil {
-		if err := t.disk.write(); err != nil {
-			return t.fail("write", err)
-		}
-	}
-	for _, k := range t.stores {
-		k.written()
-	}
-	t.epoch++
-	return nil
 }
 
 // Flush brings all that is committed to the disk itself. Close does it too; a task that has been
@@ -376,7 +340,7 @@ func (t *Task) Flush() error {
 			return fmt.Errorf("store: task %s: flush: store %q has uncommitted writes", t.id, k.spec.Name)
 		}
 	}
-	if err := t.write(); err != nil {
+	if err := t.drain(); err != nil {
 		return err
 	}
 	t.publish()
@@ -431,19 +395,6 @@ func (t *Task) publish() {
 	}
 }
 
-// evict removes clean entries until the cache is within its share.
-func (t *Task) evict() {
-	limit := t.dir.cacheShare()
-	for t.bytes > limit {
-		e := t.clean.last()
-		if e == nil {
-			return
-		}
-		t.clean.remove(e)
-		e.kv.forget(e)
-	}
-}
-
 // Close forgets the open transaction, brings what is committed to disk and closes the task. Reads of
 // Views that are going on end first.
 func (t *Task) Close() error {
@@ -454,6 +405,9 @@ func (t *Task) Close() error {
 	var err error
 	if t.err == nil {
 		err = t.Flush()
+	}
+	if t.write != nil { // after a failure
+		<-t.write.done
 	}
 	t.err = ErrClosed
 	t.publish()

@@ -1,0 +1,198 @@
+package store
+
+import "time"
+
+// A write brings what is committed to the engines of a task, on a goroutine of its own, while the task goes on:
+//
+//	owner:  Commit ... start: takes the runs --------- Commit, Commit ... --------- ended: forgets the runs
+//	write:                     +--> merge, sort, one batch with the positions ------+
+//
+// Until it has ended, the owner reads what is in it from the pinned entries of the cache, and Views from the runs: it
+// does not matter to them when the engine gets it. One write at a time is under way in a task; one of all
+// tasks works at a time, so that it does not take the processors from them.
+type write struct {
+	parts []writePart
+	done  chan struct{}
+	err   error // after done
+}
+
+// writePart is one store in a write.
+type writePart struct {
+	k           *KV
+	runs        []*run // newest first
+	position    int64
+	newPosition bool
+	tree        *memTree // a store in memory: before the write, and after it
+}
+
+// writeBehind starts and ends writes as they are due.
+func (t *Task) writeBehind(now time.Time) error {
+	if w := t.write; w != nil {
+		select {
+		case <-w.done:
+			if err := t.ended(); err != nil {
+				return err
+			}
+		default:
+		}
+	}
+	share := t.dir.cacheShare()
+	if t.write == nil && (t.commits >= commitsPerWrite || now.Sub(t.writtenAt) >= writeInterval || t.runBytes > share/2) {
+		t.start()
+		t.writtenAt = now
+	}
+	for t.runBytes > share { // the engine is slower than we are
+		if t.write == nil {
+			t.start()
+		}
+		if err := t.ended(); err != nil {
+			return err
+		}
+	}
+	if t.disk != nil {
+		if err := t.disk.maintain(now); err != nil {
+			return t.fail("commit", err)
+		}
+	}
+	return nil
+}
+
+// drain brings all that is committed to the engines, and waits for it.
+func (t *Task) drain() error {
+	for t.write != nil || t.start() {
+		if err := t.ended(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start starts a write of all that is committed; false: there is nothing to write.
+func (t *Task) start() bool {
+	t.commits = 0
+	w := &write{done: make(chan struct{})}
+	for _, k := range t.stores {
+		p := writePart{k: k, runs: k.runs, position: k.position, newPosition: k.newPosition && k.disk != nil}
+		if len(p.runs) == 0 && !p.newPosition {
+			continue
+		}
+		if k.mem != nil {
+			k.mem.settle()
+			p.tree = k.mem.tree
+		}
+		k.newPosition = false
+		w.parts = append(w.parts, p)
+	}
+	if len(w.parts) == 0 {
+		return false
+	}
+	t.gen++
+	t.pinnedBy = 0
+	t.write = w
+	go func() {
+		defer close(w.done)
+		t.dir.writing.Lock()
+		defer t.dir.writing.Unlock()
+		w.err = w.run(t.disk)
+	}()
+	return true
+}
+
+// run is all that is done outside of the owner's goroutine.
+func (w *write) run(d *disk) error {
+	if d != nil {
+		d.begin()
+	}
+	for i := range w.parts {
+		p := &w.parts[i]
+		changes := mergeRuns(p.runs)
+		if p.tree != nil {
+			p.tree = p.tree.apply(changes)
+		} else if err := p.k.disk.apply(changes); err != nil {
+			return err
+		}
+		if p.newPosition {
+			d.setPosition(p.k.disk.id, p.position)
+		}
+	}
+	if d != nil {
+		return d.write()
+	}
+	return nil
+}
+
+// ended waits for the end of the write that is under way. There is no open transaction.
+func (t *Task) ended() error {
+	w := t.write
+	<-w.done
+	t.write = nil
+	if w.err != nil {
+		return t.fail("write", w.err)
+	}
+	if t.disk != nil {
+		t.disk.written()
+	}
+	t.writtenGen = t.gen - 1
+	t.pinned = t.pinnedBy
+	for i := range w.parts {
+		p := &w.parts[i]
+		if p.tree != nil {
+			p.k.mem.tree = p.tree
+		}
+		p.k.written(len(p.runs))
+	}
+	t.epoch++
+	return nil
+}
+
+// pins tells whether an entry is committed, and the engine does not have it yet.
+func (t *Task) pins(e *entry) bool { return e.gen > t.writtenGen }
+
+// commitEntry makes a dirty entry a committed one.
+func (t *Task) commitEntry(e *entry) {
+	if e.gen != t.gen {
+		e.gen = t.gen
+		t.pinnedBy++
+	}
+}
+
+// clockHand is a place in the cache of a task.
+type clockHand struct {
+	store int
+	id    uint32
+}
+
+// evict removes entries that are not pinned until the cache is within its share. The hand goes round over
+// all entries of all stores: one that was used since it last came by gets a second round.
+//
+// It begins only when an eighth of the entries can be removed: then it finds one every few steps.
+func (t *Task) evict() {
+	limit := t.dir.cacheShare()
+	if t.bytes <= limit {
+		return
+	}
+	total := 0
+	for _, k := range t.stores {
+		total += k.entries.n
+	}
+	clean := total - t.pinned
+	if clean < max(total/8, 1) {
+		return
+	}
+	for t.bytes > limit && clean > 0 {
+		k := t.stores[t.hand.store]
+		if t.hand.id++; t.hand.id > k.entries.top {
+			t.hand = clockHand{store: (t.hand.store + 1) % len(t.stores)}
+			continue
+		}
+		e := k.entries.at(t.hand.id)
+		switch {
+		case !e.live || e.dirty || t.pins(e):
+		case e.used:
+			e.used = false
+		default:
+			k.forget(e)
+			clean--
+		}
+	}
+}
