@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -114,12 +115,6 @@ type (
 	}
 )
 
-// unreadableRecords reports records of the log that this binary cannot read.
-type unreadableRecords struct {
-	Count int
-	First error
-}
-
 // result answers initProducerID, addPartitions and endTxn. Err is nil or a Kafka
 // error; the ids are set by a successful initProducerID.
 type result struct {
@@ -153,10 +148,10 @@ type Machine struct {
 	held map[string][]heldRequest
 	// resume are the ids whose markers are to be asked for after loading.
 	resume []string
-	// unreadable counts the replayed records that could not be decoded, and has the
-	// first's error. Reported once by an unreadableRecords call.
-	unreadable    int
-	unreadableErr error
+	// loadErr is about the first replayed record that cannot be read.
+	loadErr error
+	// unknown counts the replayed records whose kind is not known.
+	unknown int
 	// completable are the ids whose markers are written and whose Complete record
 	// could not be appended.
 	completable []string
@@ -273,9 +268,12 @@ func (m *Machine) Step(now time.Time, ev any) (eff coordinator.Effects) {
 // Replay implements coordinator.Machine.
 func (m *Machine) Replay(r coordinator.Replayed) {
 	id, err := decodeKey(r.Key)
-	if err != nil {
-		// Of a newer Kafka: passed over, as its rule for coordinator records is.
-		m.addUnreadable(r.Offset, err)
+	switch {
+	case errors.Is(err, errUnknownKey):
+		m.unknown++
+		return
+	case err != nil:
+		m.unreadable(r.Offset, err)
 		return
 	}
 	delete(m.ongoing, id)
@@ -287,8 +285,7 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 	}
 	md, err := decodeValue(r.Value)
 	if err != nil {
-		m.addUnreadable(r.Offset, fmt.Errorf("transactional id %q: %w", id, err))
-		m.index.delete(id)
+		m.unreadable(r.Offset, fmt.Errorf("transactional id %q: %w", id, err))
 		return
 	}
 	m.index.set(id, md)
@@ -301,11 +298,18 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 	}
 }
 
-func (m *Machine) addUnreadable(offset int64, err error) {
-	if m.unreadable++; m.unreadable == 1 {
-		m.unreadableErr = fmt.Errorf("offset %d: %w", offset, err)
+func (m *Machine) unreadable(offset int64, err error) {
+	if m.loadErr == nil {
+		m.loadErr = fmt.Errorf("record at offset %d: %w; start the version of the broker that wrote it, or restore the partition's directory from a backup", offset, err)
 	}
 }
+
+// LoadError implements coordinator.LoadChecker. Without the unreadable record its id would
+// start anew, and a transaction whose outcome it is would never end on its partitions.
+func (m *Machine) LoadError() error { return m.loadErr }
+
+// Skipped implements coordinator.Skipper.
+func (m *Machine) Skipped() int { return m.unknown }
 
 // ReplayMarker implements coordinator.Machine. No marker is written to
 // __transaction_state.
@@ -324,7 +328,7 @@ func (m *Machine) Loaded(now time.Time) {
 // Deadline implements coordinator.Machine.
 func (m *Machine) Deadline() time.Time {
 	at := m.nextExpiry
-	if len(m.resume) > 0 || m.unreadable > 0 {
+	if len(m.resume) > 0 {
 		return time.Unix(0, 0)
 	}
 	for _, t := range []time.Time{m.nextTimeout, m.nextHeld, m.nextRetry} {
@@ -352,10 +356,6 @@ func (m *Machine) tick(now time.Time, eff *coordinator.Effects) {
 		m.step(now, eff, id).writeMarkers()
 	}
 	m.resume = nil
-	if m.unreadable > 0 {
-		eff.Calls = append(eff.Calls, unreadableRecords{Count: m.unreadable, First: m.unreadableErr})
-		m.unreadable, m.unreadableErr = 0, nil
-	}
 	if len(eff.Calls) > 0 {
 		return // nothing may be appended here: a failure would drop the calls
 	}

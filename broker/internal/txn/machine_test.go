@@ -191,8 +191,6 @@ func TestConversations(t *testing.T) {
 						c.Marker.ProducerID, c.Marker.ProducerEpoch, c.Marker.CoordinatorEpoch, partitionsString(c.Partitions))
 				case needProducerID:
 					out.WriteString("allocate producer id\n")
-				case unreadableRecords:
-					fmt.Fprintf(&out, "unreadable records: %d, first %v\n", c.Count, c.First)
 				}
 			}
 		}
@@ -283,9 +281,6 @@ func runLine(t *testing.T, s *shardSim, line string, ref func() coordinator.Ref,
 		rec := coordinator.Record{Key: appendKey(nil, id), Value: md.appendValue(nil)}
 		s.log = append(s.log, rec)
 		s.m.Replay(coordinator.Replayed{Record: rec, Offset: int64(len(s.log) - 1)})
-	case "garbage":
-		s.log = append(s.log, coordinator.Record{Key: appendKey(nil, id), Value: []byte{0, 9, 1}},
-			coordinator.Record{Key: []byte{0, 7, 0, 1, 'x'}, Value: []byte{0}})
 	case "verify":
 		err := s.m.index.Verify(id, pid, epoch, tps[0])
 		if err == nil {

@@ -99,8 +99,8 @@ func appendKey(dst []byte, id string) []byte {
 	return append(dst, id...)
 }
 
-// errUnknownKey: a key of a version that this binary does not know. Kafka's rule for
-// coordinator records is to pass over them.
+// errUnknownKey: a key of a version that this binary does not know is another kind of
+// record. Kafka's rule is to pass over them.
 var errUnknownKey = errors.New("unknown version of transaction log key")
 
 // decodeKey returns the transactional id of a record's key.

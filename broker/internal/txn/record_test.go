@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"pgregory.net/rapid"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
 )
 
 // TestRecordBytes has records laid out by hand from Kafka's TransactionLogKey.json and
@@ -104,6 +106,36 @@ func TestUnreadableRecords(t *testing.T) {
 	require.ErrorIs(t, err, errUnknownKey)
 	_, err = decodeKey([]byte("\x00\x00\x00\x02a"))
 	require.ErrorContains(t, err, "ends too early")
+}
+
+// A shard whose log cannot be read is not served: an id that started anew would leave the
+// transaction of the unreadable record open on its partitions for ever.
+func TestUnreadableLogIsRefused(t *testing.T) {
+	good := (&Metadata{ProducerID: 7, State: PrepareCommit, PrevProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1, Partitions: []TopicPartition{{"t", 0}}}).appendValue(nil)
+	for name, rec := range map[string]coordinator.Record{
+		"newer value":   {Key: appendKey(nil, "a"), Value: []byte{0, 9, 1}},
+		"damaged value": {Key: appendKey(nil, "a"), Value: good[:len(good)-1]},
+		"damaged key":   {Key: []byte{0, 0, 0, 2, 'a'}, Value: good},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(machineConfig{}, newIndex())
+			m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: appendKey(nil, "a"), Value: good}, Offset: 16})
+			require.NoError(t, m.LoadError())
+			m.Replay(coordinator.Replayed{Record: rec, Offset: 17})
+			m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: []byte{0}}, Offset: 18})
+			require.ErrorContains(t, m.LoadError(), "offset 17")
+			require.ErrorContains(t, m.LoadError(), "start the version")
+		})
+	}
+}
+
+// TestUnknownKindsAreSkipped: Kafka's rule for its coordinators' topics.
+func TestUnknownKindsAreSkipped(t *testing.T) {
+	m := newMachine(machineConfig{}, newIndex())
+	m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: []byte{0, 7, 0, 1, 'x'}, Value: []byte{0}}})
+	require.NoError(t, m.LoadError())
+	require.Equal(t, 1, m.Skipped())
+	require.Empty(t, m.list())
 }
 
 // TestUnknownTagsAreIgnored: a later Kafka may add optional fields (KIP-915).

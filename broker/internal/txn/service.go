@@ -172,9 +172,6 @@ func (s *Service) call(sh *shard, c any) {
 			}
 			sh.loop.Submit(c.Event)
 		})
-	case unreadableRecords:
-		s.cfg.Logger.Error("transaction log has records that this version cannot read; the transactional ids that they are about start anew",
-			"topic", StateTopic, "partition", sh.partition, "records", c.Count, "first", c.First)
 	default:
 		panic(fmt.Sprintf("transaction coordinator makes the unknown call %T %+v", c, c))
 	}

@@ -284,6 +284,23 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// A shard whose log cannot be read refuses its ids, while the others are served.
+func TestUnreadableShard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &serviceTest{t: t, cluster: &fakeCluster{nextID: 5000}}
+		bad := coordinator.Record{Key: appendKey(nil, "x"), Value: []byte{0, 9}}
+		_, err := st.logs[Partition("a", testShards)].Append(time.Now(), []coordinator.Record{bad}, nil)
+		require.NoError(t, err)
+		st.start()
+		defer st.s.Close()
+		_, _, err = st.init("a")
+		require.ErrorIs(t, err, kerr.CoordinatorNotAvailable)
+		require.ErrorIs(t, st.s.VerifyTxn("a", 1, 0, "t", 0), kerr.NotEnoughReplicas)
+		_, _, err = st.init("b")
+		require.NoError(t, err)
+	})
+}
+
 func TestListTransactions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newServiceTest(t)
