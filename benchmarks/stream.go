@@ -27,7 +27,8 @@ type bench struct {
 	runs    int
 }
 
-func streamBenchmarks(ctx context.Context, records, rounds int) error {
+func streamBenchmarks(r ratios) error {
+	ctx, records := r.ctx, r.records
 	dir, err := os.MkdirTemp("", "moldau-bench-")
 	if err != nil {
 		return err
@@ -47,10 +48,10 @@ func streamBenchmarks(ctx context.Context, records, rounds int) error {
 	}
 	exactlyOnce, atLeastOnce := stream.ExactlyOnce, stream.AtLeastOnce
 	return errors.Join(
-		ratio("word count", rounds, records, s.app("exactly-once", wordCount, exactlyOnce), s.loop("hand-written loop, at-least-once", true)),
-		ratio("pass-through", rounds, records, s.app("exactly-once", passThrough, exactlyOnce), s.loop("hand-written loop, at-least-once", false)),
-		ratio("word count", rounds, records, s.app("exactly-once", wordCount, exactlyOnce), s.app("at-least-once", wordCount, atLeastOnce)),
-		ratio("pass-through", rounds, records, s.app("exactly-once", passThrough, exactlyOnce), s.app("at-least-once", passThrough, atLeastOnce)),
+		r.run("word count", s.app("exactly-once", wordCount, exactlyOnce), s.loop("hand-written at-least-once loop", true)),
+		r.run("pass-through", s.app("exactly-once", passThrough, exactlyOnce), s.loop("hand-written at-least-once loop", false)),
+		r.run("word count", s.app("exactly-once", wordCount, exactlyOnce), s.app("at-least-once", wordCount, atLeastOnce)),
+		r.run("pass-through", s.app("exactly-once", passThrough, exactlyOnce), s.app("at-least-once", passThrough, atLeastOnce)),
 	)
 }
 
@@ -77,46 +78,46 @@ func (s *bench) next() (name string, err error) {
 }
 
 func (s *bench) app(name string, topology func(*stream.Builder, string), guarantee stream.Guarantee) side {
-	return side{name: name, run: func() (time.Duration, error) {
+	return side{name: name, run: func() (cost, error) {
 		run, err := s.next()
 		if err != nil {
-			return 0, err
+			return cost{}, err
 		}
 		b := stream.NewBuilder()
 		topology(b, run+"-out")
 		built, err := b.Build()
 		if err != nil {
-			return 0, err
+			return cost{}, err
 		}
 		app, err := stream.New(built, stream.Config{
 			AppID: run, Brokers: []string{"embedded:9092"}, StateDir: filepath.Join(s.dir, run), Guarantee: guarantee,
 			CommitInterval: commitInterval, Client: s.client[1:],
 		})
 		if err != nil {
-			return 0, err
+			return cost{}, err
 		}
 		ctx, cancel := context.WithCancel(s.ctx)
 		defer cancel()
 		ended := make(chan error, 1)
-		begin := time.Now()
+		stop := stopwatch()
 		go func() { ended <- app.Run(ctx) }()
 		err = untilCommitted(ctx, s.client, run, "input", s.records)
-		took := time.Since(begin)
+		took := stop()
 		cancel()
 		return took, errors.Join(err, <-ended)
 	}}
 }
 
 func (s *bench) loop(name string, count bool) side {
-	return side{name: name, run: func() (time.Duration, error) {
+	return side{name: name, run: func() (cost, error) {
 		run, err := s.next()
 		if err != nil {
-			return 0, err
+			return cost{}, err
 		}
 		l := loop{opts: s.client, group: run, in: "input", out: run + "-out", count: count, commit: commitInterval,
 			untilDone: func(ctx context.Context) error { return untilCommitted(ctx, s.client, run, "input", s.records) }}
-		begin := time.Now()
+		stop := stopwatch()
 		err = l.run(s.ctx)
-		return time.Since(begin), err
+		return stop(), err
 	}}
 }

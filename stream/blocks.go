@@ -15,7 +15,7 @@ const (
 	blockRecords = 256
 	blockHeaders = 64
 	blockBytes   = 32 << 10
-	freeBlocks   = 64 // kept for reuse, at most
+	freeBlocks   = 192 // kept for reuse, at most
 )
 
 // block is memory for output records that is handed out record by record and comes back as a whole when the last of

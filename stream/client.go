@@ -26,6 +26,12 @@ func (c *Config) clientOptions(role string, h *health, opts ...kgo.Opt) []kgo.Op
 		kgo.RetryBackoffFn(backoff),
 		// A fetch that waits for data keeps partitions out that are added or resumed meanwhile: not for long.
 		kgo.FetchMaxWait(50 * time.Millisecond),
+		// As Kafka's producers do, whose records Kafka Streams writes: who pays for the network chooses a codec.
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		// A commit hands over what changed in all tables at once, and should not wait for acknowledgements in
+		// the middle of it.
+		kgo.MaxBufferedRecords(freeBlocks * blockRecords),
+		kgo.MaxBufferedBytes(32 << 20),
 	}, c.Client...)
 	all = append(all,
 		kgo.SeedBrokers(c.Brokers...),
