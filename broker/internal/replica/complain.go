@@ -33,7 +33,7 @@ func (c *complaints) add(logger *slog.Logger, now time.Time, topic string, parti
 		c.silent++
 		return
 	}
-	logger.Error("storage error; clients try again until it is mended (is the disk full?)",
+	logger.Error("storage error; clients try again until it is mended",
 		"topic", topic, "partition", partition, "error", err, "not_logged", c.silent)
 	c.last, c.silent = now, 0
 }
