@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"reflect"
+
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/serde"
@@ -61,6 +63,8 @@ func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.S
 func aggregateInput[K, V, A any](s *tableStore[K, A], init func() A, add func(A, V) A, first func(V) A) task.Stream[K, V] {
 	c, n := s.c, s.n
 	nullA := serde.IsNull[A]()
+	shares := mayShare[A]()
+	own := make([]byte, 0, 64) // a copy of the stored bytes, for add to change; never nil: empty is not null
 	return func(k K, v V, m task.Meta) error {
 		if m.Null != 0 {
 			dropNull(c, m.Null)
@@ -80,7 +84,12 @@ func aggregateInput[K, V, A any](s *tableStore[K, A], init func() A, add func(A,
 		switch {
 		case had:
 			change.Time = max(at, m.Time)
-			if acc, err = s.t.DecodeValue(stored); err != nil {
+			b := stored
+			if shares {
+				own = append(own[:0], stored...)
+				b = own[:len(own):len(own)]
+			}
+			if acc, err = s.t.DecodeValue(b); err != nil {
 				return task.Fail(n, task.Process, err)
 			}
 			if s.forwardsOld {
@@ -110,4 +119,10 @@ func aggregateInput[K, V, A any](s *tableStore[K, A], init func() A, add func(A,
 		}
 		return s.update(k, key, acc, old, change)
 	}
+}
+
+// mayShare is whether a decoded value can refer to the bytes that it was decoded from.
+func mayShare[T any]() bool {
+	k := reflect.TypeFor[T]().Kind()
+	return k > reflect.Complex128 && k != reflect.String
 }
