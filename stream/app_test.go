@@ -471,6 +471,8 @@ func TestMetrics(t *testing.T) {
 		return 0
 	}
 	require.Equal(t, 5.0, sum("kafka_streams_stream_task_metrics_process_total"), "2 lines, 3 words")
+	require.Equal(t, 5.0, sum("kafka_streams_stream_thread_metrics_process_total"))
+	require.Positive(t, sum("kafka_streams_stream_thread_metrics_poll_total"))
 	require.Equal(t, 5.0, sum("kafka_streams_stream_topic_metrics_records_consumed_total"))
 	require.Equal(t, 9.0, sum("kafka_streams_stream_topic_metrics_records_produced_total"), "3 words, 3 changes, 3 counts")
 	require.Equal(t, 8.0, sum("kafka_streams_stream_thread_metrics_task_created_total"))

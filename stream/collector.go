@@ -44,6 +44,7 @@ func families() map[string]metric {
 		"commits":   newMetric(c, threadGroup+"commit_total", "Commits.", "thread_id"),
 		"commitAvg": newMetric(g, threadGroup+"commit_latency_avg", "Average duration of a commit, in milliseconds.", "thread_id"),
 		"commitMax": newMetric(g, threadGroup+"commit_latency_max", "Longest commit, in milliseconds.", "thread_id"),
+		"poll":      newMetric(c, threadGroup+"poll_total", "Batches of input, each of one partition, that were taken over from the fetcher.", "thread_id"),
 		"process":   newMetric(c, threadGroup+"process_total", "Processed records.", "thread_id"),
 		"busy":      newMetric(c, threadGroup+"process_time_ns_total", "Time spent in processing, in nanoseconds.", "thread_id"),
 		"created":   newMetric(c, threadGroup+"task_created_total", "Tasks started.", "thread_id"),
@@ -89,6 +90,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		put("commits", float64(n), id)
 		put("commitAvg", milliseconds(m.commitNanos.Load()/max(n, 1)), id)
 		put("commitMax", milliseconds(m.commitMax.Load()), id)
+		put("poll", float64(m.polls.Load()), id)
 		put("process", float64(m.process.Load()), id)
 		put("busy", float64(m.processNanos.Load()), id)
 		put("created", float64(m.created.Load()), id)

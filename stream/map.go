@@ -139,8 +139,8 @@ func MapKeys[K, V, K2 any](s KStream[K, V], f func(K) K2, opts ...Option) KStrea
 	return r
 }
 
-// FlatMapValues makes any number of values of each. A null value that f cannot
-// take, and a nil sequence, make none.
+// FlatMapValues makes any number of values of each. A record whose null value f
+// cannot take is dropped and counted; a nil sequence makes none.
 func FlatMapValues[K, V, R any](s KStream[K, V], f func(V) iter.Seq[R], opts ...Option) KStream[K, R] {
 	r := derive(s, "FlatMapValues", "KSTREAM-FLATMAPVALUES-", false, f != nil, opts,
 		func(c *task.Context, n *topo.Node, out task.Stream[K, R]) task.Stream[K, V] {
@@ -161,6 +161,7 @@ func FlatMapValues[K, V, R any](s KStream[K, V], f func(V) iter.Seq[R], opts ...
 			}
 			return func(k K, v V, m task.Meta) error {
 				if m.Null&needs != 0 {
+					c.Drop(task.NullValue)
 					return nil
 				}
 				c.Node = n

@@ -9,6 +9,7 @@ import (
 
 // workerMetrics are what a worker counts; anybody may read.
 type workerMetrics struct {
+	polls        atomic.Int64 // batches of input
 	process      atomic.Int64 // records
 	processNanos atomic.Int64
 	commits      atomic.Int64

@@ -112,7 +112,8 @@ func (s KStream[K, V]) look(op, prefix string, f func(K, V), opts []Option) topo
 }
 
 // Merge is the stream of the records of this and the other streams. Records of
-// one stream keep their order.
+// one stream keep their order. Those of several topics are taken in the order of their times, as far
+// as the cluster has them: a topic that is read to its end is not waited for.
 func (s KStream[K, V]) Merge(others ...KStream[K, V]) KStream[K, V] {
 	if !s.valid() {
 		return s

@@ -171,6 +171,7 @@ func (w *worker) handle(m message) {
 		return
 	}
 	t.task.Add(m.batch)
+	w.metrics.polls.Add(1)
 	// Before the next record is chosen: a record that is known to exist may be older than those of other inputs.
 	t.task.SetEnd(m.in.tp.Topic, m.in.tp.Partition, m.in.end.Load())
 	t.dirty = true // also without a record: control records move the position
