@@ -177,6 +177,37 @@ func (tt *txnTest) awaits(topic string, partition int32, want ...string) {
 	require.Equal(tt.t, want, got)
 }
 
+// TestTimesOfOpenTransactions: whoever reads committed records finds by time only what it can read.
+func TestTimesOfOpenTransactions(t *testing.T) {
+	tt := newTxnTest(t, broker.Config{})
+	tt.topic("t", 1)
+	cl := tt.transactional("a")
+	at := func(level int8, ts int64) int64 {
+		req := kmsg.NewPtrListOffsetsRequest()
+		req.ReplicaID, req.IsolationLevel = -1, level
+		rt := kmsg.NewListOffsetsRequestTopic()
+		rt.Topic = "t"
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Timestamp, rp.CurrentLeaderEpoch = ts, -1
+		rt.Partitions = append(rt.Partitions, rp)
+		req.Topics = append(req.Topics, rt)
+		resp, err := req.RequestWith(tt.ctx, cl)
+		require.NoError(t, err)
+		require.NoError(t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
+		return resp.Topics[0].Partitions[0].Offset
+	}
+	const maxTimestamp = -3
+	require.NoError(t, cl.BeginTransaction())
+	tt.produce(cl, "t", 0, "x")
+	require.EqualValues(t, 0, at(0, 1))
+	require.EqualValues(t, 0, at(0, maxTimestamp))
+	require.EqualValues(t, -1, at(1, 1))
+	require.EqualValues(t, -1, at(1, maxTimestamp))
+	tt.commit(cl)
+	tt.awaits("t", 0, "x")
+	require.EqualValues(t, 0, at(1, 1))
+}
+
 func TestZombieIsFenced(t *testing.T) {
 	tt := newTxnTest(t, broker.Config{})
 	tt.topic("t", 1)

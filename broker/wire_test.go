@@ -310,6 +310,52 @@ func TestDeletionEndsLongPolls(t *testing.T) {
 	require.NotZero(t, resp.Topics[0].Partitions[0].ErrorCode)
 }
 
+// TestDeletedRecordsEndLongPolls deletes the records that a parked fetch has found but that are too few for it.
+func TestDeletedRecordsEndLongPolls(t *testing.T) {
+	b := brokertest.New(t)
+	c, other := dial(t, b), dial(t, b)
+	id := makeTopic(t, c, "t")
+	_, err := do[*kmsg.ProduceResponse](c, produceOf(9, -1, "t", 0, "x"))
+	require.NoError(t, err)
+	req := fetchOf(13, id, "t", 0, time.Hour)
+	req.MinBytes = 1 << 20
+	_, err = c.send(req)
+	require.NoError(t, err)
+	del := kmsg.NewPtrDeleteRecordsRequest()
+	del.Version = 2
+	dt := kmsg.NewDeleteRecordsRequestTopic()
+	dt.Topic, dt.Partitions = "t", []kmsg.DeleteRecordsRequestTopicPartition{{Offset: -1}}
+	del.Topics = append(del.Topics, dt)
+	deleted, err := do[*kmsg.DeleteRecordsResponse](other, del)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, deleted.Topics[0].Partitions[0].LowWatermark)
+	_, body, err := c.receive()
+	require.NoError(t, err)
+	resp := kmsg.NewPtrFetchResponse()
+	resp.Version = 13
+	require.NoError(t, resp.ReadFrom(body[1:]))
+	require.Equal(t, kerr.OffsetOutOfRange.Code, resp.Topics[0].Partitions[0].ErrorCode)
+}
+
+// TestEmptyLogHasAnEpoch: as Kafka's, the leader's epoch ends at 0 in a log without records.
+func TestEmptyLogHasAnEpoch(t *testing.T) {
+	b := brokertest.New(t)
+	c := dial(t, b)
+	makeTopic(t, c, "t")
+	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
+	req.Version, req.ReplicaID = 4, -1
+	rt := kmsg.NewOffsetForLeaderEpochRequestTopic()
+	rt.Topic = "t"
+	rp := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
+	rp.CurrentLeaderEpoch = -1
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	resp, err := do[*kmsg.OffsetForLeaderEpochResponse](c, req)
+	require.NoError(t, err)
+	got := resp.Topics[0].Partitions[0]
+	require.Equal(t, []int64{0, 0, 0}, []int64{int64(got.ErrorCode), int64(got.LeaderEpoch), got.EndOffset})
+}
+
 // logged collects what a broker logs.
 type logged struct {
 	mu  sync.Mutex

@@ -70,17 +70,17 @@ func (c *epochCache) assign(epoch int32, offset int64) {
 	c.dirty = true
 }
 
-// end returns the largest epoch that is not above the one asked for, and where it ended.
+// end returns the largest epoch that is not above the one asked for, and where it ended. An epoch before all that are known ended
+// where the first of them began.
 func (c *epochCache) end(epoch int32, logEnd int64) EpochEnd {
 	i := sort.Search(len(c.entries), func(i int) bool { return c.entries[i].epoch > epoch })
-	if i == 0 || epoch < 0 {
+	switch n := len(c.entries); {
+	case epoch < 0 || n == 0 || c.entries[n-1].epoch < epoch: // none, or a later epoch than any here
 		return EpochEnd{Epoch: -1, EndOffset: -1}
-	}
-	if i == len(c.entries) {
-		if c.entries[i-1].epoch < epoch {
-			return EpochEnd{Epoch: -1, EndOffset: -1} // a later epoch than any here
-		}
+	case i == n:
 		return EpochEnd{Epoch: epoch, EndOffset: logEnd}
+	case i == 0:
+		return EpochEnd{Epoch: epoch, EndOffset: c.entries[0].offset}
 	}
 	return EpochEnd{Epoch: c.entries[i-1].epoch, EndOffset: c.entries[i].offset}
 }

@@ -226,12 +226,12 @@ func (l *Log) StartVerification(id int64, epoch int16) (g Guard, needed bool) {
 }
 
 // StartEpoch notes that a leader epoch begins at the log's end, before anything is appended in it: what an earlier epoch
-// appended beyond is not in this log.
+// appended beyond is not in this log. It is to be called after each Open: that of an empty log is not written down.
 func (l *Log) StartEpoch(epoch int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.epochs.assign(epoch, l.end)
-	l.changed = l.changed || l.epochs.dirty
+	l.changed = l.changed || l.epochs.dirty && l.end > 0
 }
 
 // EndOffsetForEpoch returns the largest leader epoch that is not above epoch, and its end.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -49,7 +50,7 @@ func TestReadersFinishWhileTheirSegmentIsDeleted(t *testing.T) {
 	l.mu.RUnlock()
 	_, err := l.SetStart(3)
 	require.NoError(t, err)
-	n, err := l.DeleteUnread()
+	n, err := l.DeleteUnread(l.Start())
 	require.NoError(t, err)
 	require.Equal(t, 3, n)
 	pos, size, err := v.find(0)
@@ -138,8 +139,14 @@ func TestOffsetForTimeAgreesWithAScan(t *testing.T) {
 		cfg.SegmentBytes, cfg.IndexIntervalBytes, cfg.TimestampAfterMaxMs = 400, 50, 1<<40
 		l := openTest(t, vfs.NewMem(), cfg)
 		var times []int64
-		for range rapid.IntRange(0, 30).Draw(t, "batches") {
-			b := batch.NewBuilder(batch.Options{})
+		bases := []int64{0}
+		open := rapid.IntRange(0, 30).Draw(t, "transaction") // the batch that begins one, which stays open
+		for i := range rapid.IntRange(0, 30).Draw(t, "batches") {
+			o := batch.Options{}
+			if i == open {
+				o = batch.Options{Producer: &batch.Producer{ID: 1}, Transactional: true}
+			}
+			b := batch.NewBuilder(o)
 			for range rapid.IntRange(1, 3).Draw(t, "records") {
 				ts := rapid.Int64Range(0, 30).Draw(t, "ts")
 				b.Add(batch.Record{Timestamp: ts})
@@ -149,27 +156,45 @@ func TestOffsetForTimeAgreesWithAScan(t *testing.T) {
 			require.NoError(t, err)
 			_, err = l.Append(p, 0, AppendOptions{})
 			require.NoError(t, err)
+			bases = append(bases, l.End())
 		}
-		l.SetHighWatermark(l.End())
-		start, err := l.SetStart(rapid.Int64Range(0, l.End()).Draw(t, "start"))
+		hw, stable := l.SetHighWatermark(rapid.SampledFrom(bases).Draw(t, "hw"))
+		if open < len(bases)-1 {
+			require.Equal(t, min(hw, bases[open]), stable)
+		}
+		start, err := l.SetStart(rapid.Int64Range(0, hw).Draw(t, "start"))
 		require.NoError(t, err)
-		for ts := int64(0); ts <= 31; ts++ {
-			want := int64(-1)
-			for o := start; o < int64(len(times)); o++ {
-				if times[o] >= ts {
-					want = o
-					break
+		_, hw, stable, _ = l.Offsets()
+		for iso, limit := range map[Isolation]int64{ReadUncommitted: hw, ReadCommitted: stable, ReadLogEnd: l.End()} {
+			first := func(ts int64) int64 {
+				for o := start; o < limit; o++ {
+					if times[o] >= ts {
+						return o
+					}
+				}
+				return -1
+			}
+			for ts := int64(0); ts <= 31; ts++ {
+				want := first(ts)
+				got, ok, err := l.OffsetForTime(ts, iso)
+				require.NoError(t, err)
+				require.Equal(t, want >= 0, ok, "time %d", ts)
+				if ok {
+					require.Equal(t, want, got.Offset, "time %d", ts)
+					require.Equal(t, times[want], got.Timestamp)
 				}
 			}
-			got, ok, err := l.OffsetForTime(ts)
+			if !slices.Contains(bases, start) {
+				continue
+			}
+			got, ok, err := l.MaxTimestampOffset(iso)
 			require.NoError(t, err)
-			require.Equal(t, want >= 0, ok, "time %d", ts)
+			require.Equal(t, start < limit, ok)
 			if ok {
-				require.Equal(t, want, got.Offset, "time %d", ts)
-				require.Equal(t, times[want], got.Timestamp)
+				require.Equal(t, first(slices.Max(times[start:limit])), got.Offset)
 			}
 		}
-		for o := start; o < l.End(); o++ {
+		for o := start; o < hw; o++ {
 			res, err := l.Read(o, 1, ReadUncommitted, true)
 			require.NoError(t, err)
 			b, rest, err := batch.First(res.Records)

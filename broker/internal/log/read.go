@@ -43,13 +43,7 @@ func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (Read
 		return ReadResult{}, err
 	}
 	res := ReadResult{HighWatermark: l.hw, LastStableOffset: l.lastStable(), LogStartOffset: l.start, LogEndOffset: l.end}
-	limit := res.HighWatermark
-	switch iso {
-	case ReadCommitted:
-		limit = res.LastStableOffset
-	case ReadLogEnd:
-		limit = l.end
-	}
+	limit := l.limit(iso)
 	if offset < l.start || offset > l.end {
 		l.mu.RUnlock()
 		return res, codef(kerr.OffsetOutOfRange, "offset %d is outside of [%d, %d] of %s", offset, res.LogStartOffset, res.LogEndOffset, l.name)
@@ -93,6 +87,17 @@ func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (Read
 		res.Aborted = aborted
 	}
 	return res, nil
+}
+
+// limit is the offset below which may be read. The caller holds mu.
+func (l *Log) limit(iso Isolation) int64 {
+	switch iso {
+	case ReadCommitted:
+		return l.lastStable()
+	case ReadLogEnd:
+		return l.end
+	}
+	return l.hw
 }
 
 func lastOffsetIn(records []byte) int64 {
@@ -264,15 +269,15 @@ func (l *Log) AbortedTxns() ([]Aborted, error) {
 	return out, nil
 }
 
-// OffsetForTime returns the first record below the high watermark whose timestamp is ts or
-// later. ok is false when there is none.
-func (l *Log) OffsetForTime(ts int64) (t TimestampOffset, ok bool, err error) {
+// OffsetForTime returns the first record that may be read whose timestamp is ts or later. ok
+// is false when there is none.
+func (l *Log) OffsetForTime(ts int64, iso Isolation) (t TimestampOffset, ok bool, err error) {
 	l.mu.RLock()
 	if err := l.usable(); err != nil {
 		l.mu.RUnlock()
 		return t, false, err
 	}
-	start, hw := l.start, l.hw
+	start, limit := l.start, l.limit(iso)
 	v := &view{l: l}
 	for i, s := range l.segments {
 		if s.maxTS < ts || (i+1 < len(l.segments) && l.segments[i+1].base <= start) {
@@ -288,13 +293,13 @@ func (l *Log) OffsetForTime(ts int64) (t TimestampOffset, ok bool, err error) {
 	l.mu.RUnlock()
 	defer v.release()
 	for ; v.ok() && !ok && err == nil; v.nextSegment() {
-		t, ok, err = v.findTime(ts, start, hw)
+		t, ok, err = v.findTime(ts, start, limit)
 	}
 	return t, ok, err
 }
 
 // findTime is OffsetForTime in the view's present segment.
-func (v *view) findTime(ts, start, hw int64) (t TimestampOffset, ok bool, err error) {
+func (v *view) findTime(ts, start, limit int64) (t TimestampOffset, ok bool, err error) {
 	s := v.segs[v.i]
 	pos := v.hint[v.i]
 	if pos < 0 {
@@ -308,7 +313,7 @@ func (v *view) findTime(ts, start, hw int64) (t TimestampOffset, ok bool, err er
 		if err != nil {
 			return t, false, v.l.corrupt(s, sc.pos, s.base, err)
 		}
-		if !more || sc.head.BaseOffset() >= hw {
+		if !more || sc.head.LastOffset() >= limit {
 			return t, false, nil
 		}
 		if sc.head.MaxTimestamp() < ts || sc.head.LastOffset() < start {
@@ -349,18 +354,19 @@ func (l *Log) firstInBatch(b batch.Batch, ts, start int64) (TimestampOffset, boo
 
 // MaxTimestampOffset returns the first record with the largest timestamp among those
 // that may be read. ok is false when no record has a timestamp.
-func (l *Log) MaxTimestampOffset() (t TimestampOffset, ok bool, err error) {
+func (l *Log) MaxTimestampOffset(iso Isolation) (t TimestampOffset, ok bool, err error) {
 	l.mu.RLock()
 	if err := l.usable(); err != nil {
 		l.mu.RUnlock()
 		return t, false, err
 	}
-	start, hw := l.start, l.hw
+	start, limit := l.start, l.limit(iso)
 	newest := int64(batch.NoTimestamp)
 	v := &view{l: l}
-	for _, s := range l.segments[l.segmentFor(start):] {
+	first := l.segmentFor(start)
+	for i, s := range l.segments[first:] {
 		// The ends of the range may lie inside of a segment: read those.
-		if s.base < start || s == l.active() {
+		if next := first + i + 1; s.base < start || s == l.active() || l.segments[next].base > limit {
 			s.acquire()
 			v.segs, v.size = append(v.segs, s), append(v.size, s.size)
 			continue
@@ -376,7 +382,7 @@ func (l *Log) MaxTimestampOffset() (t TimestampOffset, ok bool, err error) {
 			if err != nil {
 				return t, false, l.corrupt(s, sc.pos, s.base, err)
 			}
-			if !more || sc.head.BaseOffset() >= hw {
+			if !more || sc.head.LastOffset() >= limit {
 				break
 			}
 			if sc.head.BaseOffset() >= start {
@@ -387,7 +393,7 @@ func (l *Log) MaxTimestampOffset() (t TimestampOffset, ok bool, err error) {
 	if newest < 0 {
 		return t, false, nil
 	}
-	return l.OffsetForTime(newest)
+	return l.OffsetForTime(newest, iso)
 }
 
 // positionForTime returns where to start scanning for the first record at ts or later.

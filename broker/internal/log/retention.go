@@ -86,22 +86,24 @@ func (l *Log) Retain() (moved bool, err error) {
 	return moved, nil
 }
 
-// DeleteUnread removes the segments that lie wholly below the start. The active one stays. It
-// returns the number of removed segments; readers that are in them finish first.
-func (l *Log) DeleteUnread() (int, error) {
+// DeleteUnread removes the segments that lie wholly below upTo, a start that is durable: the present one
+// may have moved on since. The active segment stays. It returns the number of removed segments; readers
+// that are in them finish first.
+func (l *Log) DeleteUnread(upTo int64) (int, error) {
 	l.mu.Lock()
 	if err := l.usable(); err != nil {
 		l.mu.Unlock()
 		return 0, err
 	}
+	upTo = min(upTo, l.start)
 	n := 0
-	for n+1 < len(l.segments) && l.segments[n+1].base <= l.start {
+	for n+1 < len(l.segments) && l.segments[n+1].base <= upTo {
 		n++
 	}
 	gone := slices.Clone(l.segments[:n])
 	l.segments = slices.Clone(l.segments[n:])
 	if n > 0 {
-		l.epochs.truncateStart(l.start)
+		l.epochs.truncateStart(upTo)
 		l.dropSnapshots()
 		l.changed = true
 	}

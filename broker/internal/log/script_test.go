@@ -171,13 +171,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		hw, lso := s.l.SetHighWatermark(arg(d, "to", s.l.End()))
 		return fmt.Sprintf("hw=%d lso=%d\n", hw, lso)
 	case "read":
-		iso := ReadUncommitted
-		if d.HasArg("committed") {
-			iso = ReadCommitted
-		} else if d.HasArg("end") {
-			iso = ReadLogEnd
-		}
-		res, err := s.l.Read(arg(d, "at", 0), int(arg(d, "max", 1<<20)), iso, d.HasArg("min-one"))
+		res, err := s.l.Read(arg(d, "at", 0), int(arg(d, "max", 1<<20)), isolation(d), d.HasArg("min-one"))
 		if err != nil {
 			return describe(err)
 		}
@@ -277,7 +271,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		s.now = s.now.Add(time.Duration(arg(d, "ms", 0)) * time.Millisecond)
 		return fmt.Sprintf("%d\n", s.now.UnixMilli())
 	case "at-time":
-		at, ok, err := s.l.OffsetForTime(arg(d, "ts", 0))
+		at, ok, err := s.l.OffsetForTime(arg(d, "ts", 0), isolation(d))
 		if err != nil {
 			return describe(err)
 		}
@@ -286,7 +280,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		return fmt.Sprintf("offset %d timestamp %d\n", at.Offset, at.Timestamp)
 	case "max-time":
-		at, ok, err := s.l.MaxTimestampOffset()
+		at, ok, err := s.l.MaxTimestampOffset(isolation(d))
 		if err != nil {
 			return describe(err)
 		}
@@ -297,6 +291,9 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "epoch-end":
 		e := s.l.EndOffsetForEpoch(int32(arg(d, "epoch", 0)))
 		return fmt.Sprintf("epoch %d ends at %d\n", e.Epoch, e.EndOffset)
+	case "start-epoch":
+		s.l.StartEpoch(int32(arg(d, "epoch", 0)))
+		return "ok\n"
 	case "set-start":
 		start, err := s.l.SetStart(arg(d, "to", -1))
 		if err != nil {
@@ -307,7 +304,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "retain":
 		moved, err := s.l.Retain()
 		require.NoError(t, err)
-		n, err := s.l.DeleteUnread()
+		n, err := s.l.DeleteUnread(s.l.Start())
 		require.NoError(t, err)
 		s.o.LogStart = s.l.Start()
 		return fmt.Sprintf("moved=%v start=%d deleted=%d\n", moved, s.l.Start(), n)
@@ -325,6 +322,16 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return "ok\n"
 	}
 	return "unknown command " + d.Cmd + "\n"
+}
+
+func isolation(d *datadriven.TestData) Isolation {
+	switch {
+	case d.HasArg("committed"):
+		return ReadCommitted
+	case d.HasArg("end"):
+		return ReadLogEnd
+	}
+	return ReadUncommitted
 }
 
 func TestScripts(t *testing.T) {

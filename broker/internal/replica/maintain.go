@@ -74,13 +74,18 @@ func (m *Manager) Retain() error {
 			errs = append(errs, p.wrap(err))
 		}
 	}
-	// The starts must be on disk before the files go; see log.Log.Retain.
+	// The starts must be on disk before the files go; see log.Log.Retain. What DeleteRecords moves from here on has its
+	// files deleted the next time.
+	starts := make([]int64, len(all))
+	for i, p := range all {
+		starts[i] = p.log.Start()
+	}
 	m.startMoved.Store(false)
 	if err := m.writeStarts(); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	for _, p := range all {
-		if _, err := p.log.DeleteUnread(); err != nil && !errors.Is(err, log.ErrClosed) {
+	for i, p := range all {
+		if _, err := p.log.DeleteUnread(starts[i]); err != nil && !errors.Is(err, log.ErrClosed) {
 			errs = append(errs, err)
 		}
 		p.advance(p.hw.Load()) // the last stable offset may have moved with the start

@@ -304,6 +304,7 @@ func (m *Manager) openPartition(k key, topicID [16]byte, cfg log.Config, leaderE
 	m.rootMade.Add(1)
 	p := &Partition{m: m, topic: k.topic, topicID: topicID, id: k.partition, dir: name, log: l}
 	p.leaderEpoch.Store(leaderEpoch)
+	l.StartEpoch(leaderEpoch)
 	_, hw, stable, end := l.Offsets()
 	p.hw.Store(hw)
 	p.stable.Store(stable)

@@ -51,9 +51,9 @@ type commitWaiter struct {
 }
 
 type readWaiter struct {
-	offset int64
-	iso    Isolation
-	f      func()
+	from, until int64
+	iso         Isolation
+	f           func()
 }
 
 // Topic is the topic's name.
@@ -270,7 +270,7 @@ func (p *Partition) wake() {
 	if len(p.readers) > 0 {
 		start := p.log.Start()
 		for w := range p.readers {
-			if w.offset < p.limit(w.iso) || w.offset < start {
+			if w.until < p.limit(w.iso) || w.from < start {
 				ready = append(ready, w)
 				delete(p.readers, w)
 			}
@@ -332,13 +332,13 @@ func (p *Partition) Read(offset int64, maxBytes int32, iso Isolation, minOne boo
 	return res, nil
 }
 
-// OnReadable calls f once: when data at offset has become readable, when the records there are
-// deleted, or when the partition closes. It may call f at once. f must not block. cancel
-// takes the wish back; f may still run if it was on its way.
-func (p *Partition) OnReadable(offset int64, iso Isolation, f func()) (cancel func()) {
-	w := &readWaiter{offset: offset, iso: iso, f: f}
+// OnReadable calls f once, for a reader at from: when data at until, which is not below from, has become
+// readable, when the records at from are deleted, or when the partition closes. It may call f at once. f
+// must not block. cancel takes the wish back; f may still run if it was on its way.
+func (p *Partition) OnReadable(from, until int64, iso Isolation, f func()) (cancel func()) {
+	w := &readWaiter{from: from, until: until, iso: iso, f: f}
 	p.mu.Lock()
-	if p.err != nil || offset < p.limit(iso) {
+	if p.err != nil || until < p.limit(iso) || from < p.log.Start() {
 		p.mu.Unlock()
 		f()
 		return func() {}
@@ -355,15 +355,15 @@ func (p *Partition) OnReadable(offset int64, iso Isolation, f func()) (cancel fu
 	}
 }
 
-// OffsetForTime returns the first committed record at time ts (milliseconds) or later.
-func (p *Partition) OffsetForTime(ts int64) (TimestampOffset, bool, error) {
-	t, ok, err := p.log.OffsetForTime(ts)
+// OffsetForTime returns the first readable record at time ts (milliseconds) or later.
+func (p *Partition) OffsetForTime(ts int64, iso Isolation) (TimestampOffset, bool, error) {
+	t, ok, err := p.log.OffsetForTime(ts, iso)
 	return t, ok, p.wrap(err)
 }
 
-// MaxTimestampOffset returns the first committed record with the largest timestamp.
-func (p *Partition) MaxTimestampOffset() (TimestampOffset, bool, error) {
-	t, ok, err := p.log.MaxTimestampOffset()
+// MaxTimestampOffset returns the first readable record with the largest timestamp.
+func (p *Partition) MaxTimestampOffset(iso Isolation) (TimestampOffset, bool, error) {
+	t, ok, err := p.log.MaxTimestampOffset(iso)
 	return t, ok, p.wrap(err)
 }
 

@@ -136,7 +136,7 @@ func TestAFailedFsyncEndsEverything(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, committed(other, 0))
 		woken := false
-		other.OnReadable(1, ReadUncommitted, func() { woken = true })
+		other.OnReadable(1, 1, ReadUncommitted, func() { woken = true })
 
 		mem.SetHook(g.hook)
 		_, err = p.Append(produced(batch.Options{}), AppendOptions{})
@@ -195,7 +195,7 @@ func TestReadersAreWokenByTheirIsolation(t *testing.T) {
 		p := create(t, m, 0)
 		woken := map[string]int{}
 		wait := func(name string, offset int64, iso Isolation) func() {
-			return p.OnReadable(offset, iso, func() { woken[name]++ })
+			return p.OnReadable(offset, offset, iso, func() { woken[name]++ })
 		}
 		wait("end", 0, ReadLogEnd)
 		wait("uncommitted", 0, ReadUncommitted)
@@ -430,6 +430,25 @@ func TestTheLastStableOffsetMovesWithTheStart(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
+func TestReadersWhoseRecordsAreDeletedAreWoken(t *testing.T) {
+	m := open(t, vfs.NewMem(), "data", Config{})
+	p := create(t, m, 0)
+	for range 3 {
+		_, err := p.Append(produced(batch.Options{}), AppendOptions{})
+		require.NoError(t, err)
+	}
+	require.NoError(t, committed(p, 2))
+	woken := map[int64]int{}
+	wait := func(from int64) { p.OnReadable(from, 3, ReadUncommitted, func() { woken[from]++ }) }
+	wait(1)
+	wait(2)
+	_, err := p.DeleteRecords(2)
+	require.NoError(t, err)
+	wait(0)
+	require.Equal(t, map[int64]int{0: 1, 1: 1}, woken, "who is at the start waits on")
+	require.NoError(t, m.Close())
+}
+
 func TestPartitionNamesCannotLeaveTheDirectory(t *testing.T) {
 	m := open(t, vfs.NewMem(), "data", Config{})
 	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "a\x00", strings.Repeat("x", 250)} {
@@ -457,8 +476,14 @@ func TestStartsAreDurableBeforeTheirSegmentsGo(t *testing.T) {
 	start, err := p.DeleteRecords(7)
 	require.NoError(t, err)
 	require.EqualValues(t, 7, start)
-	removed := 0
+	removed, moved := 0, false
 	mem.SetHook(func(op vfs.Op) error {
+		if op.Name == "rename" && strings.HasSuffix(op.Path, logStartFile) && !moved {
+			moved = true // while the checkpoint is on its way, the start moves on
+			start, err := p.DeleteRecords(10)
+			require.NoError(t, err)
+			require.EqualValues(t, 10, start)
+		}
 		if op.Name == "remove" && strings.HasSuffix(op.Path, ".log") {
 			removed++
 			cut := mem.CrashClone(rand.New(rand.NewPCG(uint64(removed), 1)))
@@ -470,6 +495,16 @@ func TestStartsAreDurableBeforeTheirSegmentsGo(t *testing.T) {
 	})
 	require.NoError(t, m.Retain())
 	require.NotZero(t, removed)
+	require.True(t, moved)
+	before := removed
+	mem.SetHook(func(op vfs.Op) error {
+		if op.Name == "remove" && strings.HasSuffix(op.Path, ".log") {
+			removed++
+		}
+		return nil
+	})
+	require.NoError(t, m.Retain())
+	require.Greater(t, removed, before, "those below the newer start")
 	_, err = p.DeleteRecords(11)
 	require.ErrorIs(t, err, kerr.OffsetOutOfRange)
 	start, err = p.DeleteRecords(-1)

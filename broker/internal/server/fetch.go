@@ -256,7 +256,7 @@ func (f *fetch) longPoll(r *Request, reply func(any)) {
 			for pi := range f.topics[ti].partitions {
 				p := &f.topics[ti].partitions[pi]
 				if p.err == nil {
-					cancels = append(cancels, p.p.OnReadable(f.readableEnd(p), f.iso, signal))
+					cancels = append(cancels, p.p.OnReadable(p.offset, f.readableEnd(p), f.iso, signal))
 				}
 			}
 		}

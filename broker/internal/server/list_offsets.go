@@ -3,6 +3,8 @@ package server
 import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/broker/internal/replica"
 )
 
 // Timestamps of ListOffsets that are not times.
@@ -18,6 +20,10 @@ func handleListOffsets(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.ListOffsetsRequest)
 	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
 	img := s.ctl.Image()
+	iso := replica.ReadUncommitted
+	if req.IsolationLevel == 1 {
+		iso = replica.ReadCommitted
+	}
 	for _, t := range req.Topics {
 		out := kmsg.NewListOffsetsResponseTopic()
 		out.Topic = t.Topic
@@ -36,7 +42,7 @@ func handleListOffsets(s *Server, r *Request, reply func(kmsg.Response)) {
 			switch in.Timestamp {
 			case offsetLatest:
 				o.LeaderEpoch = p.LeaderEpoch()
-				if req.IsolationLevel == 1 {
+				if iso == replica.ReadCommitted {
 					o.Offset = p.LastStableOffset()
 				} else {
 					o.Offset = p.HighWatermark()
@@ -44,7 +50,7 @@ func handleListOffsets(s *Server, r *Request, reply func(kmsg.Response)) {
 			case offsetEarliest, offsetEarliestLocal:
 				o.Offset, o.LeaderEpoch = p.LogStartOffset(), p.LeaderEpoch()
 			case offsetMaxTimestamp:
-				at, ok, err := p.MaxTimestampOffset()
+				at, ok, err := p.MaxTimestampOffset(iso)
 				if err != nil {
 					o.ErrorCode = code(err)
 				} else if ok {
@@ -56,7 +62,7 @@ func handleListOffsets(s *Server, r *Request, reply func(kmsg.Response)) {
 					o.ErrorCode = kerr.UnsupportedVersion.Code
 					break
 				}
-				at, ok, err := p.OffsetForTime(in.Timestamp)
+				at, ok, err := p.OffsetForTime(in.Timestamp, iso)
 				if err != nil {
 					o.ErrorCode = code(err)
 				} else if ok {
