@@ -23,7 +23,7 @@ import (
 // Exactly-once, one round is
 //
 //	Send ... Send          BeginTransaction before the first; kgo adds partitions to the transaction
-//	flush                  every record acknowledged, or the round fails
+//	flush                  every record acknowledged, or the round fails; at the same time
 //	TxnOffsetCommit        input offsets into the transaction, fenced by the group's generation (KIP-447)
 //	EndTxn(commit)         results, changelogs and offsets become visible together
 //
@@ -239,12 +239,8 @@ func (p *producer) next(topic string, partition int32) int64 {
 	return 0
 }
 
-// offsets are what a worker commits: by topic and partition.
-type offsets map[task.TopicPartition]task.OffsetAndMetadata
-
-// commit makes what was sent, and the offsets, permanent. After an error the producer must be replaced; the
-// outcome is then unknown until it is.
-func (p *producer) commit(ctx context.Context, m membership, o offsets) error {
+// flush waits until all that was sent is acknowledged.
+func (p *producer) flush(ctx context.Context) error {
 	if p.sent > 0 {
 		if err := p.cl.Flush(ctx); err != nil {
 			return fmt.Errorf("flush: %w", err)
@@ -253,19 +249,56 @@ func (p *producer) commit(ctx context.Context, m membership, o offsets) error {
 	if f := p.failure.Load(); f != nil {
 		return f
 	}
-	if p.txn == "" || p.sent == 0 {
-		if len(o) > 0 {
-			if err := p.app.commitOffsets(ctx, m, o); err != nil {
-				return err
-			}
-		}
-		p.sent = 0
-		return nil
+	return nil
+}
+
+// offsets are what a worker commits: by topic and partition.
+type offsets map[task.TopicPartition]task.OffsetAndMetadata
+
+// commit makes what was sent, and the offsets, permanent. After an error the producer must be replaced; the
+// outcome is then unknown until it is.
+func (p *producer) commit(ctx context.Context, m membership, o offsets) error {
+	if p.sent > 0 && p.txn != "" {
+		return p.commitTransaction(ctx, m, o)
+	}
+	if err := p.flush(ctx); err != nil {
+		return err
 	}
 	if len(o) > 0 {
-		if err := p.txnCommitOffsets(ctx, m, o); err != nil {
+		if err := p.app.commitOffsets(ctx, m, o); err != nil {
 			return err
 		}
+	}
+	p.sent = 0
+	return nil
+}
+
+// commitTransaction ends the open transaction. The offsets go into it while its records are being acknowledged: they
+// count only if it is committed, and that is asked for only after both.
+func (p *producer) commitTransaction(ctx context.Context, m membership, o offsets) error {
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	added := make(chan error, 1)
+	go func() {
+		if len(o) == 0 {
+			added <- nil
+			return
+		}
+		err := p.txnCommitOffsets(both, m, o)
+		if err != nil {
+			cancel()
+		}
+		added <- err
+	}()
+	flushed := p.flush(both)
+	if flushed != nil {
+		cancel()
+	}
+	if err := <-added; err != nil && (flushed == nil || errors.Is(flushed, context.Canceled)) {
+		return err // the other one is the consequence
+	}
+	if flushed != nil {
+		return flushed
 	}
 	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit transaction %s: %w", p.txn, err)
