@@ -172,10 +172,13 @@ func (a *App) run(ctx context.Context) (err error) {
 	loops.Go(a.watchHealth)
 
 	if err := a.start(); err != nil {
-		if a.failed() == nil && ctx.Err() != nil {
+		if failed := a.failed(); failed != nil {
+			return failed // of which err is the consequence
+		}
+		if ctx.Err() != nil {
 			return nil // asked to stop while starting
 		}
-		return errors.Join(a.failed(), err)
+		return err
 	}
 
 	a.mu.Lock()
