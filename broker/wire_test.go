@@ -356,6 +356,36 @@ func TestEmptyLogHasAnEpoch(t *testing.T) {
 	require.Equal(t, []int64{0, 0, 0}, []int64{int64(got.ErrorCode), int64(got.LeaderEpoch), got.EndOffset})
 }
 
+// TestNamesOfDescribedConfigs: as in Kafka, an empty list asks for every configuration, like null.
+func TestNamesOfDescribedConfigs(t *testing.T) {
+	b := brokertest.New(t)
+	c := dial(t, b)
+	makeTopic(t, c, "t")
+	count := func(kind kmsg.ConfigResourceType, resource string, names []string) int {
+		req := kmsg.NewPtrDescribeConfigsRequest()
+		req.Version = 4
+		rr := kmsg.NewDescribeConfigsRequestResource()
+		rr.ResourceType, rr.ResourceName, rr.ConfigNames = kind, resource, names
+		req.Resources = append(req.Resources, rr)
+		resp, err := do[*kmsg.DescribeConfigsResponse](c, req)
+		require.NoError(t, err)
+		require.NoError(t, kerr.ErrorForCode(resp.Resources[0].ErrorCode))
+		return len(resp.Resources[0].Configs)
+	}
+	for _, r := range []struct {
+		kind              kmsg.ConfigResourceType
+		resource, setting string
+	}{
+		{kmsg.ConfigResourceTypeTopic, "t", "retention.ms"},
+		{kmsg.ConfigResourceTypeBroker, "1", "node.id"},
+	} {
+		all := count(r.kind, r.resource, nil)
+		require.Greater(t, all, 2)
+		require.Equal(t, all, count(r.kind, r.resource, []string{}))
+		require.Equal(t, 1, count(r.kind, r.resource, []string{r.setting, "no.such"}))
+	}
+}
+
 // logged collects what a broker logs.
 type logged struct {
 	mu  sync.Mutex

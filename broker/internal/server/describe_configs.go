@@ -31,7 +31,7 @@ func handleDescribeConfigs(s *Server, r *Request, reply func(kmsg.Response)) {
 				break
 			}
 			for _, def := range controller.TopicConfigs() {
-				if in.ConfigNames == nil || slices.Contains(in.ConfigNames, def.Name) {
+				if describes(&in, def.Name) {
 					out.Configs = append(out.Configs, describeTopicConfig(t, def, req))
 				}
 			}
@@ -44,7 +44,7 @@ func handleDescribeConfigs(s *Server, r *Request, reply func(kmsg.Response)) {
 				break // the dynamic default of all brokers: there is none
 			}
 			for _, c := range s.brokerConfigs() {
-				if in.ConfigNames == nil || slices.Contains(in.ConfigNames, c.Name) {
+				if describes(&in, c.Name) {
 					if req.IncludeSynonyms {
 						c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{synonym(c.Name, c.Value, c.Source)}
 					}
@@ -58,6 +58,11 @@ func handleDescribeConfigs(s *Server, r *Request, reply func(kmsg.Response)) {
 		resp.Resources = append(resp.Resources, out)
 	}
 	reply(resp)
+}
+
+// describes tells whether a configuration is asked for. As in Kafka, an empty list of names asks for all, like none.
+func describes(r *kmsg.DescribeConfigsRequestResource, name string) bool {
+	return len(r.ConfigNames) == 0 || slices.Contains(r.ConfigNames, name)
 }
 
 func describeTopicConfig(t *controller.Topic, def controller.TopicConfig, req *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigsResponseResourceConfig {
