@@ -106,18 +106,20 @@ func (m *Machine) commit(now time.Time, e *coordinator.Effects, ev *commitEvent)
 	}
 	for i, t := range req.Topics {
 		for j, p := range t.Partitions {
-			rp := &resp.Topics[i].Partitions[j]
-			if rp.ErrorCode != 0 {
-				continue
-			}
-			md := deref(p.Metadata)
-			if len(md) > m.cfg.MaxOffsetMetadata {
-				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
-				continue
-			}
-			e.Append = append(e.Append, offsetRecord(req.Group, topicPartition{t.Topic, p.Partition},
-				offset{offset: p.Offset, leaderEpoch: p.LeaderEpoch, metadata: md, committed: now}))
+			o := offset{offset: p.Offset, leaderEpoch: p.LeaderEpoch, metadata: deref(p.Metadata), committed: now}
+			m.appendOffset(e, req.Group, topicPartition{t.Topic, p.Partition}, o, &resp.Topics[i].Partitions[j].ErrorCode)
 		}
+	}
+}
+
+// appendOffset makes the record of a committed offset, or says in code why not. An error that code has already stands.
+func (m *Machine) appendOffset(e *coordinator.Effects, group string, tp topicPartition, o offset, code *int16) {
+	switch {
+	case *code != 0:
+	case len(o.metadata) > m.cfg.MaxOffsetMetadata:
+		*code = kerr.OffsetMetadataTooLarge.Code
+	default:
+		e.Append = append(e.Append, offsetRecord(group, tp, o))
 	}
 }
 
@@ -167,17 +169,8 @@ func (m *Machine) txnAppend(now time.Time, e *coordinator.Effects, ev *txnCommit
 	req, resp := ev.req, ev.resp
 	for i, t := range req.Topics {
 		for j, p := range t.Partitions {
-			rp := &resp.Topics[i].Partitions[j]
-			if rp.ErrorCode != 0 {
-				continue
-			}
-			md := deref(p.Metadata)
-			if len(md) > m.cfg.MaxOffsetMetadata {
-				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
-				continue
-			}
-			e.Append = append(e.Append, offsetRecord(req.Group, topicPartition{t.Topic, p.Partition},
-				offset{offset: p.Offset, leaderEpoch: p.LeaderEpoch, metadata: md, committed: now}))
+			o := offset{offset: p.Offset, leaderEpoch: p.LeaderEpoch, metadata: deref(p.Metadata), committed: now}
+			m.appendOffset(e, req.Group, topicPartition{t.Topic, p.Partition}, o, &resp.Topics[i].Partitions[j].ErrorCode)
 		}
 	}
 	if len(e.Append) > 0 {

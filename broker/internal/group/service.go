@@ -173,62 +173,55 @@ func codeOf(err error) int16 {
 	return ke.Code
 }
 
+// serve answers with the machine's response to the event, or with what failed makes of
+// the Kafka error that stands for what went wrong.
+func (s *Service) serve(group string, build func(coordinator.Ref) any, failed func(code int16) kmsg.Response, reply func(kmsg.Response)) {
+	s.ask(group, build, func(response any, code int16) {
+		if code != 0 {
+			reply(failed(code))
+			return
+		}
+		reply(response.(kmsg.Response))
+	})
+}
+
 // Join serves JoinGroup.
 func (s *Service) Join(req *kmsg.JoinGroupRequest, clientID, clientHost string, reply func(kmsg.Response)) {
 	id := uuid.NewString()
-	s.ask(req.Group, func(ref coordinator.Ref) any {
+	s.serve(req.Group, func(ref coordinator.Ref) any {
 		return &joinEvent{ref: ref, req: req, clientID: clientID, clientHost: clientHost, newID: id}
-	}, func(response any, code int16) {
-		if code != 0 {
-			resp := kmsg.NewPtrJoinGroupResponse()
-			resp.Version, resp.ErrorCode, resp.Generation, resp.MemberID = req.Version, code, -1, req.MemberID
-			reply(resp)
-			return
-		}
-		reply(response.(*kmsg.JoinGroupResponse))
-	})
+	}, func(code int16) kmsg.Response {
+		resp := kmsg.NewPtrJoinGroupResponse()
+		resp.Version, resp.ErrorCode, resp.Generation, resp.MemberID = req.Version, code, -1, req.MemberID
+		return resp
+	}, reply)
 }
 
 // Sync serves SyncGroup.
 func (s *Service) Sync(req *kmsg.SyncGroupRequest, reply func(kmsg.Response)) {
-	s.ask(req.Group, func(ref coordinator.Ref) any { return &syncEvent{ref, req} },
-		func(response any, code int16) {
-			if code != 0 {
-				resp := kmsg.NewPtrSyncGroupResponse()
-				resp.Version, resp.ErrorCode = req.Version, code
-				reply(resp)
-				return
-			}
-			reply(response.(*kmsg.SyncGroupResponse))
-		})
+	s.serve(req.Group, func(ref coordinator.Ref) any { return &syncEvent{ref, req} }, func(code int16) kmsg.Response {
+		resp := kmsg.NewPtrSyncGroupResponse()
+		resp.Version, resp.ErrorCode = req.Version, code
+		return resp
+	}, reply)
 }
 
 // Heartbeat serves Heartbeat.
 func (s *Service) Heartbeat(req *kmsg.HeartbeatRequest, reply func(kmsg.Response)) {
-	s.ask(req.Group, func(ref coordinator.Ref) any { return &heartbeatEvent{ref, req} },
-		func(response any, code int16) {
-			if code != 0 {
-				resp := kmsg.NewPtrHeartbeatResponse()
-				resp.Version, resp.ErrorCode = req.Version, code
-				reply(resp)
-				return
-			}
-			reply(response.(*kmsg.HeartbeatResponse))
-		})
+	s.serve(req.Group, func(ref coordinator.Ref) any { return &heartbeatEvent{ref, req} }, func(code int16) kmsg.Response {
+		resp := kmsg.NewPtrHeartbeatResponse()
+		resp.Version, resp.ErrorCode = req.Version, code
+		return resp
+	}, reply)
 }
 
 // Leave serves LeaveGroup.
 func (s *Service) Leave(req *kmsg.LeaveGroupRequest, reply func(kmsg.Response)) {
-	s.ask(req.Group, func(ref coordinator.Ref) any { return &leaveEvent{ref, req} },
-		func(response any, code int16) {
-			if code != 0 {
-				resp := kmsg.NewPtrLeaveGroupResponse()
-				resp.Version, resp.ErrorCode = req.Version, code
-				reply(resp)
-				return
-			}
-			reply(response.(*kmsg.LeaveGroupResponse))
-		})
+	s.serve(req.Group, func(ref coordinator.Ref) any { return &leaveEvent{ref, req} }, func(code int16) kmsg.Response {
+		resp := kmsg.NewPtrLeaveGroupResponse()
+		resp.Version, resp.ErrorCode = req.Version, code
+		return resp
+	}, reply)
 }
 
 func (s *Service) hasPartition(topic string, partition int32) bool {
@@ -256,14 +249,8 @@ func (s *Service) OffsetCommit(req *kmsg.OffsetCommitRequest, reply func(kmsg.Re
 		return resp
 	}
 	resp := answer(0)
-	s.ask(req.Group, func(ref coordinator.Ref) any { return &commitEvent{ref, req, resp} },
-		func(_ any, code int16) {
-			if code != 0 {
-				reply(answer(code))
-				return
-			}
-			reply(resp)
-		})
+	s.serve(req.Group, func(ref coordinator.Ref) any { return &commitEvent{ref, req, resp} },
+		func(code int16) kmsg.Response { return answer(code) }, reply)
 }
 
 // TxnOffsetCommit serves TxnOffsetCommit.
@@ -291,14 +278,8 @@ func (s *Service) TxnOffsetCommit(req *kmsg.TxnOffsetCommitRequest, reply func(k
 		return
 	}
 	resp := answer(0)
-	s.ask(req.Group, func(ref coordinator.Ref) any { return &txnCommitEvent{ref: ref, req: req, resp: resp} },
-		func(_ any, code int16) {
-			if code != 0 {
-				reply(answer(code))
-				return
-			}
-			reply(resp)
-		})
+	s.serve(req.Group, func(ref coordinator.Ref) any { return &txnCommitEvent{ref: ref, req: req, resp: resp} },
+		func(code int16) kmsg.Response { return answer(code) }, reply)
 }
 
 // gather runs n asynchronous calls and then, when the last is done, finish.
