@@ -120,21 +120,28 @@ func (s *step) grant(ev initProducerID, n *Metadata) {
 	s.reply(ev.Ref, result{ProducerID: n.ProducerID, Epoch: n.ProducerEpoch})
 }
 
+// check tells why the producer is not the present one of the id; nil if it is.
+func (s *step) check(producerID int64, epoch int16) *kerr.Error {
+	switch {
+	case s.id == "":
+		return kerr.InvalidRequest
+	case s.cur == nil || s.cur.ProducerID != producerID:
+		return kerr.InvalidProducerIDMapping
+	case s.cur.ProducerEpoch != epoch:
+		return kerr.ProducerFenced
+	}
+	return nil
+}
+
 // addPartitions makes the partitions part of the transaction, and begins it with the
 // first ones.
 func (s *step) addPartitions(ev addPartitions) {
+	if err := s.check(ev.ProducerID, ev.Epoch); err != nil {
+		s.fail(ev.Ref, err)
+		return
+	}
 	cur := s.cur
-	switch {
-	case ev.ID == "":
-		s.fail(ev.Ref, kerr.InvalidRequest)
-		return
-	case cur == nil || cur.ProducerID != ev.ProducerID:
-		s.fail(ev.Ref, kerr.InvalidProducerIDMapping)
-		return
-	case cur.ProducerEpoch != ev.Epoch:
-		s.fail(ev.Ref, kerr.ProducerFenced)
-		return
-	case cur.State.preparing():
+	if cur.State.preparing() {
 		s.hold(ev.Ref, ev)
 		return
 	}
@@ -192,19 +199,11 @@ func (m *Metadata) valueBytes() int {
 // the client keeps its epoch, so that a repeated request cannot be told from a new
 // one and is answered by what the transaction came to.
 func (s *step) endTxn(ev endTxn) {
-	cur := s.cur
-	switch {
-	case ev.ID == "":
-		s.fail(ev.Ref, kerr.InvalidRequest)
-		return
-	case cur == nil || cur.ProducerID != ev.ProducerID:
-		s.fail(ev.Ref, kerr.InvalidProducerIDMapping)
-		return
-	case cur.ProducerEpoch != ev.Epoch:
-		s.fail(ev.Ref, kerr.ProducerFenced)
+	if err := s.check(ev.ProducerID, ev.Epoch); err != nil {
+		s.fail(ev.Ref, err)
 		return
 	}
-	switch {
+	switch cur := s.cur; {
 	case cur.State == Ongoing:
 		s.prepare(ev.Commit, cur.ProducerEpoch)
 		// The transaction has its outcome; the markers need not be waited for.
