@@ -218,27 +218,34 @@ func (l *Log) abortedIn(from, to int64) ([]AbortedTxn, error) {
 		return nil, err
 	}
 	out := []AbortedTxn{}
+	err := eachAborted(l.segments[l.segmentFor(from):], func(t completedTxn) bool {
+		if t.lastOffset >= from && t.firstOffset < to {
+			out = append(out, AbortedTxn{ProducerID: t.producerID, FirstOffset: t.firstOffset})
+		}
+		return t.lastStable < to // later aborts began later
+	})
+	return out, err
+}
+
+// eachAborted calls f with the entries of the segments' transaction indexes until it returns false.
+func eachAborted(segments []*segment, f func(completedTxn) bool) error {
 	buf := make([]byte, txnEntryLen)
-	for _, s := range l.segments[l.segmentFor(from):] {
+	for _, s := range segments {
 		n, err := s.txns.len()
 		if err != nil {
-			return nil, storageError(err)
+			return storageError(err)
 		}
 		for i := range n {
 			e, err := s.txns.entry(i, buf)
 			if err != nil {
-				return nil, storageError(err)
+				return storageError(err)
 			}
-			t := parseTxnEntry(e)
-			if t.lastOffset >= from && t.firstOffset < to {
-				out = append(out, AbortedTxn{ProducerID: t.producerID, FirstOffset: t.firstOffset})
-			}
-			if t.lastStable >= to {
-				return out, nil // later aborts began later
+			if !f(parseTxnEntry(e)) {
+				return nil
 			}
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // Aborted is one entry of the transaction index.
@@ -251,22 +258,11 @@ func (l *Log) AbortedTxns() ([]Aborted, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var out []Aborted
-	buf := make([]byte, txnEntryLen)
-	for _, s := range l.segments {
-		n, err := s.txns.len()
-		if err != nil {
-			return nil, storageError(err)
-		}
-		for i := range n {
-			e, err := s.txns.entry(i, buf)
-			if err != nil {
-				return nil, storageError(err)
-			}
-			t := parseTxnEntry(e)
-			out = append(out, Aborted{t.producerID, t.firstOffset, t.lastOffset, t.lastStable})
-		}
-	}
-	return out, nil
+	err := eachAborted(l.segments, func(t completedTxn) bool {
+		out = append(out, Aborted{t.producerID, t.firstOffset, t.lastOffset, t.lastStable})
+		return true
+	})
+	return out, err
 }
 
 // OffsetForTime returns the first record that may be read whose timestamp is ts or later. ok
