@@ -3,6 +3,7 @@
 //	go run ./benchmarks                # all, about five minutes; `make bench`
 //	go run ./benchmarks -only stream   # ours against a hand-written loop
 //	go run ./benchmarks -only server   # start, memory, latency
+//	go run ./benchmarks -only allocations
 //
 // The two sides of a ratio run in turn (A B A B ...) on the same broker and input, and the median of the ratios pair by
 // pair is printed with its extremes: machines drift, ratios of neighbours do not. Every line names the durability of the
@@ -24,7 +25,7 @@ import (
 )
 
 func main() {
-	only := flag.String("only", "", "stream or server; empty: both")
+	only := flag.String("only", "", "stream, server or allocations; empty: all")
 	records := flag.Int("records", 2_000_000, "input records of a stream run")
 	match := flag.String("run", "", "only ratios whose name contains this")
 	rounds := flag.Int("rounds", 3, "pairs of runs per ratio")
@@ -39,6 +40,9 @@ func main() {
 	}
 	if *only == "" || *only == "stream" {
 		err = streamBenchmarks(ratios{ctx, *rounds, *records, *match})
+	}
+	if err == nil && (*only == "" || *only == "allocations") {
+		err = allocationBenchmarks()
 	}
 	if err == nil && (*only == "" || *only == "server") {
 		err = serverBenchmarks(ctx)
@@ -68,7 +72,7 @@ func startProfile(name string) (stop func(), err error) {
 	}, nil
 }
 
-// ratios runs pairs of sides. Durability and emission of both sides are named once, above the lines.
+// ratios runs pairs of sides.
 type ratios struct {
 	ctx     context.Context
 	rounds  int
@@ -78,8 +82,8 @@ type ratios struct {
 
 // run runs a and b in turn and prints records per second and processor time per record of both, with the ratio a/b of
 // speeds and of processor time. The processor time is that of the process, the broker included: it hardly depends on
-// what else the machine does.
-func (r ratios) run(name string, a, b side) error {
+// what else the machine does. conditions are those of both sides.
+func (r ratios) run(name, conditions string, a, b side) error {
 	if !strings.Contains(name, r.match) {
 		return nil
 	}
@@ -97,8 +101,8 @@ func (r ratios) run(name string, a, b side) error {
 		as, bs = append(as, n/ca.wall.Seconds()), append(bs, n/cb.wall.Seconds())
 		speed, work = append(speed, cb.wall.Seconds()/ca.wall.Seconds()), append(work, ca.cpu.Seconds()/cb.cpu.Seconds())
 	}
-	fmt.Printf("%-12s %s / %s: %.2f of the speed (%s; %.0f and %.0f k rec/s), %.2f of the processor time\n",
-		name, a.name, b.name, median(speed), extremes(speed), median(as)/1000, median(bs)/1000, median(work))
+	fmt.Printf("%-12s %s / %s: %.2f of the speed (%s; %.0f and %.0f k rec/s), %.2f of the processor time [%s]\n",
+		name, a.name, b.name, median(speed), extremes(speed), median(as)/1000, median(bs)/1000, median(work), conditions)
 	return nil
 }
 
