@@ -497,7 +497,8 @@ func TestMemoryOfRequestsIsBounded(t *testing.T) {
 
 func TestIdleAndStalledConnectionsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, err := broker.Start(t.Context(), broker.Config{})
+		var log bytes.Buffer // read after Close
+		b, err := broker.Start(t.Context(), broker.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		require.NoError(t, err)
 		open := func() *rawClient {
 			c, err := dialRaw(b.DialContext)
@@ -524,6 +525,8 @@ func TestIdleAndStalledConnectionsEnd(t *testing.T) {
 		require.Equal(t, 10*time.Minute, time.Since(began))
 		require.NoError(t, polling.conn.Close())
 		require.NoError(t, b.Close())
+		require.Contains(t, log.String(), "the client began a request of 256 bytes, and nothing more of it came within 30s")
+		require.NotContains(t, log.String(), "i/o timeout")
 	})
 }
 

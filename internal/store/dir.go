@@ -101,7 +101,7 @@ func OpenDir(path string, o DirOptions) (*Dir, error) {
 		if errors.Is(err, os.ErrPermission) {
 			return nil, fmt.Errorf("store: lock state directory %s: %w", d.path, err)
 		}
-		return nil, fmt.Errorf("store: state directory %s: %w by another application (%v): stop it, or give this one another directory", d.path, ErrLocked, err)
+		return nil, fmt.Errorf("store: state directory %s: %w (%v): stop it, or give this one another directory", d.path, ErrLocked, err)
 	}
 	d.lock = lock
 	if err := d.openFormat(upgrades); err != nil {

@@ -118,6 +118,16 @@ func openDisk(path string, fs vfs.FS, cache *pebble.Cache, files *pebble.FileCac
 	return d, nil
 }
 
+// damagedFile takes apart Pebble's error of a damaged file, whose text has neither the file's name nor a single line;
+// nil: it is none.
+func damagedFile(err error) (file string, cause error) {
+	i := pebble.ExtractDataCorruptionInfo(err)
+	if i == nil {
+		return "", nil
+	}
+	return i.Path, i.Details
+}
+
 // fail makes every later operation return err.
 func (d *disk) fail(err error) {
 	d.once.Do(func() {

@@ -37,7 +37,7 @@ import (
 
 var (
 	// ErrLocked is in the error of OpenDir when another process, or another Dir of this one, uses the directory.
-	ErrLocked = errors.New("the state directory is in use")
+	ErrLocked = errors.New("in use by another application")
 	// ErrNewerFormat is in the error of OpenDir or OpenTask when a newer version of the program wrote the directory.
 	ErrNewerFormat = errors.New("written by a newer version")
 	// ErrIncompatible is in the error of OpenTask when a store exists as one of another kind.
@@ -93,10 +93,14 @@ func (e *Corruption) Error() string {
 	if inner := new(Corruption); errors.As(e.Err, &inner) {
 		return inner.Error() // it says where and what to do already
 	}
-	if errors.Is(e.Err, syscall.ENOSPC) {
-		return fmt.Sprintf("store: %s: %v: make room and start again: nothing is lost", e.Path, e.Err)
+	what := e.Err.Error()
+	if file, err := damagedFile(e.Err); err != nil {
+		what = fmt.Sprintf("%s: %v", file, err)
 	}
-	return fmt.Sprintf("store: %s: %v: stop the process, check the disk, then delete this directory: the stores are restored from their changelogs", e.Path, e.Err)
+	if errors.Is(e.Err, syscall.ENOSPC) {
+		return fmt.Sprintf("store: %s: %s: make room and start again: nothing is lost", e.Path, what)
+	}
+	return fmt.Sprintf("store: %s: %s: stop the process, check the disk, then delete this directory: the stores are restored from their changelogs", e.Path, what)
 }
 
 // Unwrap makes the error match both ErrCorrupt and its cause.

@@ -93,7 +93,9 @@ func (d *Dir) newTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
 	}
 	if err := t.open(); err != nil {
 		if t.disk != nil {
-			err = errors.Join(err, t.disk.close())
+			if cerr := t.disk.close(); !errors.Is(err, ErrCorrupt) { // else the database has failed, and says it again
+				err = errors.Join(err, cerr)
+			}
 		}
 		return nil, err
 	}

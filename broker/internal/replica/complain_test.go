@@ -47,7 +47,7 @@ func TestADirectoryOfAnotherNodeIsRefused(t *testing.T) {
 	m := open(t, mem, "data", Config{NodeID: 1})
 	require.NoError(t, m.Close())
 	_, err := Open(mem, "data", Config{NodeID: 2}, nil, nil)
-	require.EqualError(t, err, "open data directory data: data directory data belongs to node 1, not to 2: start with node id 1, or choose another directory")
+	require.EqualError(t, err, "open data directory data: it belongs to node 1, not to 2: start with node id 1, or choose another directory")
 	m = open(t, mem, "data", Config{NodeID: 1})
 	require.NoError(t, m.Close())
 }

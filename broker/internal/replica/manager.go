@@ -152,11 +152,11 @@ const (
 	maxCheckpoint     = 256 << 20
 )
 
-// InUseError says that another process has the data directory.
+// InUseError says that another process has the data directory. Open puts the name in front.
 type InUseError struct{ Dir string }
 
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("data directory %s is in use by another process: stop that one or choose another directory", e.Dir)
+	return "it is in use by another process: stop that one or choose another directory"
 }
 
 // Open opens a data directory, making it when it does not exist, and starts the group

@@ -17,14 +17,14 @@ import (
 // directory is upgraded when it is opened; a newer one is refused.
 const formatVersion = 1
 
-// NewerFormatError says that a newer version of the program wrote the directory.
+// NewerFormatError says that a newer version of the program wrote the directory. Open puts the name in front.
 type NewerFormatError struct {
 	Dir              string
 	Found, Supported int
 }
 
 func (e *NewerFormatError) Error() string {
-	return fmt.Sprintf("data directory %s has format version %d, this program supports up to %d: use a newer version of the program", e.Dir, e.Found, e.Supported)
+	return fmt.Sprintf("it has format version %d, this program supports up to %d: use a newer version of the program", e.Found, e.Supported)
 }
 
 // properties is meta.properties: Kafka's fields and our format version.
@@ -91,12 +91,11 @@ func (m *Manager) loadMeta() error {
 		return &NewerFormatError{Dir: m.dir, Found: p.format, Supported: formatVersion}
 	}
 	if m.cfg.ClusterID != "" && m.cfg.ClusterID != p.clusterID {
-		return fmt.Errorf("the directory belongs to cluster %s, not to %s: choose another directory", p.clusterID, m.cfg.ClusterID)
+		return fmt.Errorf("it belongs to cluster %s, not to %s: choose another directory", p.clusterID, m.cfg.ClusterID)
 	}
 	if m.cfg.NodeID != 0 && m.cfg.NodeID != p.nodeID {
 		// Its partitions have that node for a leader: clients would look for a broker that isn't there.
-		return fmt.Errorf("data directory %s belongs to node %d, not to %d: start with node id %d, or choose another directory",
-			m.dir, p.nodeID, m.cfg.NodeID, p.nodeID)
+		return fmt.Errorf("it belongs to node %d, not to %d: start with node id %d, or choose another directory", p.nodeID, m.cfg.NodeID, p.nodeID)
 	}
 	m.meta = p
 	return nil

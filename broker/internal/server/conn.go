@@ -159,8 +159,11 @@ func (c *Conn) next() error {
 	frame, err := readFrame(c.r, n,
 		func() { _ = c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Stall)) },
 		func(n int) error { return c.reserve(sl, n) })
-	if err == nil {
+	switch {
+	case err == nil:
 		err = c.dispatch(frame, sl)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = fmt.Errorf("the client began a request of %d bytes, and nothing more of it came within %v", n, c.s.cfg.Limits.Stall)
 	}
 	if err != nil {
 		c.s.requests.release(sl.budget)
