@@ -39,9 +39,10 @@ type App struct {
 	topology *topo.Topology
 	log      *slog.Logger
 
-	states *states
-	health *health
-	ran    atomic.Bool
+	states     *states
+	health     *health
+	unreadable *unreadable
+	ran        atomic.Bool
 
 	// Set by Run before anything else runs.
 	running  context.Context // ends when the application begins to stop
@@ -99,6 +100,9 @@ func New(t *Topology, c Config) (*App, error) {
 	a.health = newHealth(func(trouble string) {
 		a.states.set(func(f *facts) { f.trouble = trouble })
 	})
+	a.unreadable = newUnreadable(c.TaskTimeout, c.Now, a.log, func(reason string) {
+		a.states.set(func(f *facts) { f.unreadable = reason })
+	})
 	return a, nil
 }
 
@@ -130,7 +134,7 @@ func (a *App) run(ctx context.Context) (err error) {
 	defer close(a.workersDone)
 	a.dir, err = store.OpenDir(filepath.Join(a.cfg.StateDir, a.cfg.AppID), store.DirOptions{Logger: a.log, MemoryBytes: a.cfg.storeBytes(), Now: a.cfg.Now})
 	if err != nil {
-		return fmt.Errorf("open the state directory: %w", err)
+		return err // names the directory
 	}
 	defer func() {
 		if cerr := a.dir.Close(); cerr != nil {
@@ -152,6 +156,7 @@ func (a *App) run(ctx context.Context) (err error) {
 	a.client, err = kgo.NewClient(a.cfg.clientOptions("client", a.health,
 		kgo.FetchIsolationLevel(isolation),
 		kgo.KeepControlRecords(), // they move the position, so that lag can become 0
+		kgo.KeepRetryableFetchErrors(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxBytes(int32(min(max(a.cfg.inputBytes()/2, 1<<20), 50<<20))),
 	)...)
@@ -339,15 +344,21 @@ func (a *App) assign(m membership, ids []task.ID) {
 		a.pending[i], a.restoring[i] = len(per[i]), 0
 	}
 	a.mu.Unlock()
-	a.states.set(func(f *facts) { f.joined, f.pending, f.restoring = true, len(ids), 0 })
+	a.states.set(func(f *facts) { f.joined, f.lost, f.pending, f.restoring = true, "", len(ids), 0 })
 	for i, w := range a.workers {
 		w.post(message{fn: func(w *worker) { w.assign(epoch, m, per[i]) }})
 	}
 }
 
 // revoke takes all tasks away and returns when no worker has any. With commit, what is ready is committed first.
+// Without, the membership was lost.
 func (a *App) revoke(commit bool) {
-	a.states.set(func(f *facts) { f.joined = false })
+	a.states.set(func(f *facts) {
+		f.joined = false
+		if !commit {
+			f.lost = "the group has given up this member: joining again"
+		}
+	})
 	ctx, cancel := context.WithTimeout(a.hard, a.cfg.StopTimeout)
 	defer cancel()
 	var wg sync.WaitGroup

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -113,7 +114,9 @@ func (f *fetcher) remove(ins []*input) {
 	f.do(func() {
 		for topic, ps := range parts {
 			for _, p := range ps {
-				delete(f.live, task.TopicPartition{Topic: topic, Partition: p})
+				tp := task.TopicPartition{Topic: topic, Partition: p}
+				delete(f.live, tp)
+				f.app.unreadable.forget(tp)
 			}
 		}
 		f.cl.RemoveConsumePartitions(clonePartitions(parts))
@@ -164,6 +167,7 @@ func (f *fetcher) do(fn func()) {
 
 // run polls until ctx ends.
 func (f *fetcher) run(ctx context.Context) {
+	bad := 0 // polls in a row with nothing but errors
 	for ctx.Err() == nil {
 		f.mu.Lock()
 		todo := f.todo
@@ -174,10 +178,41 @@ func (f *fetcher) run(ctx context.Context) {
 		for _, fn := range todo {
 			fn()
 		}
-		fetches := f.cl.PollFetches(pctx)
-		cancel()
+		fetches, looked := f.poll(pctx)
 		fetches.EachError(func(topic string, partition int32, err error) { f.failed(ctx, topic, partition, err) })
 		fetches.EachPartition(f.deliver)
+		switch {
+		case looked || pctx.Err() != nil: // what ended the poll is the error
+		case onlyErrors(fetches):
+			wait(pctx, pollPause(bad))
+			bad++
+		default:
+			bad = 0
+		}
+		cancel()
+	}
+}
+
+// poll waits for records until ctx ends; while some partition cannot be read, not longer than a second, to see
+// whether errors still come. Then it returns nothing.
+func (f *fetcher) poll(ctx context.Context) (fetches kgo.Fetches, looked bool) {
+	if !f.app.unreadable.expire() {
+		return f.cl.PollFetches(ctx), false
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer time.AfterFunc(time.Second, stop).Stop()
+	fetches = f.cl.PollFetches(ctx)
+	return fetches, ctx.Err() != nil
+}
+
+// wait waits for d, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
 
@@ -190,6 +225,7 @@ func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
 	if in == nil {
 		return // given up meanwhile
 	}
+	f.app.unreadable.delivered(in.tp)
 	recs := f.take(len(p.Records))
 	var size int64
 	for _, r := range p.Records {
@@ -254,7 +290,7 @@ func (in *input) release(size int64) {
 	}
 }
 
-// failed handles what a poll reports. kgo retries what can be retried by itself.
+// failed handles what a poll reports. kgo retries what can be retried by itself, and tells all the same.
 func (f *fetcher) failed(ctx context.Context, topic string, partition int32, err error) {
 	switch {
 	case ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed):
@@ -277,15 +313,23 @@ func (f *fetcher) failed(ctx context.Context, topic string, partition int32, err
 		f.app.log.Warn("records of an input were lost by the cluster", "topic", topic, "partition", partition, "error", err)
 		return
 	}
-	if errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID) {
-		f.app.fail(fmt.Errorf("read topic %s, partition %d: %w: was the topic deleted while the application runs?", topic, partition, err))
+	var large *kgo.ErrDecompressTooLarge
+	switch {
+	case errors.As(err, &large): // kgo does not read the partition any more
+		f.app.fail(fmt.Errorf("read topic %s, partition %d: %w: raise kgo.MaxDecompressBatchBytes in Config.Client", topic, partition, err))
+		return
+	case !temporary(err):
+		f.app.fail(fmt.Errorf("read topic %s, partition %d: %w", topic, partition, err))
 		return
 	}
-	if temporary(err) {
-		f.app.log.Warn("fetch failed", "topic", topic, "partition", partition, "error", err)
-		return
+	for tp := range f.live {
+		// An error can be of all partitions of a topic (-1), or of all that a broker has (no topic).
+		if topic == "" || tp.Topic == topic && (partition < 0 || tp.Partition == partition) {
+			if err := f.app.unreadable.failed(tp, err); err != nil {
+				f.app.fail(err)
+			}
+		}
 	}
-	f.app.fail(fmt.Errorf("read topic %s, partition %d: %w", topic, partition, err))
 }
 
 // take and put keep the slices of records between batches.

@@ -12,7 +12,7 @@ import (
 // A batch that was polled before its partition was taken away and given again belongs to the input from before:
 // after a reset it would be processed a second time, out of order, and the records before it never.
 func TestABatchDoesNotReachAnInputThatWasAddedAfterItsPoll(t *testing.T) {
-	app := &App{cfg: Config{MemoryBytes: 1 << 20}}
+	app := &App{cfg: Config{MemoryBytes: 1 << 20}, unreadable: newFailingPartitions().unreadable}
 	cl, err := kgo.NewClient(kgo.SeedBrokers("127.0.0.1:1"))
 	require.NoError(t, err)
 	defer cl.Close()

@@ -149,6 +149,7 @@ func (op *opener) run(ctx context.Context) error {
 		t.restoring = len(rs)
 		behind = append(behind, rs...)
 	}
+	defer a.unreadable.forget(changelogs(behind)...)
 	since, tries := time.Now(), 0
 	for len(behind) > 0 {
 		a.progress(op.epoch, op.w.index, -1, countTasks(behind))
@@ -189,6 +190,13 @@ func (op *opener) run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+func changelogs(rs []*restoration) (tps []task.TopicPartition) {
+	for _, r := range rs {
+		tps = append(tps, r.tp)
+	}
+	return tps
 }
 
 // offsetsToGo is how far stores are behind.
@@ -410,6 +418,7 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 		kgo.ConsumePartitions(parts),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // the end of a log may be a transaction's marker
+		kgo.KeepRetryableFetchErrors(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 	)...)
 	if err != nil {
@@ -431,7 +440,9 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 		a.progress(op.epoch, op.w.index, -1, countTasks(rs))
 		return err
 	}
+	bad := 0 // polls in a row with nothing but errors
 	for left > 0 {
+		a.unreadable.expire()
 		pollCtx, cancel := context.WithTimeout(ctx, quiet)
 		fetches := cl.PollFetches(pollCtx)
 		cancel()
@@ -460,14 +471,30 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 			if errors.Is(e.Err, kerr.OffsetOutOfRange) {
 				return fmt.Errorf("changelog %s, partition %d was cut while it was read: %w", e.Topic, e.Partition, e.Err)
 			}
-			return &interruption{fmt.Errorf("restore from %s, partition %d: %w", e.Topic, e.Partition, e.Err)}
+			if _, ok := errors.AsType[*kerr.Error](e.Err); !ok || !temporary(e.Err) {
+				return &interruption{fmt.Errorf("restore from %s, partition %d: %w", e.Topic, e.Partition, e.Err)}
+			}
+			for tp, r := range byTP {
+				if tp.Topic == e.Topic && (tp.Partition == e.Partition || e.Partition < 0) && !r.done {
+					if err := a.unreadable.failed(tp, e.Err); err != nil {
+						return fmt.Errorf("restore: %w", err)
+					}
+				}
+			}
 		}
+		if onlyErrors(fetches) {
+			wait(ctx, pollPause(bad))
+			bad++
+			continue
+		}
+		bad = 0
 		var failed error
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 			r := byTP[task.TopicPartition{Topic: p.Topic, Partition: p.Partition}]
 			if failed != nil || len(p.Records) == 0 || r.done {
 				return
 			}
+			a.unreadable.delivered(r.tp)
 			if failed = r.apply(p.Records); failed != nil {
 				return
 			}
@@ -537,6 +564,7 @@ func (a *App) list(ctx context.Context, tps []task.TopicPartition, kind func(*ka
 		}
 	}
 	adm := kadm.NewClient(a.client)
+	defer a.unreadable.forget(tps...) // nobody fetches them yet
 	return a.retry(ctx, "list offsets", func(ctx context.Context) error {
 		listed, err := kind(adm, ctx, topics...)
 		if err != nil {
@@ -548,6 +576,9 @@ func (a *App) list(ctx context.Context, tps []task.TopicPartition, kind func(*ka
 				return fmt.Errorf("topic %s, partition %d is not in the answer: %w", tp.Topic, tp.Partition, kerr.UnknownServerError)
 			}
 			if o.Err != nil {
+				if temporary(o.Err) {
+					_ = a.unreadable.failed(tp, o.Err) // retry ends it
+				}
 				return fmt.Errorf("topic %s, partition %d: %w", tp.Topic, tp.Partition, o.Err)
 			}
 			into[tp] = o.Offset

@@ -23,7 +23,8 @@ const (
 	Restoring
 	// Running: all assigned tasks process.
 	Running
-	// Waiting: the cluster cannot be reached or refuses; the application goes on by itself when it is back. The reason says what is missing.
+	// Waiting: the cluster cannot be reached or refuses, or an input or changelog cannot be read; the application goes on by itself
+	// when that is over. The reason says what is missing. What can be read is processed.
 	Waiting
 	// Stopping: the last commit before Run returns.
 	Stopping
@@ -67,15 +68,17 @@ type states struct {
 
 // facts are what the state is derived from.
 type facts struct {
-	started   bool
-	checked   bool // the cluster was reached and the topics are as they must be
-	joined    bool // the group gave us an assignment, which may be empty
-	pending   int  // assigned tasks that do not run yet
-	restoring int  // of those, tasks that read their changelog
-	trouble   string
-	stopping  bool
-	done      bool
-	err       error
+	started    bool
+	checked    bool   // the cluster was reached and the topics are as they must be
+	joined     bool   // the group gave us an assignment, which may be empty
+	pending    int    // assigned tasks that do not run yet
+	restoring  int    // of those, tasks that read their changelog
+	lost       string // why the group has to be joined again; empty: it rebalances
+	trouble    string
+	unreadable string // partitions that cannot be read, and why
+	stopping   bool
+	done       bool
+	err        error
 }
 
 func newStates(now func() time.Time, listen func(StateChange)) *states {
@@ -96,8 +99,12 @@ func (f *facts) derive() (State, string) {
 		return Waiting, f.trouble
 	case !f.checked:
 		return Starting, "connecting and checking topics"
+	case !f.joined && f.lost != "":
+		return Rebalancing, f.lost
 	case !f.joined:
 		return Rebalancing, "waiting for the group to assign tasks"
+	case f.unreadable != "":
+		return Waiting, f.unreadable
 	case f.restoring > 0:
 		return Restoring, fmt.Sprintf("%d of the assigned tasks read their changelogs", f.restoring)
 	case f.pending > 0:

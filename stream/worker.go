@@ -246,6 +246,9 @@ func (w *worker) recordFailed(t *runningTask, err error) {
 		w.reset(cause)
 		return
 	}
+	if re, ok := errors.AsType[*RecordError](err); ok && re.Phase == Decode {
+		err = fmt.Errorf("%w: fix what produces such records, and let Config.OnError skip this one, or send it to the dead-letter topic (Skip, DeadLetter)", err)
+	}
 	w.app.fail(err)
 	w.drop()
 }
