@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -125,12 +124,12 @@ func TestTakeoverFencesTheOldProcess(t *testing.T) {
 	c.send("lines", 4, "a b", "c a")
 	c.counted(map[string]int64{"a": 4, "b": 2, "c": 2})
 
-	before := resets(t, r2.app)
+	// Whether the old process first tries its producer, which fences the successor's for a moment, or hears first from the
+	// group that it was replaced, is open; in both cases it ends and nothing is counted twice.
 	net1.set(false)
 	require.ErrorContains(t, r1.wait(), `another process uses the instance id "wc-0"`)
 	c.send("lines", 4, "a d", "d")
 	c.counted(map[string]int64{"a": 5, "b": 2, "c": 2, "d": 2})
-	require.Greater(t, resets(t, r2.app), before, "the old process fenced the new one, which recovered")
 	r2.close()
 	c.exactlyOnce(map[string]int64{"a": 5, "b": 2, "c": 2, "d": 2})
 }
@@ -153,22 +152,6 @@ func TestExactlyOnceOnABadNetwork(t *testing.T) {
 	c.counted(want)
 	r.close()
 	c.exactlyOnce(want)
-}
-
-// resets is how often tasks went back to the last commit.
-func resets(t *testing.T, app *stream.App) (n float64) {
-	reg := prometheus.NewRegistry()
-	require.NoError(t, reg.Register(app.Collector()))
-	families, err := reg.Gather()
-	require.NoError(t, err)
-	for _, f := range families {
-		if f.GetName() == "kafka_streams_stream_thread_metrics_reset_total" {
-			for _, m := range f.Metric {
-				n += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return n
 }
 
 // The broker is stopped and started while input flows.
