@@ -90,8 +90,8 @@ type Config struct {
 	// OnError decides what happens to a record that cannot be decoded, processed or produced. Nil: Stop.
 	// It is called from workers, several at a time. The context ends when the application stops.
 	//
-	// It is asked about an output that cannot be encoded or is larger than a batch may be (kgo.ProducerBatchMaxBytes);
-	// the answer then is about that output alone. What only the cluster can refuse is refused after it was sent: a record larger than the
+	// An output that cannot be encoded is a failure of its input record, which is left out as a whole, or processed again. About an
+	// output that is larger than a batch may be (kgo.ProducerBatchMaxBytes) the answer is for that output alone. What only the cluster can refuse is refused after it was sent: a record larger than the
 	// topic's max.message.bytes, without a key for a compacted topic, with a time that the topic does not take, or
 	// that the application may not write. Then other records of the commit are sent too, so that nothing can be left out or taken
 	// back singly: the application stops, with an error that names topic, partition and operator, and what was not committed is

@@ -36,6 +36,13 @@
 // pass, Peek and ForEach skip it, Split sends it to the rest, and operators that
 // need what is missing drop the record and count it. On tables null deletes.
 //
+// # Functions
+//
+// A function must not change the bytes of what it is given: keys and values of type []byte, slices and strings
+// inside of decoded values, and headers may be the memory of the batch that they came in. Other operators after the same stream, and
+// the same record after Retry, would see the change. It may keep nothing of them either after it returned, but a
+// copy. Only the accumulator of Aggregate is the function's to change.
+//
 // # Tables
 //
 // A table emits the last change of each key at every commit (EmitPerCommit), or each

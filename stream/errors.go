@@ -20,9 +20,13 @@ const (
 type Action = task.Action
 
 // The actions. Skip, Retry and DeadLetter first undo what the record changed, so that nothing of it is half done.
+//
+// An output that is too large to be sent is the exception: its input is processed, and what that changed and its other
+// outputs stay. Then Skip leaves out, Retry sends again, and DeadLetter sends to the dead-letter topic, that
+// output alone.
 const (
 	Stop       = task.Stop       // the application fails with the error
 	Skip       = task.Skip       // the record is left out, and counted
-	Retry      = task.Retry      // it is processed again; wait in OnError if that helps
+	Retry      = task.Retry      // it is processed again, from the same bytes (see the package's Functions); wait in OnError if that helps
 	DeadLetter = task.DeadLetter // it goes to Config.DeadLetterTopic, in the same transaction, and is counted
 )

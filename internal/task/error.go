@@ -32,10 +32,14 @@ type Action uint8
 
 // The answers. Skip, Retry and DeadLetter first undo what the record changed in
 // stores and take back what it sent, so that nothing of it is half done.
+//
+// An output that Output.Send refuses is judged alone: the record is processed, and
+// its state and other outputs stay. Skip leaves out that output only, Retry sends it
+// again, DeadLetter sends it, and not the input, to the dead-letter topic.
 const (
 	Stop       Action = iota // the task ends with the error; nothing uncommitted stays
-	Skip                     // the record is left out and counted
-	Retry                    // it is processed again
+	Skip                     // the record (or the refused output) is left out and counted
+	Retry                    // it is processed (the output: sent) again
 	DeadLetter               // it goes to the dead-letter topic, in the same transaction, and is counted
 )
 
