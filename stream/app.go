@@ -70,7 +70,7 @@ type App struct {
 	restoring []int // per worker: of those, tasks that read a changelog
 	owned     []task.ID
 	epoch     int // counts assignments
-	taskStats map[task.ID]*task.Metrics
+	taskStats map[task.ID]*taskMetrics
 	purged    map[task.TopicPartition]int64
 }
 
@@ -90,7 +90,7 @@ func New(t *Topology, c Config) (*App, error) {
 		workersDone: make(chan struct{}),
 		pending:     make([]int, c.Workers),
 		restoring:   make([]int, c.Workers),
-		taskStats:   make(map[task.ID]*task.Metrics),
+		taskStats:   make(map[task.ID]*taskMetrics),
 		purged:      make(map[task.TopicPartition]int64),
 	}
 	for range c.Workers {
@@ -406,12 +406,16 @@ func (a *App) onError() task.ErrorHandler {
 	}
 }
 
-func (a *App) taskMetrics(id task.ID) *task.Metrics {
+func (a *App) taskMetrics(id task.ID) *taskMetrics {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	m := a.taskStats[id]
 	if m == nil {
-		m = &task.Metrics{}
+		m = &taskMetrics{}
+		for _, n := range a.sub(id.Subtopology).Sources {
+			m.sources = append(m.sources, n.Name)
+		}
+		m.endToEnd = make([]sampled, len(m.sources))
 		a.taskStats[id] = m
 	}
 	return m

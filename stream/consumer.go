@@ -47,6 +47,9 @@ type fetcher struct {
 	slices sync.Pool // of *[]task.Record
 }
 
+// recordOverhead is about what a buffered record takes beside its bytes.
+const recordOverhead = 128
+
 // input is one source partition of a running task.
 type input struct {
 	tp   task.TopicPartition
@@ -57,7 +60,7 @@ type input struct {
 	fetched  atomic.Int64 // offset behind the last batch that was handed over
 	end      atomic.Int64 // offset up to which there are records to read, at the last fetch; see readableEnd
 	records  atomic.Int64
-	received atomic.Int64 // bytes
+	received atomic.Int64 // bytes of keys, values and headers
 
 	mu      sync.Mutex
 	backlog int64 // bytes handed over and not processed
@@ -233,7 +236,7 @@ func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
 			continue // moves the position only
 		}
 		tr := task.Record{Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(), LeaderEpoch: r.LeaderEpoch, Key: r.Key, Value: r.Value}
-		size += int64(len(r.Key)+len(r.Value)) + 128
+		size += int64(len(r.Key)+len(r.Value)) + recordOverhead
 		if len(r.Headers) > 0 {
 			tr.Headers = make([]task.Header, len(r.Headers))
 			for i, h := range r.Headers {
@@ -244,7 +247,7 @@ func (f *fetcher) deliver(p kgo.FetchTopicPartition) {
 		recs = append(recs, tr)
 	}
 	in.records.Add(int64(len(recs)))
-	in.received.Add(size)
+	in.received.Add(size - int64(len(recs))*recordOverhead)
 	in.end.Store(f.app.readableEnd(p.HighWatermark, p.LastStableOffset))
 	next := p.Records[len(p.Records)-1].Offset + 1
 	in.fetched.Store(next)

@@ -38,6 +38,7 @@ import (
 // Invariant: a producer that failed never commits again (err is sticky).
 type producer struct {
 	app   *App
+	index int    // of the worker
 	txn   string // transactional id; "" at-least-once
 	cl    *kgo.Client
 	limit int      // bytes of a record
@@ -104,7 +105,7 @@ func advice(err error) string {
 }
 
 func (a *App) newProducer(ctx context.Context, worker int) (*producer, error) {
-	p := &producer{app: a, sinks: make(map[sinkKey]*sink)}
+	p := &producer{app: a, index: worker, sinks: make(map[sinkKey]*sink)}
 	opts := []kgo.Opt{
 		kgo.RecordPartitioner(byKey{}),
 		// The runtime decides when to give up, by TaskTimeout; a record that timed out alone would only break the sequence.
@@ -204,7 +205,7 @@ func (p *producer) sinkOf(key sinkKey) *sink {
 	}
 	s = &sink{topic: key.topic}
 	changelog := key.partition >= 0
-	count := p.app.produced.of(key.topic)
+	count := p.app.produced.of(p.index, key.topic)
 	s.promise = func(r *kgo.Record, err error) {
 		if err != nil {
 			p.failed(r, key.node, err)
@@ -213,7 +214,7 @@ func (p *producer) sinkOf(key sinkKey) *sink {
 		if changelog {
 			s.next.Store(r.Offset + 1)
 		}
-		count.Add(1)
+		count.add(r)
 		r.Context.(*block).done()
 	}
 	p.sinks[key] = s

@@ -347,10 +347,10 @@ func (op *opener) handOver(t *runningTask) error {
 	if t.stores != nil {
 		t.stores.Ready()
 	}
-	m := a.taskMetrics(t.id)
+	t.metrics = a.taskMetrics(t.id)
 	tk, err := task.New(task.Config{
 		AppID: a.cfg.AppID, ID: t.id, Sub: a.sub(t.id.Subtopology), Stores: t.stores, Output: t.prod,
-		OnError: a.onError(), DeadLetter: a.cfg.DeadLetterTopic, Metrics: m,
+		OnError: a.onError(), DeadLetter: a.cfg.DeadLetterTopic, Metrics: &t.metrics.Metrics,
 	})
 	if err != nil {
 		op.closeOnce(t)

@@ -47,6 +47,8 @@ type worker struct {
 
 	lookups sync.WaitGroup // of skipEmpty for those inputs
 
+	waited time.Duration // for something to do, since the last batch came
+
 	cancelCommit context.CancelCauseFunc // under mu; of the commit that runs
 
 	metrics *workerMetrics
@@ -64,6 +66,7 @@ type runningTask struct {
 	id         task.ID
 	worker     *worker
 	task       *task.Task
+	metrics    *taskMetrics
 	stores     *store.Task
 	inputs     []*input
 	byTP       map[task.TopicPartition]*input
@@ -152,11 +155,15 @@ func (w *worker) run(ctx context.Context) {
 			wait = min(wait, quiet)
 		}
 		timer.Reset(wait)
+		idle := time.Now()
 		select {
 		case <-w.wake:
 		case <-timer.C:
 		case <-ctx.Done():
 		}
+		d := time.Since(idle)
+		w.waited += d
+		w.metrics.blocked.Add(int64(d))
 	}
 }
 
@@ -170,8 +177,11 @@ func (w *worker) handle(m message) {
 		m.batch.Release() // of a task that is gone
 		return
 	}
-	t.task.Add(m.batch)
-	w.metrics.polls.Add(1)
+	n := len(m.batch.Records)
+	t.task.Add(m.batch) // which may give it back at once
+	w.metrics.polled(time.Now(), n, w.waited)
+	t.metrics.buffered.Store(int64(t.task.Buffered()))
+	w.waited = 0
 	// Before the next record is chosen: a record that is known to exist may be older than those of other inputs.
 	t.task.SetEnd(m.in.tp.Topic, m.in.tp.Partition, m.in.end.Load())
 	t.dirty = true // also without a record: control records move the position
@@ -191,7 +201,7 @@ func (w *worker) process() int {
 		if n > 0 {
 			t.dirty, t.waits = true, time.Time{}
 			total += n
-			w.metrics.processed(n, time.Since(start))
+			w.metrics.processed(t, n, start, time.Now(), w.app.cfg.Now())
 		} else if len(t.inputs) > 1 {
 			w.wait(t, start)
 		}
@@ -302,7 +312,9 @@ func (w *worker) commit(ctx context.Context) bool {
 		}
 		maps.Copy(all, c.Offsets)
 	}
+	waits := time.Now()
 	err := w.commitWith(ctx, all)
+	w.metrics.blocked.Add(int64(time.Since(waits)))
 	if err != nil {
 		if permanent(err) {
 			w.app.fail(fmt.Errorf("commit: %w", err))
@@ -335,7 +347,8 @@ func (w *worker) commit(ctx context.Context) bool {
 		}
 	}
 	w.trouble = 0
-	w.metrics.committed(time.Since(start))
+	now := time.Now()
+	w.metrics.committed(now, now.Sub(start))
 	return true
 }
 
@@ -400,6 +413,7 @@ func (w *worker) closeTask(t *runningTask) {
 		w.app.log.Error("close task", "task", t.id, "error", err)
 	}
 	w.closeStores(t.stores, t.id)
+	t.metrics.idle()
 	w.metrics.closed.Add(1)
 }
 

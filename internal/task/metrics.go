@@ -55,5 +55,27 @@ type Metrics struct {
 	dropped    [reasons]atomic.Int64
 }
 
+// Sample sums values up until somebody takes them, in milliseconds.
+type Sample struct {
+	N        int64
+	Sum      float64 // wrong timestamps can be huge: it must not overflow
+	Min, Max int64   // of no meaning while N is 0
+}
+
+func (s *Sample) add(v int64) {
+	if s.N == 0 {
+		s.Min, s.Max = v, v
+	}
+	s.N++
+	s.Sum += float64(v)
+	s.Min, s.Max = min(s.Min, v), max(s.Max, v)
+}
+
+func (s *Sample) take() Sample {
+	t := *s
+	*s = Sample{}
+	return t
+}
+
 // Dropped is the number of records dropped for a reason.
 func (m *Metrics) Dropped(r Reason) int64 { return m.dropped[r].Load() }

@@ -17,6 +17,7 @@ func (t *Task) Process(max int) (n int, err error) {
 	for n < max {
 		done, failed := t.run(max - n)
 		n += done
+		t.late.N += int64(done)
 		if failed == nil {
 			break
 		}
@@ -61,7 +62,13 @@ func (t *Task) run(max int) (n int, err error) {
 		}
 		if q.head > t.time {
 			t.time = q.head
+		} else if late := t.time - q.head; late > 0 {
+			t.late.Sum += float64(late)
+			if late > t.late.Max {
+				t.late.Max = late
+			}
 		}
+		q.times.add(q.head)
 		q.advance()
 		n++
 	}

@@ -17,6 +17,7 @@ type queue struct {
 	loaded  bool    // the next record is in input, with timestamp headTime
 	head    int64   // its timestamp
 	attempt int     // failures of the next record
+	times   Sample  // timestamps of processed records
 
 	next  int64 // offset of the next record; -1: nothing came yet
 	epoch int32 // leader epoch of the last processed record

@@ -69,6 +69,7 @@ type Task struct {
 	queues  []*queue
 	byInput map[TopicPartition]*queue
 	time    int64 // stream time: the largest timestamp processed
+	late    Sample
 	cur     *queue
 	stack   []byte // of the panic that ended run
 
@@ -268,6 +269,13 @@ func (t *Task) DirtyBytes() int {
 	}
 	return t.stores.DirtyBytes()
 }
+
+// TakeLateness is how far the records processed since the last call were behind stream time.
+func (t *Task) TakeLateness() Sample { return t.late.take() }
+
+// TakeTimes are the timestamps of the records of a source, by its place in the sub-topology, that were processed since
+// the last call.
+func (t *Task) TakeTimes(source int) Sample { return t.queues[source].times.take() }
 
 // Query calls f with a store as it is now, uncommitted changes included. Like
 // everything else it must be called by the goroutine that owns the task.

@@ -188,3 +188,21 @@ func TestPositionsBeginWhereTheReaderStarts(t *testing.T) {
 	h.Rollback()
 	require.Equal(t, map[task.TopicPartition]int64{{Topic: "in"}: 0, {Topic: "in2"}: 100}, h.Positions())
 }
+
+func TestLatenessAndTimesOfATurn(t *testing.T) {
+	h := newHarness(t, mergeTwo)
+	h.add("in", "a=1 @10", "b=1 @30", "c=1 @25")
+	h.add("in2", "d=2 @20", "e=2 @5")
+	require.Equal(t, 5, h.process())
+	// In the order 10, 20, 5 (15 late), 30, 25 (5 late).
+	require.Equal(t, task.Sample{N: 5, Sum: 20, Max: 15}, h.TakeLateness())
+	require.Equal(t, task.Sample{N: 3, Sum: 65, Min: 10, Max: 30}, h.TakeTimes(0))
+	require.Equal(t, task.Sample{N: 2, Sum: 25, Min: 5, Max: 20}, h.TakeTimes(1))
+	require.Zero(t, h.TakeLateness(), "taken")
+	require.Zero(t, h.TakeTimes(0))
+
+	h.add("in", "f=1 @31")
+	require.Equal(t, 1, h.process())
+	require.Equal(t, task.Sample{N: 1}, h.TakeLateness(), "not late")
+	require.Equal(t, task.Sample{N: 1, Sum: 31, Min: 31, Max: 31}, h.TakeTimes(0))
+}
