@@ -450,6 +450,31 @@ func TestNothingStaysOpenAfterAFailure(t *testing.T) {
 	require.Empty(t, c.read("lines-2"), "aborted, and read to its end without waiting")
 }
 
+// A broker that does not know a topic may only have to learn of it.
+func TestATopicThatIsNotKnownForAWhile(t *testing.T) {
+	each(t, func(t *testing.T, g stream.Guarantee) {
+		c := wordCluster(t)
+		cfg := c.config(g)
+		r := c.start(wordCount(t), cfg)
+		r.ready()
+		c.send("lines", 4, "a")
+		c.counted(map[string]int64{"a": 1})
+		_, err := c.ad.DeleteTopic(c.ctx(), "word-counts")
+		require.NoError(t, err)
+		c.send("lines", 4, "a b")
+		c.eventually("the tasks go back to the last commit", func() bool { return collect(t, r.app).sum("streams_stream_thread_metrics_reset_total") > 0 })
+		c.topic("word-counts", 4)
+		c.eventually("the counts are written to the new topic", func() bool {
+			got := c.table("word-counts")
+			if g == stream.AtLeastOnce {
+				return got["a"] >= 2 && got["b"] >= 1 // what was tried may count again
+			}
+			return got["a"] == 2 && got["b"] == 1
+		})
+		r.close()
+	})
+}
+
 func TestMetrics(t *testing.T) {
 	c := wordCluster(t)
 	c.send("lines", 4, "a b", "c")

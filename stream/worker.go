@@ -272,13 +272,14 @@ func recoverable(err error) error {
 	return nil
 }
 
-// permanent is whether an error of producing or committing will come again, whatever we do.
+// permanent is whether an error of producing or committing will come again, whatever we do. That a topic is not known is
+// not: right after it was created, brokers learn of it one after the other. TaskTimeout ends the tries.
 func permanent(err error) bool {
 	for _, e := range []*kerr.Error{
 		kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
 		kerr.SaslAuthenticationFailed, kerr.UnsupportedVersion, kerr.InvalidTransactionTimeout, kerr.OffsetMetadataTooLarge,
 		kerr.MessageTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.RecordListTooLarge, kerr.InvalidTopicException,
-		kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.PolicyViolation, kerr.InvalidRequest, kerr.InvalidRequiredAcks,
+		kerr.PolicyViolation, kerr.InvalidRequest, kerr.InvalidRequiredAcks,
 	} {
 		if errors.Is(err, e) {
 			return true
