@@ -129,19 +129,18 @@ func (op *opener) run(ctx context.Context) error {
 		return err
 	}
 	var behind []*restoration
+	defer func() { // what was not handed over
+		for _, r := range behind {
+			op.closeOnce(r.task)
+		}
+	}()
 	for _, id := range op.ids {
 		t, rs, err := op.openTask(ctx, id, starts)
 		if err != nil {
-			for _, r := range behind {
-				op.closeOnce(r.task)
-			}
 			return err
 		}
 		if len(rs) == 0 {
 			if err := op.handOver(t); err != nil {
-				for _, r := range behind {
-					op.closeOnce(r.task)
-				}
 				return err
 			}
 			continue
@@ -159,9 +158,6 @@ func (op *opener) run(ctx context.Context) error {
 			return nil
 		}
 		if errors.Is(err, kerr.OffsetOutOfRange) {
-			for _, r := range behind {
-				op.closeOnce(r.task)
-			}
 			op.w.post(message{fn: func(w *worker) {
 				if w.opening == op.o {
 					w.reset(err)
@@ -183,9 +179,6 @@ func (op *opener) run(ctx context.Context) error {
 			tries++
 			behind = slices.DeleteFunc(behind, func(r *restoration) bool { return r.done })
 			continue
-		}
-		for _, r := range behind {
-			op.closeOnce(r.task)
 		}
 		return err
 	}

@@ -339,10 +339,8 @@ func (w *worker) commit(ctx context.Context) bool {
 			return false
 		}
 		t.dirty = false
-	}
-	for tp, om := range all {
-		for _, t := range dirty {
-			if in := t.byTP[tp]; in != nil {
+		for tp, in := range t.byTP {
+			if om, ok := all[tp]; ok {
 				in.next.Store(om.Next)
 			}
 		}
