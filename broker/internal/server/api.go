@@ -89,5 +89,9 @@ func apis() []api {
 	}
 	all = append(all, groupAPIs()...)
 	all = append(all, txnAPIs()...)
+	all = append(all, configAPIs()...)
+	all = append(all, adminAPIs()...)
+	all = append(all, securityAPIs()...)
+	all = append(all, shareAPIs()...)
 	return all
 }
