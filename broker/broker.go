@@ -7,7 +7,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
@@ -32,7 +31,8 @@ type Broker struct {
 	cfg       Config
 	fatal     chan error // first failure of the storage
 	addrs     []string
-	listeners []net.Listener
+	listeners []bound         // until the server has them
+	inProcess server.Listener // of DialContext
 	replicas  *replica.Manager
 	quorum    *controller.Local
 	server    *server.Server
@@ -97,7 +97,7 @@ func (b *Broker) start(ctx context.Context) error {
 	b.quorum = controller.NewLocal(server.MetadataLog{Partition: metadata, Now: b.cfg.Now})
 	b.server = server.New(server.Config{
 		NodeID: b.cfg.NodeID, ClusterID: b.replicas.ClusterID(), Logger: b.cfg.Logger, Now: b.cfg.Now, Limits: server.Limits(b.cfg.Limits),
-		Advertise: b.cfg.Advertise, AutoCreateTopics: !b.cfg.NoAutoCreate, DefaultPartitions: b.cfg.DefaultPartitions,
+		InProcess: b.inProcess, Users: b.cfg.Users, AutoCreateTopics: !b.cfg.NoAutoCreate, DefaultPartitions: b.cfg.DefaultPartitions,
 		OffsetsPartitions: b.cfg.OffsetsPartitions, TxnPartitions: b.cfg.TxnPartitions,
 		Group:    group.Config{InitialRebalanceDelay: b.cfg.GroupInitialDelay},
 		Replicas: b.replicas, Quorum: b.quorum,
@@ -111,7 +111,7 @@ func (b *Broker) start(ctx context.Context) error {
 		return fmt.Errorf("start: %w", context.Cause(ctx))
 	}
 	for _, l := range b.listeners {
-		if err := b.server.Serve(l); err != nil {
+		if err := b.server.Serve(l.Listener, l.how); err != nil {
 			return err
 		}
 	}
@@ -128,22 +128,6 @@ func metadataLogConfig() log.Config {
 	c.Delete, c.RetentionMs, c.RetentionBytes = false, -1, -1
 	c.MaxMessageBytes = 64 << 20 // one operation is one batch
 	return c
-}
-
-func (b *Broker) listen(ctx context.Context) error {
-	var lc net.ListenConfig
-	for _, address := range b.cfg.Listen {
-		l, err := lc.Listen(ctx, "tcp", address)
-		if err != nil {
-			if errors.Is(err, syscall.EADDRINUSE) {
-				return fmt.Errorf("listen on %s: the port is in use by another program; stop that, or choose another port (port 0 finds a free one): %w", address, err)
-			}
-			return fmt.Errorf("listen on %s: %w", address, err)
-		}
-		b.listeners = append(b.listeners, l)
-		b.addrs = append(b.addrs, l.Addr().String())
-	}
-	return nil
 }
 
 // fail is told by the storage that it cannot go on.
@@ -219,8 +203,8 @@ func (b *Broker) Err() error {
 	}
 }
 
-// Addrs are the addresses that the broker listens on, with the real ports, in the order of Config.Listen. A broker that listens
-// nowhere has InProcessAddr, so that kgo.SeedBrokers(b.Addrs()...) with kgo.Dialer(b.DialContext) always works.
+// Addrs are the addresses that the broker listens on, with the real ports, in the order of Config.Listen and Config.Listeners. A
+// broker that listens nowhere has InProcessAddr, so that kgo.SeedBrokers(b.Addrs()...) with kgo.Dialer(b.DialContext) always works.
 func (b *Broker) Addrs() []string {
 	if len(b.addrs) == 0 {
 		return []string{InProcessAddr}

@@ -64,6 +64,11 @@ type Config struct {
 	// Advertise gives the address at which clients find the broker that reached it at the local address. nil: that same address,
 	// which is right unless there is a proxy or a port mapping between.
 	Advertise func(local net.Addr) string
+	// Listeners are more addresses to serve on, which may have TLS and SASL, and addresses of their own for clients to find them.
+	Listeners []Listener
+	// Users are the names and passwords of clients that log in by SASL, whatever the mechanism of their listener. SCRAM knows
+	// besides these the users that AlterUserScramCredentials stored, which come first.
+	Users map[string]string
 	// DataDir is the directory of logs, made if need be. Empty: everything is in memory and gone with Close.
 	DataDir string
 	// Durability says what an acknowledgement promises.
@@ -120,10 +125,6 @@ func (c *Config) withDefaults() error {
 	if c.Durability != Sync && c.Durability != PageCache {
 		errs = append(errs, fmt.Errorf("config field Durability is %d; it must be Sync or PageCache", int(c.Durability)))
 	}
-	for _, address := range c.Listen {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			errs = append(errs, fmt.Errorf("config field Listen has %q, which is not HOST:PORT: %w", address, err))
-		}
-	}
+	errs = append(errs, c.checkListeners())
 	return errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -13,7 +14,9 @@ type Request struct {
 	Key      int16
 	Version  int16
 	ClientID string // "" if the client sent none
-	Msg      kmsg.Request
+	// Principal is who asks, such as "User:alice", and Listener the name of the listener that the request came by.
+	Principal, Listener string
+	Msg                 kmsg.Request
 
 	slot *slot
 }
@@ -31,6 +34,22 @@ func (r *Request) reserve(n int) error {
 		return nil
 	}
 	return r.Conn.reserve(r.slot, n)
+}
+
+// Throttle tells the client in the answer that it is over a quota, and leaves its connection unread for d from now on, as it must
+// not count on clients to keep to what they are told (KIP-219). It comes before the answer; the longest of several counts.
+func (r *Request) Throttle(d time.Duration) {
+	d = d.Truncate(time.Millisecond)
+	if d <= 0 {
+		return
+	}
+	c := r.Conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.slot.throttle = max(r.slot.throttle, d)
+	if until := time.Now().Add(d); until.After(c.muted) {
+		c.muted = until
+	}
 }
 
 // Handler serves one API. It answers exactly once, now or later, from any goroutine; nil is "no answer goes out" (Produce with

@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/broker/internal/security"
 )
 
 // Conn is one client connection. One goroutine reads and dispatches requests, another writes answers:
@@ -30,11 +33,15 @@ type Conn struct {
 	cancel context.CancelCauseFunc
 	r      *bufio.Reader
 
+	listener  *Listener
+	principal string // reader only
+
 	mu      sync.Mutex
 	changed sync.Cond
 	queue   []*slot // unanswered requests in order; the writer removes them when they are written
 	closed  bool
-	drain   bool // no more requests are taken up
+	drain   bool      // no more requests are taken up
+	muted   time.Time // until then nothing is read: the client is over a quota
 
 	software string // "name version" of the client library, from ApiVersions; reader only
 }
@@ -44,8 +51,9 @@ type slot struct {
 	correlation    int32
 	flexibleHeader bool
 	ready          bool
-	body           any   // nil: nothing goes out
-	budget         int64 // bytes to give back when answered
+	body           any           // nil: nothing goes out
+	budget         int64         // bytes to give back when answered
+	throttle       time.Duration // what the answer tells the client
 }
 
 // errors that end a connection without being anybody's fault.
@@ -55,8 +63,11 @@ var (
 	errNoMemory = errors.New("other requests have held all memory for requests for too long (Limits.RequestBytes)")
 )
 
-func newConn(s *Server, nc net.Conn) *Conn {
-	c := &Conn{s: s, nc: nc, r: bufio.NewReaderSize(nc, 4<<10)}
+func newConn(s *Server, nc net.Conn, how *Listener) *Conn {
+	if how.TLS != nil {
+		nc = tls.Server(nc, how.TLS)
+	}
+	c := &Conn{s: s, nc: nc, listener: how, principal: security.Anonymous, r: bufio.NewReaderSize(nc, 4<<10)}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	c.changed.L = &c.mu
 	return c
@@ -73,12 +84,16 @@ func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 
 // InProcess tells whether the connection came by Server.DialContext.
 func (c *Conn) InProcess() bool {
-	_, ok := c.nc.(*pipeConn)
-	return ok
+	return c.listener == &c.s.cfg.InProcess
 }
 
 // run serves the connection until it closes.
 func (c *Conn) run() {
+	if err := c.handshake(); err != nil {
+		c.close(err)
+		c.logEnd(err)
+		return
+	}
 	var writer sync.WaitGroup
 	writer.Go(c.write)
 	err := c.read()
@@ -89,6 +104,21 @@ func (c *Conn) run() {
 	c.close(err)
 	writer.Wait()
 	c.logEnd(context.Cause(c.ctx))
+}
+
+// handshake is that of TLS, if the listener has it.
+func (c *Conn) handshake() error {
+	nc, ok := c.nc.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.s.cfg.Limits.Stall)
+	defer cancel()
+	if err := nc.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	c.principal = security.TLSPrincipal(nc.ConnectionState())
+	return nil
 }
 
 // close ends the connection; the first cause is the one that is logged.
@@ -118,11 +148,34 @@ func (c *Conn) logEnd(cause error) {
 // read takes up requests until the connection ends.
 func (c *Conn) read() error {
 	for {
+		if err := c.unmuted(); err != nil {
+			return err
+		}
 		if err := c.awaitFrame(); err != nil {
 			return err
 		}
 		if err := c.next(); err != nil {
 			return err
+		}
+	}
+}
+
+// unmuted waits until the connection may be read.
+func (c *Conn) unmuted() error {
+	for {
+		c.mu.Lock()
+		until := c.muted
+		c.mu.Unlock()
+		wait := time.Until(until)
+		if wait <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-c.ctx.Done():
+			timer.Stop()
+			return context.Cause(c.ctx)
 		}
 	}
 }
@@ -214,7 +267,8 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 		}
 	}
 	sl.flexibleHeader = flexible && h.key != keyApiVersions
-	req := &Request{Ctx: c.ctx, Conn: c, Key: h.key, Version: h.version, ClientID: h.clientID, slot: sl}
+	req := &Request{Ctx: c.ctx, Conn: c, Key: h.key, Version: h.version, ClientID: h.clientID,
+		Principal: c.principal, Listener: c.listener.Name, slot: sl}
 	if a.raw == nil {
 		cost, err := walk(a.layout, body, h.version, flexible)
 		if err != nil {
@@ -276,6 +330,11 @@ func (c *Conn) answer(sl *slot, body any) {
 	if sl.ready {
 		c.mu.Unlock()
 		panic(fmt.Sprintf("request %d of %s was answered twice; the second answer is %T", sl.correlation, c.RemoteAddr(), body))
+	}
+	if sl.throttle > 0 {
+		if r, ok := body.(kmsg.SetThrottleResponse); ok {
+			r.SetThrottle(int32(sl.throttle.Milliseconds()))
+		}
 	}
 	sl.ready, sl.body = true, body
 	budget := sl.budget

@@ -24,8 +24,8 @@ const (
 func (s *Server) advertised(c *Conn) (host string, port int32) {
 	local := c.LocalAddr()
 	address := local.String()
-	if s.cfg.Advertise != nil && !c.InProcess() {
-		address = s.cfg.Advertise(local)
+	if c.listener.Advertise != nil && !c.InProcess() {
+		address = c.listener.Advertise(local)
 	}
 	host, p, err := net.SplitHostPort(address)
 	if err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,8 +68,10 @@ type Config struct {
 	Logger    *slog.Logger     // not nil
 	Now       func() time.Time // of timestamps; not nil
 	Limits    Limits
-	// Advertise gives the address that Metadata names to a client which reached the server at local; nil: local itself.
-	Advertise func(local net.Addr) string
+	// InProcess is the listener of DialContext; its Advertise is not used.
+	InProcess Listener
+	// Users are the names and passwords of clients that log in by SASL.
+	Users map[string]string
 	// AutoCreateTopics lets Metadata make the topics that it is asked for.
 	AutoCreateTopics bool
 	// DefaultPartitions is the number of partitions of topics that are created without one.
@@ -191,8 +194,17 @@ func (s *Server) flexible(key, version int16) bool {
 // ErrClosed is returned by what needs a running server.
 var ErrClosed = errors.New("the broker is closed")
 
+// Listener says how connections of one listener are treated.
+type Listener struct {
+	Name string // unique
+	// Advertise gives the address that Metadata names to a client which reached the server at local; nil: local itself.
+	Advertise func(local net.Addr) string
+	TLS       *tls.Config // nil: none
+	SASL      []string    // mechanisms by which clients have to log in; empty: they need not
+}
+
 // Serve accepts connections from the listener, which it closes at the end, in the background.
-func (s *Server) Serve(l net.Listener) error {
+func (s *Server) Serve(l net.Listener, how Listener) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
@@ -200,25 +212,25 @@ func (s *Server) Serve(l net.Listener) error {
 		return ErrClosed
 	}
 	s.listeners = append(s.listeners, l)
-	s.all.Go(func() { s.accept(l) })
+	s.all.Go(func() { s.accept(l, &how) })
 	return nil
 }
 
-func (s *Server) accept(l net.Listener) {
+func (s *Server) accept(l net.Listener, how *Listener) {
 	const longest = time.Second
 	wait := 5 * time.Millisecond
 	for {
 		nc, err := l.Accept()
 		if err == nil {
 			wait = 5 * time.Millisecond
-			_ = s.start(nc) // a refused connection is closed and logged there
+			_ = s.start(nc, how) // a refused connection is closed and logged there
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		// Out of file descriptors, most likely: connections that end will give some back.
-		s.log.Error("cannot accept connections, will retry", "listener", l.Addr().String(), "err", err)
+		s.log.Error("cannot accept connections, will retry", "listener", how.Name, "address", l.Addr().String(), "err", err)
 		select {
 		case <-time.After(wait):
 			wait = min(2*wait, longest)
@@ -229,7 +241,7 @@ func (s *Server) accept(l net.Listener) {
 }
 
 // start serves a connection in the background.
-func (s *Server) start(nc net.Conn) error {
+func (s *Server) start(nc net.Conn, how *Listener) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
@@ -244,7 +256,7 @@ func (s *Server) start(nc net.Conn) error {
 		}
 		return fmt.Errorf("the limit of %d open connections is reached", s.cfg.Limits.Connections)
 	}
-	c := newConn(s, nc)
+	c := newConn(s, nc, how)
 	s.conns[c] = struct{}{}
 	s.all.Go(func() {
 		c.run()
@@ -265,7 +277,7 @@ func (s *Server) DialContext(ctx context.Context, _, _ string) (net.Conn, error)
 		return nil, err
 	}
 	client, server := newPipe(inProcessAddr("in-process-client:0"), inProcessAddr(InProcessAddr))
-	if err := s.start(server); err != nil {
+	if err := s.start(server, &s.cfg.InProcess); err != nil {
 		_ = client.Close()
 		return nil, &net.OpError{Op: "dial", Net: "in-process", Addr: inProcessAddr(InProcessAddr), Err: err}
 	}
@@ -322,9 +334,11 @@ func (s *Server) Close() {
 		conns = append(conns, c)
 	}
 	s.mu.Unlock()
+	var closing sync.WaitGroup
 	for _, c := range conns {
-		c.close(errShutdown)
+		closing.Go(func() { c.close(errShutdown) }) // together, as a TLS connection may wait to say good-bye
 	}
+	closing.Wait()
 	s.all.Wait()
 	s.txns.Close()
 	s.groups.Close()
