@@ -73,16 +73,16 @@ func (l *Log) AppendInternal(b batch.Batch, leaderEpoch int32, now time.Time) (b
 }
 
 // AppendMarker appends the end of a producer's transaction, and notes it in the
-// transaction index if it is an abort. A stale producer epoch is INVALID_PRODUCER_EPOCH, a stale
-// coordinator epoch TRANSACTION_COORDINATOR_FENCED.
-func (l *Log) AppendMarker(m batch.Marker, leaderEpoch int32, now time.Time) (offset int64, err error) {
+// transaction index if it is an abort. txnVersion is that of the transaction, which says how its epoch is checked. A
+// stale producer epoch is INVALID_PRODUCER_EPOCH, a stale coordinator epoch TRANSACTION_COORDINATOR_FENCED.
+func (l *Log) AppendMarker(m batch.Marker, txnVersion int16, leaderEpoch int32, now time.Time) (offset int64, err error) {
 	b := batch.BuildMarker(m, leaderEpoch)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.usable(); err != nil {
 		return 0, err
 	}
-	if err := l.producers.checkMarker(m); err != nil {
+	if err := l.producers.checkMarker(m, txnVersion); err != nil {
 		return 0, err
 	}
 	if err := l.write(b, leaderEpoch); err != nil {

@@ -217,12 +217,13 @@ func (l *Log) ExpireProducers(before time.Time, limit int) {
 	l.producers.expire(before, limit)
 }
 
-// StartVerification begins the verification of a producer's transaction (KIP-890). When
-// needed, give the guard to Append after the coordinator has confirmed the transaction.
-func (l *Log) StartVerification(id int64, epoch int16) (g Guard, needed bool) {
+// StartVerification begins the verification of a producer's transaction (KIP-890), of which a batch that begins with sequence
+// number seq has come. bumps says that the client has transaction version 2, hence a new epoch for each transaction. When
+// needed, give the guard to Append after the coordinator has confirmed the transaction. A stale epoch is INVALID_PRODUCER_EPOCH.
+func (l *Log) StartVerification(id int64, seq int32, epoch int16, bumps bool) (g Guard, needed bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.producers.verify(id, epoch)
+	return l.producers.verify(id, seq, epoch, bumps, l.o.Now())
 }
 
 // StartEpoch notes that a leader epoch begins at the log's end, before anything is appended in it: what an earlier epoch

@@ -3,6 +3,7 @@ package log
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 // duplicates; clients keep at most as many in flight.
 const keptBatches = 5
 
-// maxGuards bounds verifications that no batch and no marker followed.
-const maxGuards = 100_000
+// maxVerifications bounds verifications that no batch and no marker followed.
+const maxVerifications = 100_000
 
 // batchMeta is what is remembered of one batch.
 type batchMeta struct {
@@ -94,13 +95,23 @@ type producers struct {
 	open []openTxn
 	// ended are completed transactions whose marker is not below the high watermark.
 	ended []completedTxn
-	// guards are verifications that began and saw no marker since.
-	guards    map[int64]Guard
-	lastGuard Guard
+	// verifications are those of transactions that have no batch in the log yet.
+	verifications map[int64]*verification
+	lastGuard     Guard
+}
+
+// verification is what is known of a producer whose transaction is being verified: between asking its coordinator and the
+// first batch.
+type verification struct {
+	guard     Guard
+	epoch     int16
+	lowestSeq int32 // least first sequence number that was seen in epoch
+	bumps     bool  // the client raises its epoch at the end of each transaction (transaction version 2)
+	began     time.Time
 }
 
 func newProducers() *producers {
-	return &producers{byID: map[int64]*producer{}, guards: map[int64]Guard{}}
+	return &producers{byID: map[int64]*producer{}, verifications: map[int64]*verification{}}
 }
 
 // origin is who made a batch; it decides which checks apply.
@@ -111,9 +122,8 @@ const (
 	fromCoordinator
 )
 
-// check decides whether a data batch may be appended (broker.md 2.5: duplicate, stale
-// epoch, verification, sequence, transaction, in this order). dup is set when the
-// same batch is among the remembered ones.
+// check decides whether a data batch may be appended: duplicate, stale epoch, verification, sequence, transaction, in this
+// order, which is Kafka's. dup is set when the same batch is among the remembered ones.
 func (s *producers) check(b batch.Batch, from origin, o AppendOptions) (dup *batchMeta, err error) {
 	id, epoch := b.ProducerID(), b.ProducerEpoch()
 	if id < 0 {
@@ -124,7 +134,12 @@ func (s *producers) check(b batch.Batch, from origin, o AppendOptions) (dup *bat
 		if err := s.checkVerified(id, b, o); err != nil {
 			return nil, err
 		}
-		return nil, nil // unknown or expired: any sequence number
+		if from == fromClient {
+			if err := s.checkFirstSequence(b); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil // unknown or expired: any other sequence number
 	}
 	if from == fromClient && p.epoch == epoch {
 		for i := range p.batches[:p.n] {
@@ -135,7 +150,7 @@ func (s *producers) check(b batch.Batch, from origin, o AppendOptions) (dup *bat
 		}
 	}
 	if epoch < p.epoch {
-		return nil, codef(kerr.InvalidProducerEpoch, "producer %d has epoch %d, the partition has seen epoch %d", id, epoch, p.epoch)
+		return nil, staleEpoch(id, epoch, p.epoch)
 	}
 	if b.Transactional() && (p.txnFirst < 0 || epoch != p.epoch) {
 		if err := s.checkVerified(id, b, o); err != nil {
@@ -143,6 +158,9 @@ func (s *producers) check(b batch.Batch, from origin, o AppendOptions) (dup *bat
 		}
 	}
 	if from == fromClient {
+		if err := s.checkFirstSequence(b); err != nil {
+			return nil, err
+		}
 		last, ok := p.last()
 		first := b.BaseSequence()
 		switch {
@@ -171,36 +189,80 @@ func (s *producers) checkVerified(id int64, b batch.Batch, o AppendOptions) erro
 	if !b.Transactional() || !o.RequireVerification {
 		return nil
 	}
-	if g, ok := s.guards[id]; !ok || g != o.Guard || g == 0 {
+	if v := s.verifications[id]; v == nil || v.guard != o.Guard {
 		return codef(kerr.InvalidTxnState, "the transaction of producer %d was not verified for this partition", id)
 	}
 	return nil
 }
 
-// verify begins the verification of a producer's transaction.
-func (s *producers) verify(id int64, epoch int16) (g Guard, needed bool) {
-	if p := s.byID[id]; p != nil && p.txnFirst >= 0 && p.epoch == epoch {
-		return 0, false
+// checkFirstSequence checks the first sequence number against what the verification of the producer has seen: batches that
+// overtake each other while the coordinator is asked must not be appended in the wrong order (KAFKA-14844). A client
+// that raises its epoch with each transaction begins each at 0, so that a producer that the log does not know can only begin
+// there (KAFKA-18202).
+func (s *producers) checkFirstSequence(b batch.Batch) error {
+	v := s.verifications[b.ProducerID()]
+	if v == nil {
+		return nil
 	}
-	if g, ok := s.guards[id]; ok {
-		return g, true
+	first := b.BaseSequence()
+	if p := s.byID[b.ProducerID()]; v.bumps && first != 0 && (p == nil || p.n == 0) {
+		return codef(kerr.OutOfOrderSequenceNumber,
+			"producer %d, of which the partition has no batch, begins with sequence number %d instead of 0", b.ProducerID(), first)
 	}
-	if len(s.guards) >= maxGuards {
-		clear(s.guards) // their transactions fail and can be retried; memory stays bounded
+	if first > v.lowestSeq {
+		return codef(kerr.OutOfOrderSequenceNumber,
+			"producer %d sends sequence number %d before the earlier %d", b.ProducerID(), first, v.lowestSeq)
 	}
-	s.lastGuard++
-	s.guards[id] = s.lastGuard
-	return s.lastGuard, true
+	return nil
+}
+
+// verify begins the verification of a producer's transaction, or joins the one that has begun.
+func (s *producers) verify(id int64, seq int32, epoch int16, bumps bool, now time.Time) (g Guard, needed bool, err error) {
+	if p := s.byID[id]; p != nil {
+		if epoch < p.epoch {
+			return 0, false, staleEpoch(id, epoch, p.epoch)
+		}
+		if p.txnFirst >= 0 && p.epoch == epoch {
+			return 0, false, nil
+		}
+	}
+	v := s.verifications[id]
+	if v == nil {
+		if len(s.verifications) >= maxVerifications {
+			clear(s.verifications) // their transactions fail and can be retried; memory stays bounded
+		}
+		s.lastGuard++
+		v = &verification{guard: s.lastGuard, epoch: epoch, lowestSeq: seq, bumps: bumps, began: now}
+		s.verifications[id] = v
+	}
+	switch {
+	case epoch > v.epoch:
+		v.epoch, v.lowestSeq = epoch, seq
+	case epoch == v.epoch:
+		v.lowestSeq = min(v.lowestSeq, seq)
+	}
+	return v.guard, true, nil
+}
+
+func staleEpoch(id int64, epoch, seen int16) error {
+	return codef(kerr.InvalidProducerEpoch, "producer %d has epoch %d, the partition has seen epoch %d", id, epoch, seen)
 }
 
 // checkMarker decides whether a marker may be appended.
-func (s *producers) checkMarker(m batch.Marker) error {
+//
+// With transaction version 2 the coordinator raises the epoch for each marker, so that it must be above the epoch of the data.
+// The same epoch without an open transaction is the coordinator's second try, which writes a second marker that ends nothing; an
+// exhausted epoch cannot be raised (KIP-890).
+func (s *producers) checkMarker(m batch.Marker, txnVersion int16) error {
 	p := s.byID[m.ID]
 	if p == nil {
 		return nil
 	}
 	if m.Epoch < p.epoch {
 		return codef(kerr.InvalidProducerEpoch, "marker of producer %d has epoch %d, the partition has seen epoch %d", m.ID, m.Epoch, p.epoch)
+	}
+	if txnVersion >= 2 && m.Epoch == p.epoch && p.txnFirst >= 0 && m.Epoch != math.MaxInt16 {
+		return codef(kerr.InvalidProducerEpoch, "marker of producer %d has the epoch %d of its open transaction; it must be above", m.ID, m.Epoch)
 	}
 	if m.CoordinatorEpoch < p.coordinatorEpoch {
 		return codef(kerr.TransactionCoordinatorFenced,
@@ -233,7 +295,9 @@ func (s *producers) apply(b batch.Batch, seen time.Time) {
 	if b.Transactional() && p.txnFirst < 0 {
 		p.txnFirst = b.BaseOffset()
 		s.open = append(s.open, openTxn{firstOffset: p.txnFirst, producerID: p.id})
-		delete(s.guards, p.id)
+	}
+	if b.Transactional() {
+		delete(s.verifications, p.id)
 	}
 	if invariants.Enabled {
 		s.checkInvariants()
@@ -246,7 +310,10 @@ func (s *producers) applyMarker(m batch.Marker, offset int64, seen time.Time) (t
 	p.setEpoch(m.Epoch)
 	p.coordinatorEpoch = m.CoordinatorEpoch
 	p.timestamp = m.Timestamp
-	delete(s.guards, m.ID)
+	// A client with transaction version 2 may already verify its next transaction, in the epoch that this marker has.
+	if v := s.verifications[m.ID]; v != nil && !(v.bumps && v.epoch == m.Epoch) {
+		delete(s.verifications, m.ID)
+	}
 	if p.txnFirst < 0 {
 		return completedTxn{}, false
 	}
@@ -285,12 +352,17 @@ func (s *producers) firstUnstable() int64 {
 	return first
 }
 
-// expire forgets producers without open transaction that were not seen since before,
+// expire forgets producers without open transaction, and verifications, that were not seen since before,
 // and beyond that the longest unseen ones until at most limit are left.
 func (s *producers) expire(before time.Time, limit int) {
 	for id, p := range s.byID {
 		if p.txnFirst < 0 && p.seen.Before(before) {
 			delete(s.byID, id)
+		}
+	}
+	for id, v := range s.verifications {
+		if v.began.Before(before) {
+			delete(s.verifications, id)
 		}
 	}
 	if len(s.byID) <= limit {

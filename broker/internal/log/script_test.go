@@ -152,13 +152,16 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		at, err := s.l.AppendMarker(batch.Marker{
 			Producer: batch.Producer{ID: arg(d, "pid", 0), Epoch: int16(arg(d, "epoch", 0))},
 			Commit:   d.HasArg("commit"), CoordinatorEpoch: int32(arg(d, "coordinator", 0)), Timestamp: s.now.UnixMilli(),
-		}, 0, s.now)
+		}, int16(arg(d, "version", 0)), 0, s.now)
 		if err != nil {
 			return describe(err)
 		}
 		return fmt.Sprintf("offset %d\n", at)
 	case "verify":
-		g, needed := s.l.StartVerification(arg(d, "pid", 0), int16(arg(d, "epoch", 0)))
+		g, needed, err := s.l.StartVerification(arg(d, "pid", 0), int32(arg(d, "seq", 0)), int16(arg(d, "epoch", 0)), d.HasArg("bumps"))
+		if err != nil {
+			return describe(err)
+		}
 		return fmt.Sprintf("guard=%d needed=%v\n", g, needed)
 	case "sync":
 		durable, err := s.l.Sync()

@@ -193,9 +193,10 @@ func (p *Partition) appendInternal(now time.Time, recs []batch.Record, tx *batch
 // keepBuilder is the size in bytes of the largest batch whose memory is kept for the next.
 const keepBuilder = 256 << 10
 
-// AppendMarker appends the end of a producer's transaction. A stale producer epoch is
-// INVALID_PRODUCER_EPOCH, a stale coordinator epoch TRANSACTION_COORDINATOR_FENCED.
-func (p *Partition) AppendMarker(now time.Time, producerID int64, epoch int16, commit bool, coordinatorEpoch int32) (offset int64, err error) {
+// AppendMarker appends the end of a producer's transaction. txnVersion is the transaction's version (0 to 2); with 2 the epoch must
+// be above that of the data (KIP-890). A stale producer epoch is INVALID_PRODUCER_EPOCH, a stale coordinator epoch
+// TRANSACTION_COORDINATOR_FENCED.
+func (p *Partition) AppendMarker(now time.Time, producerID int64, epoch int16, commit bool, coordinatorEpoch int32, txnVersion int16) (offset int64, err error) {
 	if err := p.failure(); err != nil {
 		return 0, err
 	}
@@ -203,7 +204,7 @@ func (p *Partition) AppendMarker(now time.Time, producerID int64, epoch int16, c
 		Producer: batch.Producer{ID: producerID, Epoch: epoch}, Commit: commit,
 		CoordinatorEpoch: coordinatorEpoch, Timestamp: now.UnixMilli(),
 	}
-	offset, err = p.log.AppendMarker(m, p.leaderEpoch.Load(), now)
+	offset, err = p.log.AppendMarker(m, txnVersion, p.leaderEpoch.Load(), now)
 	if err != nil {
 		return 0, p.wrap(err)
 	}
@@ -211,11 +212,11 @@ func (p *Partition) AppendMarker(now time.Time, producerID int64, epoch int16, c
 	return offset, nil
 }
 
-// StartVerification begins the verification of a producer's transaction (KIP-890). When
-// needed, confirm the transaction with its coordinator, then give the guard to Append with
-// RequireVerification.
-func (p *Partition) StartVerification(producerID int64, epoch int16) (g Guard, needed bool) {
-	return p.log.StartVerification(producerID, epoch)
+// StartVerification begins the verification of a producer's transaction (KIP-890) whose batch begins with sequence number seq;
+// bumps says that the client has transaction version 2. When needed, confirm the transaction with its coordinator, then give
+// the guard to Append with RequireVerification. A stale epoch is INVALID_PRODUCER_EPOCH.
+func (p *Partition) StartVerification(producerID int64, seq int32, epoch int16, bumps bool) (g Guard, needed bool, err error) {
+	return p.log.StartVerification(producerID, seq, epoch, bumps)
 }
 
 // appended lets an append become committed.

@@ -209,7 +209,7 @@ func (w *world) produce(rng *rand.Rand, id int64, txn bool) {
 		}
 		commit := rng.IntN(3) > 0
 		for _, i := range touched {
-			at, err := w.part[i].AppendMarker(w.now(), id, epoch, commit, 0)
+			at, err := w.part[i].AppendMarker(w.now(), id, epoch, commit, 0, 0)
 			if err != nil {
 				return
 			}

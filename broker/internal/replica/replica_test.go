@@ -151,7 +151,7 @@ func TestAFailedFsyncEndsEverything(t *testing.T) {
 		for _, p := range []*Partition{p, other} {
 			_, err = p.Append(produced(batch.Options{}), AppendOptions{})
 			require.ErrorAs(t, err, &s)
-			_, err = p.AppendMarker(time.Now(), 1, 0, true, 0)
+			_, err = p.AppendMarker(time.Now(), 1, 0, true, 0, 0)
 			require.ErrorAs(t, err, &s)
 			require.ErrorAs(t, committed(p, p.HighWatermark()), &s)
 		}
@@ -212,7 +212,7 @@ func TestReadersAreWokenByTheirIsolation(t *testing.T) {
 		wait("at once", 0, ReadUncommitted)
 		require.Equal(t, 1, woken["at once"])
 
-		_, err = p.AppendMarker(time.Now(), 1, 0, false, 0)
+		_, err = p.AppendMarker(time.Now(), 1, 0, false, 0, 0)
 		require.NoError(t, err)
 		synctest.Wait()
 		require.Equal(t, map[string]int{"end": 1, "uncommitted": 1, "at once": 1, "committed": 1, "next": 1}, woken)

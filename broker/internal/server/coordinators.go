@@ -84,7 +84,7 @@ func (c cluster) WriteMarker(topic string, partition int32, m coordinator.Marker
 		done(markerError(err))
 		return
 	}
-	offset, err := p.AppendMarker(c.s.cfg.Now(), m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch)
+	offset, err := p.AppendMarker(c.s.cfg.Now(), m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch, 0)
 	if err != nil {
 		done(markerError(err))
 		return
@@ -126,7 +126,7 @@ func (l coordinatorLog) Append(now time.Time, recs []coordinator.Record, tx *coo
 }
 
 func (l coordinatorLog) AppendMarker(now time.Time, m coordinator.Marker) (offset int64, err error) {
-	return l.p.AppendMarker(now, m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch)
+	return l.p.AppendMarker(now, m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch, 0)
 }
 
 func (l coordinatorLog) OnCommitted(offset int64, done func(error)) { l.p.OnCommitted(offset, done) }

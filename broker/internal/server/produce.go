@@ -156,12 +156,12 @@ func (s *Server) verify(r *Request, req *produceRequest, topic string, partition
 	if req.txnID == nil {
 		return o, errTopicf(kerr.TransactionalIDAuthorizationFailed, "a transactional batch in a request without transactional id")
 	}
-	guard, needed := p.StartVerification(b.ProducerID(), b.ProducerEpoch())
-	if !needed {
-		return o, nil
+	guard, needed, err := p.StartVerification(b.ProducerID(), b.BaseSequence(), b.ProducerEpoch(), false)
+	if err != nil || !needed {
+		return o, err
 	}
 	o.Guard = guard
-	err := s.txns.VerifyTxn(*req.txnID, b.ProducerID(), b.ProducerEpoch(), topic, partition)
+	err = s.txns.VerifyTxn(*req.txnID, b.ProducerID(), b.ProducerEpoch(), topic, partition)
 	if errors.Is(err, kerr.InvalidTxnState) && r.Version >= produceAbortable {
 		return o, errTopicf(kerr.TransactionAbortable, "%v", err)
 	}
