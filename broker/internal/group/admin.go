@@ -29,31 +29,21 @@ type (
 		ref    coordinator.Ref
 		groups []string
 	}
-	// topicsDeleted drops the offsets of topics that are gone.
-	topicsDeleted struct{ topics []string }
 )
 
 // maxTombstones bounds the batch that one retention check writes; the rest waits for
 // the next.
 const maxTombstones = 1000
 
-// state tells the state of a group and the protocol type, known or not.
-func (m *Machine) state(id string) (s state, protocolType string) {
-	if g, ok := m.groups[id]; ok && (!g.unused() || m.ledger.groups[id] != nil) {
-		return g.state, g.protocolType
-	}
-	if m.ledger.groups[id] != nil {
-		return empty, ""
-	}
-	return dead, ""
-}
-
 func (m *Machine) describe(e *coordinator.Effects, ev *describeEvent) {
 	var groups []kmsg.DescribeGroupsResponseGroup
 	for _, id := range ev.groups {
 		rg := kmsg.NewDescribeGroupsResponseGroup()
 		rg.Group = id
-		s, protocolType := m.state(id)
+		k, s, protocolType := m.status(id)
+		if k != kindClassic {
+			s, protocolType = dead, "" // ConsumerGroupDescribe and ShareGroupDescribe know it
+		}
 		rg.State, rg.ProtocolType = string(s), protocolType
 		if s == dead && ev.version >= 6 {
 			rg.ErrorCode = kerr.GroupIDNotFound.Code
@@ -91,12 +81,12 @@ func (m *Machine) list(e *coordinator.Effects, ev *listEvent) {
 		return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, v) })
 	}
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		s, protocolType := m.state(id)
-		if s == dead || !passes(ev.states, string(s)) || !passes(ev.types, "classic") {
+		k, s, protocolType := m.status(id)
+		if s == dead || !passes(ev.states, string(s)) || !passes(ev.types, string(k)) {
 			continue
 		}
 		rg := kmsg.NewListGroupsResponseGroup()
-		rg.Group, rg.ProtocolType, rg.GroupState, rg.GroupType = id, protocolType, string(s), "classic"
+		rg.Group, rg.ProtocolType, rg.GroupState, rg.GroupType = id, protocolType, string(s), string(k)
 		groups = append(groups, rg)
 	}
 	reply(e, ev.ref, groups)
@@ -109,7 +99,7 @@ func (m *Machine) deleteGroups(e *coordinator.Effects, ev *deleteEvent) {
 	for _, id := range ev.groups {
 		rg := kmsg.NewDeleteGroupsResponseGroup()
 		rg.Group = id
-		s, _ := m.state(id)
+		_, s, _ := m.status(id)
 		switch {
 		case id == "":
 			rg.ErrorCode = kerr.InvalidGroupID.Code
@@ -122,6 +112,9 @@ func (m *Machine) deleteGroups(e *coordinator.Effects, ev *deleteEvent) {
 				e.Append = append(e.Append, gl.tombstones(id, func(topicPartition) bool { return true })...)
 				if gl.meta != nil {
 					e.Append = append(e.Append, coordinator.Record{Key: groupKey(id)})
+				}
+				if gl.modern != nil {
+					e.Append = append(e.Append, gl.modern.tombstones()...)
 				}
 			}
 		}
@@ -151,14 +144,15 @@ func (gl *groupLedger) tombstones(id string, which func(topicPartition) bool) []
 
 // deleteTopics drops the offsets of topics that were deleted: a topic of the same
 // name that comes later is another one.
-func (m *Machine) deleteTopics(e *coordinator.Effects, ev topicsDeleted) {
-	gone := make(map[string]bool, len(ev.topics))
-	for _, t := range ev.topics {
-		gone[t] = true
+func (m *Machine) deleteTopics(e *coordinator.Effects, topics []TopicInfo) {
+	gone := make(map[string]TopicInfo, len(topics))
+	for _, t := range topics {
+		gone[t.Name] = t
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.ledger.groups)) {
 		e.Append = append(e.Append, m.ledger.groups[id].tombstones(id, func(tp topicPartition) bool {
-			return gone[tp.topic]
+			_, ok := gone[tp.topic]
+			return ok
 		})...)
 	}
 }
@@ -170,7 +164,7 @@ func (m *Machine) deleteTopics(e *coordinator.Effects, ev topicsDeleted) {
 func (m *Machine) checkRetention(now time.Time, e *coordinator.Effects) {
 	limit := now.Add(-m.cfg.OffsetsRetention)
 	for _, id := range slices.Sorted(maps.Keys(m.ledger.groups)) {
-		if s, _ := m.state(id); s != empty {
+		if _, s, _ := m.status(id); s != empty {
 			continue
 		}
 		gl := m.ledger.groups[id]

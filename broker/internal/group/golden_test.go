@@ -259,7 +259,7 @@ func (c *script) run() string {
 	case "delete":
 		s.ask(s.client("admin"), "delete", func(ref coordinator.Ref) any { return &deleteEvent{ref, []string{group}} })
 	case "delete-topic":
-		s.step(topicsDeleted{[]string{c.str("topic", "")}})
+		s.step(topicsChanged{TopicChange{View: noTopics{}, Deleted: []TopicInfo{{Name: c.str("topic", "")}}}})
 	case "advance":
 		s.advance(parseDuration(c.t, d.CmdArgs[0].Key))
 	case "forget":
@@ -300,9 +300,9 @@ func describeRecord(t *testing.T, r coordinator.Replayed) string {
 		txn = fmt.Sprintf(" in transaction of %d", r.ProducerID)
 	}
 	switch {
-	case k.meta && r.Value == nil:
+	case k.typ == keyGroupMetadata && r.Value == nil:
 		return fmt.Sprintf("group %s: deleted", k.group)
-	case k.meta:
+	case k.typ == keyGroupMetadata:
 		g, err := decodeGroupMeta(r.Value)
 		require.NoError(t, err)
 		s := fmt.Sprintf("group %s: generation=%d type=%s protocol=%s leader=%s", k.group, g.generation, g.protocolType, deref(g.protocol), deref(g.leader))

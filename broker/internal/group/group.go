@@ -172,13 +172,12 @@ type group struct {
 	initialLeft    time.Duration
 	newMemberAdded bool
 
-	wakeAt time.Time // never later than the first deadline of the group; zero for none
-	index  int       // in the heap of timers, -1 for not there
+	alarm
 }
 
 func newGroup(id string) *group {
 	return &group{
-		id: id, state: empty, index: -1,
+		id: id, state: empty, alarm: alarm{index: -1},
 		byID:    make(map[string]*member),
 		static:  make(map[string]*member),
 		pending: make(map[string]time.Time),

@@ -29,7 +29,8 @@ type groupPartition struct {
 
 // groupLedger is what the log says about one group.
 type groupLedger struct {
-	meta    *groupMeta // nil for a group that only ever committed offsets
+	meta    *groupMeta  // of a classic group; nil for one that only ever committed offsets
+	modern  modernGroup // nil for a classic group; never beside meta
 	offsets map[topicPartition]offset
 	// unstable counts the open transactions that hold an offset for a partition;
 	// entries are positive.
@@ -58,12 +59,13 @@ func (l *ledger) group(id string) *groupLedger {
 
 // tidy forgets a group of which nothing is left.
 func (l *ledger) tidy(id string) {
-	if g, ok := l.groups[id]; ok && g.meta == nil && len(g.offsets) == 0 && len(g.unstable) == 0 {
+	if g, ok := l.groups[id]; ok && g.meta == nil && g.modern == nil && len(g.offsets) == 0 && len(g.unstable) == 0 {
 		delete(l.groups, id)
 	}
 }
 
-// replay applies a record; it returns the group whose metadata it changed, or "".
+// replay applies a record; it returns the group whose metadata it changed, or "" for
+// an offset.
 func (l *ledger) replay(r coordinator.Replayed) (metaOf string) {
 	k, err := decodeKey(r.Key)
 	switch {
@@ -73,7 +75,12 @@ func (l *ledger) replay(r coordinator.Replayed) (metaOf string) {
 	case err != nil:
 		l.fail(r.Offset, err)
 		return ""
-	case k.meta:
+	case k.typ > keyGroupMetadata:
+		if err := l.replayModern(k, r.Value); err != nil {
+			l.fail(r.Offset, fmt.Errorf("group %q, record type %d: %w", k.group, k.typ, err))
+		}
+		return k.group
+	case k.typ == keyGroupMetadata:
 		if r.Value == nil {
 			if g, ok := l.groups[k.group]; ok {
 				g.meta = nil
@@ -86,7 +93,8 @@ func (l *ledger) replay(r coordinator.Replayed) (metaOf string) {
 			l.fail(r.Offset, fmt.Errorf("group %q: %w", k.group, err))
 			return ""
 		}
-		l.group(k.group).meta = meta
+		gl := l.group(k.group)
+		gl.meta, gl.modern = meta, nil
 		return k.group
 	case r.Value == nil:
 		l.forget(k.group, k.tp)
@@ -104,6 +112,26 @@ func (l *ledger) replay(r coordinator.Replayed) (metaOf string) {
 		l.group(k.group).offsets[k.tp] = o
 	}
 	return ""
+}
+
+// replayModern applies a record of a modern group. It tolerates tombstones of what does
+// not exist: compaction may have dropped what came before them.
+func (l *ledger) replayModern(k key, value []byte) error {
+	gl := l.groups[k.group]
+	fresh := newModern(k.typ, k.group)
+	if gl == nil || gl.modern == nil || gl.modern.kind() != fresh.kind() {
+		if value == nil {
+			return nil
+		}
+		gl = l.group(k.group)
+		gl.meta, gl.modern = nil, fresh
+	}
+	gone, err := gl.modern.replay(k, value)
+	if gone {
+		gl.modern = nil
+		l.tidy(k.group)
+	}
+	return err
 }
 
 func (l *ledger) fail(at int64, err error) {

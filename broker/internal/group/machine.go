@@ -13,23 +13,35 @@ import (
 
 // Machine is the group coordinator of one shard: pure, driven by a coordinator.Loop.
 type Machine struct {
-	cfg    Config
-	ledger ledger
-	loaded bool
-	groups map[string]*group // conversations: groups with a protocol type, or being formed
-	timers timers
+	cfg     Config
+	ledger  ledger
+	loaded  bool
+	groups  map[string]*group    // conversations: classic groups with a protocol type, or being formed
+	present map[string]*presence // of modern groups
+	timers  timers
+	topics  TopicView
+	// topicsCreated is the version of topics when there last were new ones.
+	topicsCreated int64
 	// verifying are the transactional commits that wait to be verified.
 	verifying map[coordinator.Ref]*txnCommitEvent
 	nextCheck time.Time // of retention
 }
 
-// NewMachine returns the empty machine of a shard.
-func NewMachine(cfg Config) *Machine {
+// NewMachine returns the empty machine of a shard. topics is the cluster's metadata at
+// this moment; nil for a cluster without topics.
+func NewMachine(cfg Config, topics TopicView) *Machine {
+	if topics == nil {
+		topics = noTopics{}
+	}
 	return &Machine{
-		cfg:       cfg.withDefaults(),
-		ledger:    newLedger(),
-		groups:    make(map[string]*group),
-		verifying: make(map[coordinator.Ref]*txnCommitEvent),
+		cfg:     cfg.withDefaults(),
+		ledger:  newLedger(),
+		groups:  make(map[string]*group),
+		present: make(map[string]*presence),
+		topics:  topics,
+		// What came before is not known to be old.
+		topicsCreated: topics.Version(),
+		verifying:     make(map[coordinator.Ref]*txnCommitEvent),
 	}
 }
 
@@ -87,8 +99,8 @@ func (m *Machine) Step(now time.Time, ev any) coordinator.Effects {
 		m.list(&e, ev)
 	case *deleteEvent:
 		m.deleteGroups(&e, ev)
-	case topicsDeleted:
-		m.deleteTopics(&e, ev)
+	case stepper:
+		ev.step(m, now, &e)
 	case coordinator.Tick:
 		m.tick(now, &e)
 	case wrote:
@@ -131,7 +143,15 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 	if id == "" {
 		return
 	}
-	if gl, ok := m.ledger.groups[id]; ok && gl.meta != nil {
+	gl := m.ledger.groups[id]
+	if gl == nil || gl.modern == nil {
+		m.absent(id)
+	}
+	if gl != nil && gl.modern != nil {
+		if g, ok := m.groups[id]; ok {
+			m.drop(g)
+		}
+	} else if gl != nil && gl.meta != nil {
 		m.adopt(m.conversation(id), gl.meta)
 	} else if g, ok := m.groups[id]; ok && g.unused() {
 		m.drop(g)
@@ -160,6 +180,11 @@ func (m *Machine) Loaded(now time.Time) {
 	m.loaded = true
 	m.nextCheck = now.Add(m.cfg.RetentionCheck)
 	for id, gl := range m.ledger.groups {
+		if gl.modern != nil {
+			p := m.presence(id)
+			p.stale = true
+			gl.modern.resume(m, now, p)
+		}
 		if gl.meta == nil {
 			continue
 		}
@@ -292,6 +317,15 @@ func (g *group) validate(memberID string, instanceID *string) (*member, *kerr.Er
 
 // check panics on states that cannot be.
 func (m *Machine) check() {
+	for id, gl := range m.ledger.groups {
+		if gl.modern == nil {
+			continue
+		}
+		if gl.meta != nil || m.groups[id] != nil {
+			panic(fmt.Sprintf("group %q is a %s group and has a classic conversation", id, gl.modern.kind()))
+		}
+		gl.modern.check()
+	}
 	for id, g := range m.groups {
 		gl := m.ledger.groups[id]
 		settled := gl != nil && gl.meta != nil

@@ -157,7 +157,7 @@ func (w *world) step(t *rapid.T) {
 		}
 	case "topic":
 		failed := w.fail
-		w.sim.step(topicsDeleted{[]string{"u"}})
+		w.sim.step(topicsChanged{TopicChange{View: noTopics{}, Deleted: []TopicInfo{{Name: "u"}}}})
 		if !failed {
 			tp := topicPartition{"u", 0}
 			delete(w.offsets, tp)
@@ -260,7 +260,7 @@ func (w *world) checkFetch(t *rapid.T) {
 }
 
 func (w *world) checkReplay(t *rapid.T) {
-	fresh := NewMachine(w.cfg)
+	fresh := NewMachine(w.cfg, nil)
 	require.NoError(t, w.log.Load(fresh.Replay, fresh.ReplayMarker))
 	require.NoError(t, fresh.LoadError())
 	require.Equal(t, fresh.ledger.dump(), w.m.ledger.dump())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-stream/moldau/broker/internal/coordinator"
@@ -64,9 +65,10 @@ var errUnknownKey = errors.New("unknown record key")
 
 // key is a decoded record key.
 type key struct {
+	typ   int16 // record type
 	group string
-	tp    topicPartition
-	meta  bool // GroupMetadata, else OffsetCommit
+	tp    topicPartition // of an OffsetCommit
+	name  string         // of a modern group's record: the member or the regular expression, "" for none
 }
 
 func decodeKey(b []byte) (key, error) {
@@ -79,16 +81,44 @@ func decodeKey(b []byte) (key, error) {
 		if err := k.ReadFrom(b); err != nil {
 			return key{}, fmt.Errorf("offset commit key: %w", err)
 		}
-		return key{group: k.Group, tp: topicPartition{k.Topic, k.Partition}}, nil
+		return key{typ: v, group: k.Group, tp: topicPartition{k.Topic, k.Partition}}, nil
 	case keyGroupMetadata:
 		var k kmsg.GroupMetadataKey
 		if err := k.ReadFrom(b); err != nil {
 			return key{}, fmt.Errorf("group metadata key: %w", err)
 		}
-		return key{group: k.Group, meta: true}, nil
+		return key{typ: v, group: k.Group}, nil
 	default:
+		return decodeModernKey(v, b)
+	}
+}
+
+// decodeModernKey reads the key of a record of a modern group: the group, and for most
+// types what of the group.
+func decodeModernKey(typ int16, b []byte) (key, error) {
+	named, ok := modernRecord(typ)
+	if !ok {
 		return key{}, errUnknownKey
 	}
+	r := kbin.Reader{Src: b[2:]}
+	k := key{typ: typ, group: r.String()}
+	if named {
+		k.name = r.String()
+	}
+	if err := r.Complete(); err != nil {
+		return key{}, fmt.Errorf("key of record type %d: %w", typ, err)
+	}
+	return k, nil
+}
+
+// modernKey is the key of a record of a modern group.
+func modernKey(typ int16, group string, name ...string) []byte {
+	b := kbin.AppendInt16(nil, typ)
+	b = kbin.AppendString(b, group)
+	for _, n := range name {
+		b = kbin.AppendString(b, n)
+	}
+	return b
 }
 
 // checkVersion refuses values that a newer version wrote: skipping them would lose

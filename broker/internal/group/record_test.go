@@ -51,7 +51,7 @@ func TestRefusesNewerRecords(t *testing.T) {
 		{Key: groupKey("g"), Value: []byte{0, 4, 1}},
 		{Key: offsetKey("g", topicPartition{"t", 1}), Value: []byte{0, 4, 1}},
 	} {
-		m := NewMachine(Config{})
+		m := NewMachine(Config{}, nil)
 		m.Replay(coordinator.Replayed{Record: rec, Offset: 17})
 		require.ErrorContains(t, m.LoadError(), "offset 17")
 		require.ErrorContains(t, m.LoadError(), "version 4")
@@ -61,7 +61,7 @@ func TestRefusesNewerRecords(t *testing.T) {
 
 // Other coordinators of Kafka keep their records in the same topic.
 func TestSkipsUnknownKeys(t *testing.T) {
-	m := NewMachine(Config{})
+	m := NewMachine(Config{}, nil)
 	m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: []byte{0, 3, 0, 1, 'g'}, Value: []byte{0, 0, 0, 0, 0, 1}}})
 	m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: groupKey("nobody")}})
 	m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: offsetKey("nobody", topicPartition{"t", 1})}})
@@ -89,7 +89,7 @@ func FuzzRecords(f *testing.F) {
 		if len(value) == 0 {
 			value = nil
 		}
-		m := NewMachine(Config{})
+		m := NewMachine(Config{}, nil)
 		r := coordinator.Replayed{Record: coordinator.Record{Key: key, Value: value}, ProducerID: 1, Transactional: txn}
 		m.Replay(r)
 		m.ReplayMarker(1, coordinator.Marker{ProducerID: 1, Commit: true})
@@ -102,13 +102,13 @@ func FuzzRecords(f *testing.F) {
 			return
 		}
 		var again coordinator.Record
-		if k.meta {
+		if k.typ == keyGroupMetadata {
 			again = groupRecord(k.group, m.ledger.groups[k.group].meta)
 		} else {
 			again = offsetRecord(k.group, k.tp, m.ledger.groups[k.group].offsets[k.tp])
 		}
 		r.Record = again
-		m2 := NewMachine(Config{})
+		m2 := NewMachine(Config{}, nil)
 		m2.Replay(r)
 		m2.ReplayMarker(1, coordinator.Marker{ProducerID: 1, Commit: true})
 		require.NoError(t, m2.LoadError())

@@ -23,6 +23,9 @@ type Options struct {
 	Config Config
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: discard
+	// Topics gives the metadata as it is now; TopicsChanged brings later ones. nil: a
+	// cluster without topics.
+	Topics func() TopicView
 	// HasPartition tells whether a partition exists, so that nobody commits offsets
 	// for what does not. nil: all do.
 	HasPartition func(topic string, partition int32) bool
@@ -54,6 +57,9 @@ func NewService(o Options) *Service {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Topics == nil {
+		o.Topics = func() TopicView { return noTopics{} }
 	}
 	o.Config.VerifyTxn = o.Verify != nil
 	return &Service{o: o}
@@ -87,7 +93,7 @@ func (s *Service) Serve(partition, count int32, log coordinator.Log) {
 		})
 	}
 	name := fmt.Sprintf("%s-%d", Topic, partition)
-	loop = coordinator.NewLoop(name, log, NewMachine(s.o.Config), s.o.Now, calls, s.o.Logger)
+	loop = coordinator.NewLoop(name, log, NewMachine(s.o.Config, s.o.Topics()), s.o.Now, calls, s.o.Logger)
 	close(ready)
 	s.shards[partition] = loop
 }
@@ -461,13 +467,15 @@ func (s *Service) EndTxn(partition int32, marker coordinator.Marker, done func(e
 		func(_ any, err error) { done(err) })
 }
 
-// TopicsDeleted drops the committed offsets of topics that do not exist any more.
-func (s *Service) TopicsDeleted(topics []string) {
+// TopicsChanged tells the shards that the metadata changed: groups that subscribe to
+// the topics look again at the next heartbeat, and the committed offsets of deleted
+// topics go.
+func (s *Service) TopicsChanged(change TopicChange) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, l := range s.shards {
 		if l != nil {
-			l.Submit(topicsDeleted{topics})
+			l.Submit(topicsChanged{change})
 		}
 	}
 }

@@ -122,7 +122,7 @@ func TestServiceRoutesByGroup(t *testing.T) {
 		require.Zero(t, deleted().Groups[0].ErrorCode)
 		require.Equal(t, kerr.GroupIDNotFound.Code, deleted().Groups[1].ErrorCode)
 
-		s.TopicsDeleted([]string{"t"})
+		s.TopicsChanged(TopicChange{View: noTopics{}, Deleted: []TopicInfo{{Name: "t"}}})
 		list = ask[*kmsg.ListGroupsResponse](func(r func(kmsg.Response)) { s.List(kmsg.NewPtrListGroupsRequest(), r) })
 		require.Empty(t, list().Groups)
 	})

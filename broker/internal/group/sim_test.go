@@ -18,6 +18,7 @@ import (
 // goroutines and with a clock of its own.
 type sim struct {
 	cfg     Config
+	topics  TopicView
 	now     time.Time
 	log     *coordinatortest.Log
 	m       *Machine
@@ -57,7 +58,7 @@ func newSim(cfg Config) *sim {
 
 // restart forgets everything but the log, as a crash does.
 func (s *sim) restart() {
-	s.m = NewMachine(s.cfg)
+	s.m = NewMachine(s.cfg, s.topics)
 	s.waiting = map[coordinator.Ref]*call{}
 	s.held = nil
 	if err := s.log.Load(s.m.Replay, s.m.ReplayMarker); err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -46,10 +47,65 @@ func (s *Server) newCoordinators() {
 	s.txns = txn.New(txn.Config{Now: s.cfg.Now, Logger: s.log}, cluster{s, hasPartition})
 	s.groups = group.NewService(group.Options{
 		Config: s.cfg.Group, Now: s.cfg.Now, Logger: s.log, HasPartition: hasPartition,
+		Topics: func() group.TopicView { return imageTopics{s.ctl.Image()} },
 		Verify: func(transactionalID string, producerID int64, epoch int16, partition int32, done func(*kerr.Error)) {
 			done(kerrOf(s.txns.VerifyTxn(transactionalID, producerID, epoch, controller.OffsetsTopic, partition)))
 		},
 	})
+}
+
+// imageTopics is the metadata as the group coordinator sees it.
+type imageTopics struct{ img *controller.Image }
+
+func (v imageTopics) Version() int64 { return v.img.Offset() }
+
+func topicInfo(t *controller.Topic) group.TopicInfo {
+	return group.TopicInfo{Name: t.Name, ID: t.ID, Partitions: int32(len(t.Partitions))}
+}
+
+func (v imageTopics) Topic(name string) (group.TopicInfo, bool) {
+	t, ok := v.img.Topic(name)
+	if !ok {
+		return group.TopicInfo{}, false
+	}
+	return topicInfo(t), true
+}
+
+func (v imageTopics) TopicByID(id [16]byte) (group.TopicInfo, bool) {
+	t, ok := v.img.TopicByID(id)
+	if !ok {
+		return group.TopicInfo{}, false
+	}
+	return topicInfo(t), true
+}
+
+func (v imageTopics) Names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for t := range v.img.Topics() {
+			if !yield(t.Name) {
+				return
+			}
+		}
+	}
+}
+
+func (v imageTopics) GroupConfigs(string) map[string]string { return nil }
+
+// groupsLearn passes on to the groups what changed in the metadata.
+func (s *Server) groupsLearn(next *controller.Image, d controller.Delta) {
+	change := group.TopicChange{View: imageTopics{next}}
+	for _, t := range d.Created {
+		change.Created = append(change.Created, t.Name)
+	}
+	for _, t := range d.Extended {
+		change.Changed = append(change.Changed, t.Topic.Name)
+	}
+	for _, t := range d.Deleted {
+		change.Deleted = append(change.Deleted, topicInfo(t))
+	}
+	if len(change.Created)+len(change.Changed)+len(change.Deleted) > 0 {
+		s.groups.TopicsChanged(change)
+	}
 }
 
 // cluster is what the transaction coordinator sees of the broker.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -37,6 +38,14 @@ func logConfig(t *controller.Topic) log.Config {
 	c.TimestampBeforeMaxMs = t.Long("message.timestamp.before.max.ms")
 	c.TimestampAfterMaxMs = t.Long("message.timestamp.after.max.ms")
 	return c
+}
+
+// directoryID is the id of the log directory as the metadata log has it; zero, Kafka's "not assigned", if it is none.
+func directoryID(m *replica.Manager) (id controller.TopicID) {
+	if b, err := base64.RawURLEncoding.DecodeString(m.DirectoryID()); err == nil && len(b) == len(id) {
+		copy(id[:], b)
+	}
+	return id
 }
 
 // each does things that wait for the disk, some at a time.
@@ -81,14 +90,12 @@ func (s *Server) Prepare(_ *controller.Image, d controller.Delta) {
 }
 
 // Published implements controller.Hooks: it deletes the logs of deleted partitions and passes on what changed.
-func (s *Server) Published(_ *controller.Image, d controller.Delta) {
+func (s *Server) Published(next *controller.Image, d controller.Delta) {
 	for _, t := range d.Created {
 		s.lead(t)
 	}
-	var gone []string
 	var deleting each
 	for _, t := range d.Deleted {
-		gone = append(gone, t.Name)
 		for i := range t.Partitions {
 			if p, ok := s.replicas.Partition(t.Name, int32(i)); !ok || p.TopicID() != t.ID {
 				continue // never made, or of the topic's next life
@@ -108,9 +115,7 @@ func (s *Server) Published(_ *controller.Image, d controller.Delta) {
 			}
 		}
 	}
-	if len(gone) > 0 {
-		s.groups.TopicsDeleted(gone)
-	}
+	s.groupsLearn(next, d)
 	for _, t := range d.Changed {
 		for i := range t.Partitions {
 			if p, ok := s.replicas.Partition(t.Name, int32(i)); ok {

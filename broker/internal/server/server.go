@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +70,8 @@ type Config struct {
 	InProcess Listener
 	// Users are the names and passwords of clients that log in by SASL.
 	Users map[string]string
+	// Endpoints are the advertised addresses of the listeners, as the metadata log shows them.
+	Endpoints []controller.Endpoint
 	// AutoCreateTopics lets Metadata make the topics that it is asked for.
 	AutoCreateTopics bool
 	// DefaultPartitions is the number of partitions of topics that are created without one.
@@ -88,17 +88,18 @@ type Config struct {
 
 // Server answers the Kafka protocol on its listeners and in-process connections.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	ctl      *controller.Controller
-	replicas *replica.Manager
-	groups   *group.Service
-	txns     *txn.Service
-	apis     map[int16]api
-	flexFrom map[int16]int16 // key -> first version with the flexible encoding
-	requests *budget
-	fetches  *budget
-	repair   sync.Mutex // creation of partitions that the metadata has and the disk refused
+	cfg       Config
+	log       *slog.Logger
+	ctl       *controller.Controller
+	replicas  *replica.Manager
+	groups    *group.Service
+	txns      *txn.Service
+	apis      map[int16]api
+	flexFrom  map[int16]int16 // key -> first version with the flexible encoding
+	requests  *budget
+	fetches   *budget
+	directory controller.TopicID // id of the log directory
+	repair    sync.Mutex         // creation of partitions that the metadata has and the disk refused
 
 	ctx      context.Context // ends at Close
 	cancel   context.CancelFunc
@@ -120,6 +121,9 @@ func New(cfg Config) *Server {
 		apis: map[int16]api{}, flexFrom: map[int16]int16{},
 		requests: newBudget(cfg.Limits.RequestBytes), fetches: newBudget(cfg.Limits.FetchBytes),
 		stopping: make(chan struct{}), conns: map[*Conn]struct{}{},
+	}
+	if cfg.Replicas != nil {
+		s.directory = directoryID(cfg.Replicas)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, a := range apis() {
@@ -152,23 +156,41 @@ func (s *Server) Load(ctx context.Context, newEpochs bool) error {
 		return err
 	}
 	if len(removed) > 0 { // the offsets of the last one may have outlived the crash too
-		s.groups.TopicsDeleted(slices.Collect(maps.Keys(removed)))
+		change := group.TopicChange{View: imageTopics{s.ctl.Image()}}
+		for name := range removed {
+			change.Deleted = append(change.Deleted, group.TopicInfo{Name: name})
+		}
+		s.groups.TopicsChanged(change)
 	}
-	if !newEpochs {
-		return nil
-	}
-	elected := make(chan error, 1)
-	s.ctl.Elect(s.cfg.NodeID, func(err error) { elected <- err })
-	select {
-	case err := <-elected:
-		if err != nil {
+	if newEpochs {
+		if err := s.settle(ctx, func(done func(error)) { s.ctl.Elect(s.cfg.NodeID, done) }); err != nil {
 			return err
 		}
 		// An epoch that a power cut takes back would be given out again, for other records.
-		return s.replicas.Checkpoint()
+		if err := s.replicas.Checkpoint(); err != nil {
+			return err
+		}
+	}
+	return s.settle(ctx, s.register)
+}
+
+// settle waits for an update of the metadata.
+func (s *Server) settle(ctx context.Context, update func(done func(error))) error {
+	settled := make(chan error, 1)
+	update(func(err error) { settled <- err })
+	select {
+	case err := <-settled:
+		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// register tells the metadata log about this run of the broker.
+func (s *Server) register(done func(error)) {
+	s.ctl.Register(controller.RegisterBrokerRecord{
+		BrokerID: s.cfg.NodeID, Incarnation: newTopicID(), Endpoints: s.cfg.Endpoints, Directories: []controller.TopicID{s.directory},
+	}, "1", done)
 }
 
 // Controller gives the metadata.
