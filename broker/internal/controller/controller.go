@@ -60,17 +60,18 @@ func New(q Quorum, hooks Hooks) *Controller {
 func (c *Controller) Load() (removed map[string]bool, err error) {
 	b, last := newBuilder(emptyImage()), int64(-1)
 	removed = map[string]bool{}
-	err = c.quorum.Load(func(offset int64, r Record) error {
+	apply := func(r Record) {
 		if gone, ok := r.(*RemoveTopicRecord); ok {
 			if t, ok := b.img.byID[gone.TopicID]; ok {
 				removed[t.Name] = true
 			}
 		}
-		if r != nil {
-			b.apply(r)
-		}
+		b.apply(r)
+	}
+	var tx transaction
+	err = c.quorum.Load(func(offset int64, r Record) error {
 		last = offset
-		return nil
+		return tx.read(r, apply)
 	})
 	if err != nil {
 		return nil, err
@@ -79,7 +80,47 @@ func (c *Controller) Load() (removed map[string]bool, err error) {
 	c.publish(b, last)
 	c.pending = c.Image()
 	c.quorum.Start(c.replay)
+	if tx.open {
+		// Whoever wrote it was cut off. What is written from now on must not count as its part.
+		reason := "the controller that wrote it has ended"
+		c.Update(func(*Image) ([]Record, error) {
+			return []Record{&AbortTransactionRecord{Reason: &reason}}, nil
+		}, func(error) {}) // a failure makes every later update fail
+	}
 	return removed, nil
+}
+
+// transaction holds back the records of a metadata transaction until its end is known (KIP-868).
+type transaction struct {
+	open bool
+	recs []Record
+}
+
+func (t *transaction) read(r Record, apply func(Record)) error {
+	switch r.(type) {
+	case *BeginTransactionRecord:
+		if t.open {
+			return errors.New("a metadata transaction begins within another")
+		}
+		t.open = true
+	case *EndTransactionRecord, *AbortTransactionRecord:
+		if !t.open {
+			return errors.New("a metadata transaction ends that has not begun")
+		}
+		if _, ok := r.(*EndTransactionRecord); ok {
+			for _, r := range t.recs {
+				apply(r)
+			}
+		}
+		*t = transaction{}
+	default:
+		if t.open {
+			t.recs = append(t.recs, r)
+			return nil
+		}
+		apply(r)
+	}
+	return nil
 }
 
 // Image is the newest committed metadata.
@@ -146,7 +187,7 @@ func (c *Controller) Update(op func(*Image) ([]Record, error), done func(error))
 	for _, r := range recs {
 		b.apply(r)
 	}
-	c.pending = b.build(c.pending.offset)
+	c.pending = b.build(c.pending.offset + int64(len(recs)))
 	c.mu.Unlock()
 }
 

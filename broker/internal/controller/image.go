@@ -18,6 +18,14 @@ type Partition struct {
 	PartitionEpoch int32   // grows with each change of the partition
 	Replicas       []int32 // node ids in order of preference
 	ISR            []int32 // subset of Replicas
+	// Removing and Adding are the replicas that a reassignment takes away and adds (KIP-455).
+	Removing, Adding []int32
+	// Recovering: the leader came from an unclean election and is not done with it.
+	Recovering bool
+	// Directories are the ids of the log directories of Replicas, in their order; nil if unknown (KIP-858).
+	Directories []TopicID
+	// ELR and LastKnownELR are the eligible leader replicas of KIP-966.
+	ELR, LastKnownELR []int32
 }
 
 // Topic is one topic of an Image. It is immutable.
@@ -37,13 +45,39 @@ type Image struct {
 	partitions     int                // of all topics
 	nextProducerID int64
 	features       map[string]int16
+	configs        map[Resource]map[string]string // of resources other than topics; no empty maps
+	scram          map[string]map[int8]ScramCredential
+	quotas         map[QuotaEntity]map[string]float64
+	brokers        map[int32]*Registration
+	unknown        map[uint64]int64 // kind of record -> how many of them changed nothing
+}
+
+// Resource is something that has configurations.
+type Resource struct {
+	Type int8 // ResourceTopic ...
+	Name string
+}
+
+// Registration is what the metadata log says about one broker. It is immutable.
+type Registration struct {
+	ID          int32
+	Epoch       int64 // offset of the record that registered this run of the broker
+	Incarnation TopicID
+	Endpoints   []Endpoint
+	Features    []FeatureRange
+	Rack        *string
+	Fenced      bool
+	InShutdown  bool
+	Directories []TopicID
+	Cordoned    []TopicID // nil: not told yet
 }
 
 // emptyImage is the image before the first record.
 func emptyImage() *Image {
 	return &Image{
 		offset: -1, topics: map[string]*Topic{}, byID: map[TopicID]*Topic{}, byMetric: map[string]string{},
-		features: map[string]int16{},
+		features: map[string]int16{}, configs: map[Resource]map[string]string{}, scram: map[string]map[int8]ScramCredential{},
+		quotas: map[QuotaEntity]map[string]float64{}, brokers: map[int32]*Registration{}, unknown: map[uint64]int64{},
 	}
 }
 
@@ -99,209 +133,88 @@ func (i *Image) NextProducerID() int64 { return i.nextProducerID }
 // Feature is the finalized level of a feature; 0 = off.
 func (i *Image) Feature(name string) int16 { return i.features[name] }
 
-// Delta names what a replay changed, for those who keep something per partition.
-type Delta struct {
-	Created  []*Topic   // new topics, complete
-	Extended []Extended // surviving topics with more partitions than before
-	Deleted  []*Topic   // as they were
-	Changed  []*Topic   // surviving topics whose configuration changed, as they are now
-	Elected  []*Topic   // surviving topics with a partition whose leader epoch changed, as they are now
-}
+// Features yields every finalized feature with its level, in order of name.
+func (i *Image) Features() iter.Seq2[string, int16] { return sorted(i.features, cmp.Compare[string]) }
 
-// Extended is a topic that got more partitions.
-type Extended struct {
-	Topic *Topic
-	Had   int // partitions before
-}
-
-// Empty tells whether nothing changed that concerns partitions.
-func (d Delta) Empty() bool {
-	return len(d.Created)+len(d.Extended)+len(d.Deleted)+len(d.Changed)+len(d.Elected) == 0
-}
-
-// builder applies records to a copy of an image. Maps are copied when first written, topics likewise.
-type builder struct {
-	img       Image
-	base      *Image
-	ownTopics bool
-	own       map[TopicID]*Topic // topics copied by this builder
-}
-
-func newBuilder(base *Image) *builder {
-	return &builder{img: *base, base: base}
-}
-
-func (b *builder) mutableTopics() {
-	if !b.ownTopics {
-		b.img.topics, b.img.byID, b.img.byMetric = maps.Clone(b.img.topics), maps.Clone(b.img.byID), maps.Clone(b.img.byMetric)
-		b.ownTopics = true
-		b.own = map[TopicID]*Topic{}
-	}
-}
-
-// topic gives a copy of the topic that may be changed; nil if there is none.
-func (b *builder) topic(id TopicID) *Topic {
-	old, ok := b.img.byID[id]
-	if !ok {
+// Configs is what was set for a resource, without defaults; nil if nothing was. It must not be changed.
+func (i *Image) Configs(r Resource) map[string]string {
+	if r.Type == ResourceTopic {
+		if t, ok := i.topics[r.Name]; ok && len(t.Configs) > 0 {
+			return t.Configs
+		}
 		return nil
 	}
-	if t, ok := b.own[id]; ok {
-		return t
-	}
-	b.mutableTopics()
-	t := &Topic{Name: old.Name, ID: old.ID, Partitions: slices.Clone(old.Partitions), Configs: maps.Clone(old.Configs)}
-	b.put(t)
-	return t
+	return i.configs[r]
 }
 
-func (b *builder) put(t *Topic) {
-	b.mutableTopics()
-	b.own[t.ID] = t
-	b.img.topics[t.Name], b.img.byID[t.ID] = t, t
-}
-
-func (b *builder) remove(t *Topic) {
-	b.mutableTopics()
-	delete(b.own, t.ID)
-	delete(b.img.byID, t.ID)
-	delete(b.img.topics, t.Name)
-	if name, ambiguous := metricName(t.Name); ambiguous && b.img.byMetric[name] == t.Name {
-		delete(b.img.byMetric, name)
-	}
-	b.img.partitions -= len(t.Partitions)
-}
-
-// apply replays one record. Records that concern topics which are gone are ignored: a delete may follow a change in one batch,
-// and the log is the judge of what is valid, not this function.
-func (b *builder) apply(r Record) {
-	switch r := r.(type) {
-	case *TopicRecord:
-		if old, ok := b.img.topics[r.Name]; ok {
-			b.remove(old)
+// Resources yields the names of the resources of a type that have something set, in order.
+func (i *Image) Resources(typ int8) iter.Seq[string] {
+	var names []string
+	if typ == ResourceTopic {
+		for name, t := range i.topics {
+			if len(t.Configs) > 0 {
+				names = append(names, name)
+			}
 		}
-		if old, ok := b.img.byID[r.TopicID]; ok {
-			b.remove(old)
-		}
-		b.put(&Topic{Name: r.Name, ID: r.TopicID})
-		if name, ambiguous := metricName(r.Name); ambiguous {
-			b.img.byMetric[name] = r.Name
-		}
-	case *PartitionRecord:
-		t := b.topic(r.TopicID)
-		if t == nil || r.PartitionID < 0 {
-			return
-		}
-		for len(t.Partitions) <= int(r.PartitionID) {
-			t.Partitions = append(t.Partitions, Partition{Leader: -1})
-			b.img.partitions++
-		}
-		t.Partitions[r.PartitionID] = Partition{
-			Leader: r.Leader, LeaderEpoch: r.LeaderEpoch, PartitionEpoch: r.PartitionEpoch, Replicas: r.Replicas, ISR: r.ISR,
-		}
-	case *PartitionChangeRecord:
-		t := b.topic(r.TopicID)
-		if t == nil || r.PartitionID < 0 || int(r.PartitionID) >= len(t.Partitions) {
-			return
-		}
-		p := &t.Partitions[r.PartitionID]
-		if r.ISR != nil {
-			p.ISR = r.ISR
-		}
-		if r.Replicas != nil {
-			p.Replicas = r.Replicas
-		}
-		if r.Leader != NoLeaderChange {
-			p.Leader = r.Leader
-			p.LeaderEpoch++
-		}
-		p.PartitionEpoch++
-	case *ConfigRecord:
-		if r.ResourceType != ResourceTopic {
-			return
-		}
-		named, ok := b.img.topics[r.ResourceName]
-		if !ok {
-			return
-		}
-		t := b.topic(named.ID)
-		if r.Value == nil {
-			delete(t.Configs, r.Name)
-			return
-		}
-		if t.Configs == nil {
-			t.Configs = map[string]string{}
-		}
-		t.Configs[r.Name] = *r.Value
-	case *RemoveTopicRecord:
-		if t, ok := b.img.byID[r.TopicID]; ok {
-			b.remove(t)
-		}
-	case *FeatureLevelRecord:
-		b.img.features = maps.Clone(b.img.features)
-		b.img.features[r.Name] = r.Level
-	case *ProducerIDsRecord:
-		b.img.nextProducerID = r.NextProducerID
-	}
-}
-
-// build gives the image as of offset.
-func (b *builder) build(offset int64) *Image {
-	b.img.offset = offset
-	img := b.img
-	return &img
-}
-
-// delta compares the image under construction with its base. Only topics that the records touched are looked at.
-func (b *builder) delta() Delta {
-	var d Delta
-	if !b.ownTopics {
-		return d
-	}
-	for id, old := range b.base.byID {
-		if _, ok := b.img.byID[id]; !ok {
-			d.Deleted = append(d.Deleted, old)
-		}
-	}
-	for id, t := range b.own {
-		old, ok := b.base.byID[id]
-		if !ok {
-			d.Created = append(d.Created, t)
-			continue
-		}
-		if len(t.Partitions) > len(old.Partitions) {
-			d.Extended = append(d.Extended, Extended{t, len(old.Partitions)})
-		}
-		if !maps.Equal(t.Configs, old.Configs) {
-			d.Changed = append(d.Changed, t)
-		}
-		for i := range old.Partitions {
-			if t.Partitions[i].LeaderEpoch != old.Partitions[i].LeaderEpoch {
-				d.Elected = append(d.Elected, t)
-				break
+	} else {
+		for r := range i.configs {
+			if r.Type == typ {
+				names = append(names, r.Name)
 			}
 		}
 	}
-	byName := func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) }
-	slices.SortFunc(d.Created, byName)
-	slices.SortFunc(d.Deleted, byName)
-	slices.SortFunc(d.Changed, byName)
-	slices.SortFunc(d.Elected, byName)
-	slices.SortFunc(d.Extended, func(a, b Extended) int { return cmp.Compare(a.Topic.Name, b.Topic.Name) })
-	return d
+	slices.Sort(names)
+	return slices.Values(names)
 }
 
-// Draft is an image with records applied that may never be proposed, for operations of many steps.
-type Draft struct{ b *builder }
+// ScramCredential finds the credential of a user for a mechanism.
+func (i *Image) ScramCredential(user string, mechanism int8) (ScramCredential, bool) {
+	c, ok := i.scram[user][mechanism]
+	return c, ok
+}
 
-// NewDraft starts from an image.
-func NewDraft(img *Image) *Draft { return &Draft{newBuilder(img)} }
+// ScramUsers yields every user that has credentials, with these by mechanism, in order of name. They must not be changed.
+func (i *Image) ScramUsers() iter.Seq2[string, map[int8]ScramCredential] {
+	return sorted(i.scram, cmp.Compare[string])
+}
 
-// Add applies records.
-func (d *Draft) Add(recs []Record) {
-	for _, r := range recs {
-		d.b.apply(r)
+// Quotas yields every entity that has quotas, with these by key, in an order that does not change. They must not be changed.
+func (i *Image) Quotas() iter.Seq2[QuotaEntity, map[string]float64] {
+	return sorted(i.quotas, QuotaEntity.compare)
+}
+
+// Quota is what was set for exactly this entity; nil if nothing was. It must not be changed.
+func (i *Image) Quota(e QuotaEntity) map[string]float64 { return i.quotas[e] }
+
+func (e QuotaEntity) compare(o QuotaEntity) int {
+	return cmp.Or(e.User.compare(o.User), e.ClientID.compare(o.ClientID), e.IP.compare(o.IP))
+}
+
+func (n QuotaName) compare(o QuotaName) int {
+	return cmp.Or(cmp.Compare(n.Kind, o.Kind), cmp.Compare(n.Name, o.Name))
+}
+
+// Broker finds the registration of a broker.
+func (i *Image) Broker(id int32) (*Registration, bool) {
+	b, ok := i.brokers[id]
+	return b, ok
+}
+
+// Brokers yields every registered broker in order of id.
+func (i *Image) Brokers() iter.Seq2[int32, *Registration] {
+	return sorted(i.brokers, cmp.Compare[int32])
+}
+
+// Unknown yields the kinds of record that were read and ignored, with their numbers.
+func (i *Image) Unknown() iter.Seq2[uint64, int64] { return sorted(i.unknown, cmp.Compare[uint64]) }
+
+// sorted yields a map in the order of its keys.
+func sorted[K comparable, V any](m map[K]V, compare func(a, b K) int) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for _, k := range slices.SortedFunc(maps.Keys(m), compare) {
+			if !yield(k, m[k]) {
+				return
+			}
+		}
 	}
 }
-
-// Image shows the draft as it is; the next Add changes it.
-func (d *Draft) Image() *Image { return &d.b.img }

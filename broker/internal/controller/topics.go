@@ -60,6 +60,7 @@ func CheckTopicName(name string) error {
 // Rules bound what topics may be.
 type Rules struct {
 	NodeID                      int32
+	Directory                   TopicID // id of the broker's log directory
 	DefaultPartitions           int32
 	MaxPartitions               int // of a topic
 	MaxTotalPartitions          int // of all topics
@@ -133,7 +134,10 @@ func Create(img *Image, n NewTopic, rules Rules) ([]Record, error) {
 }
 
 func (r Rules) newPartition(id TopicID, partition int32) Record {
-	return &PartitionRecord{PartitionID: partition, TopicID: id, Replicas: []int32{r.NodeID}, ISR: []int32{r.NodeID}, Leader: r.NodeID}
+	return &PartitionRecord{
+		PartitionID: partition, TopicID: id, Replicas: []int32{r.NodeID}, ISR: []int32{r.NodeID}, Leader: r.NodeID,
+		Directories: []TopicID{r.Directory},
+	}
 }
 
 func (r Rules) checkCount(img *Image, topic string, have, want int32) error {

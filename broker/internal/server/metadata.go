@@ -42,7 +42,7 @@ func (s *Server) advertised(c *Conn) (host string, port int32) {
 // rules are what new topics have to keep to.
 func (s *Server) rules() controller.Rules {
 	return controller.Rules{
-		NodeID: s.cfg.NodeID, DefaultPartitions: s.cfg.DefaultPartitions,
+		NodeID: s.cfg.NodeID, Directory: s.directory, DefaultPartitions: s.cfg.DefaultPartitions,
 		MaxPartitions: s.cfg.Limits.Partitions, MaxTotalPartitions: s.cfg.Limits.TotalPartitions,
 		NewTopicID: newTopicID,
 	}
