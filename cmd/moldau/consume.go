@@ -33,6 +33,7 @@ type consumeFlags struct {
 	isolation     string
 	keyAs         string
 	valueAs       string
+	asJSON        bool
 }
 
 func (p process) consumeCommand() *cobra.Command {
@@ -69,6 +70,7 @@ func (p process) consumeCommand() *cobra.Command {
 	fl.StringVar(&f.isolation, "isolation", "read_committed", "read_committed: only records of committed transactions; read_uncommitted: all")
 	fl.StringVar(&f.keyAs, "key-as", "raw", "print keys as "+decoderNames)
 	fl.StringVar(&f.valueAs, "value-as", "raw", "print values as "+decoderNames)
+	fl.BoolVar(&f.asJSON, "json", false, "print one JSON object a record: topic, partition, offset, timestamp, key, value, headers; bytes that are no text as {\"base64\": ...}")
 	return cmd
 }
 
@@ -81,6 +83,12 @@ func (f *consumeFlags) compile() (format, error) {
 	value, err := decoderOf(f.valueAs)
 	if err != nil {
 		return nil, usagef("--value-as: %w", err)
+	}
+	if f.asJSON {
+		if f.format != "" || f.keyDelim != "" || f.headers {
+			return nil, usagef("--json excludes --format, --key-delimiter and --headers")
+		}
+		return jsonFormat(key, value), nil
 	}
 	null := ""
 	if f.showNull {

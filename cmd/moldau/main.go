@@ -1,7 +1,12 @@
 // Command moldau runs a Moldau server and talks to any Kafka-compatible cluster from the command line.
 //
 //	moldau server --listen 127.0.0.1:9092 --data DIR     serve
-//	moldau topics list|create|describe|delete            administer topics
+//	moldau topics list|create|describe|configs|alter|delete
+//	moldau groups list|describe|reset-offsets|delete-offsets|delete
+//	moldau configs list|describe|set|unset               configurations of topics, brokers, groups, client metrics
+//	moldau transactions list|describe|producers|hanging|abort|terminate
+//	moldau users list|set|delete                         SCRAM credentials
+//	moldau log dump FILE|DIR                             what is in the files of a data directory
 //	moldau produce -t TOPIC                              write what stdin or files hold
 //	moldau consume -t TOPIC --from-beginning             print records
 //	moldau version
@@ -76,7 +81,8 @@ func (p process) root() *cobra.Command {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(p.versionCommand(), p.serverCommand(), p.topicsCommand(), p.produceCommand(), p.consumeCommand())
+	root.AddCommand(p.versionCommand(), p.serverCommand(), p.topicsCommand(), p.configsCommand(),
+		p.groupsCommand(), p.transactionsCommand(), p.usersCommand(), p.produceCommand(), p.consumeCommand())
 	return root
 }
 

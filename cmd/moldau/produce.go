@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type produceFlags struct {
 	codec     string
 	acks      string
 	maxBytes  int32
+	at        string
 }
 
 func (p process) produceCommand() *cobra.Command {
@@ -67,19 +69,22 @@ It returns when the cluster has acknowledged every record, and fails if one coul
 	fl.Int64VarP(&f.count, "count", "c", 0, "stop after this many records")
 	fl.StringVarP(&f.codec, "compression", "z", "none", "none, gzip, snappy, lz4 or zstd")
 	fl.StringVar(&f.acks, "acks", "all", "all: wait for every in-sync replica; 1: for the leader; 0: for nobody")
+	fl.StringVar(&f.at, "timestamp", "", "time of every record, in ms since 1970 or as RFC 3339; default: now")
 	fl.Int32Var(&f.maxBytes, "max-message-bytes", 1_000_000, "largest batch to send; the topic's max.message.bytes must allow it")
 	return cmd
 }
 
 func (f *produceFlags) producerOptions() ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
-		kgo.RecordDeliveryTimeout(max(f.timeout, time.Second)), // the client's lower limit
 		kgo.UnknownTopicRetries(20),
 		kgo.ProducerBatchMaxBytes(f.maxBytes),
 		kgo.MaxBufferedBytes(2 * maxMessage),
 	}
 	if f.maxBytes < 1024 || f.maxBytes > maxMessage {
 		return nil, usagef("--max-message-bytes %d must be from 1024 to %d", f.maxBytes, maxMessage)
+	}
+	if f.at == "" { // the client counts from the record's timestamp
+		opts = append(opts, kgo.RecordDeliveryTimeout(max(f.timeout, time.Second))) // its lower limit
 	}
 	codecs := map[string]kgo.CompressionCodec{
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
@@ -128,6 +133,10 @@ func (p process) produce(ctx context.Context, f *produceFlags, withKey bool, fil
 	if err != nil {
 		return err
 	}
+	at, err := parseTimestamp(f.at)
+	if err != nil {
+		return err
+	}
 	opts, err := f.producerOptions()
 	if err != nil {
 		return err
@@ -160,10 +169,21 @@ func (p process) produce(ctx context.Context, f *produceFlags, withKey bool, fil
 			if d.failed() || ctx.Err() != nil {
 				return io.EOF
 			}
-			r := &kgo.Record{Topic: f.topic, Partition: f.partition, Headers: headers}
+			r := &kgo.Record{Topic: f.topic, Partition: f.partition, Headers: headers, Timestamp: at}
 			r.Key, r.Value = f.split(m, keyDelim, withKey)
 			d.sent++
-			client.Produce(ctx, r, d.done)
+			if f.at == "" {
+				client.Produce(ctx, r, d.done)
+				return nil
+			}
+			limited, cancel := context.WithTimeoutCause(ctx, d.timeout, kgo.ErrRecordTimeout)
+			client.Produce(limited, r, func(r *kgo.Record, err error) {
+				if err != nil && ctx.Err() == nil && limited.Err() != nil {
+					err = context.Cause(limited)
+				}
+				cancel()
+				d.done(r, err)
+			})
 			return nil
 		})
 		if err != nil {
@@ -175,6 +195,21 @@ func (p process) produce(ctx context.Context, f *produceFlags, withKey bool, fil
 		client.AbortBufferedRecords(context.WithoutCancel(ctx))
 	}
 	return d.err()
+}
+
+// parseTimestamp is the zero time, for which the client takes the present, if there is no text.
+func parseTimestamp(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ms, err := strconv.ParseInt(text, 10, 64); err == nil && ms >= 0 {
+		return time.UnixMilli(ms), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, usagef("--timestamp %q is neither milliseconds since 1970 nor a time such as 2026-11-21T08:00:00Z", text)
+	}
+	return at, nil
 }
 
 // split makes key and value of one message.
