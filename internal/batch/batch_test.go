@@ -149,6 +149,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 	good := build(Options{}, 1)
 	var corruptErr *CorruptError
 	var invalidErr *InvalidError
+	var compressionErr *CompressionError
 	for _, c := range []struct {
 		name   string
 		b      []byte
@@ -158,17 +159,18 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"empty", nil, nil, "cut off"},
 		{"short", good[:40], nil, "cut off"},
 		{"two batches", append(bytes.Clone(good), good...), &invalidErr, "more than one"},
-		{"no records", rawBatch(None, 0, nil), &corruptErr, "last offset delta -1"},
-		{"count beyond bytes", rawBatch(None, 1<<30, []byte{1}), &corruptErr, "1073741824 records in 1 bytes"},
-		{"record beyond batch", rawBatch(None, 1, []byte{100, 0, 0, 0, 1, 1, 0}), &corruptErr, "record length 50"},
-		{"bytes after last record", append(rawBatch(None, 1, nil), 0)[:HeaderLen], &corruptErr, "1 records in 0 bytes"},
-		{"null header key", rawBatch(None, 1, []byte{16, 0, 0, 0, 1, 1, 2, 1, 1}), &corruptErr, "null header key"},
-		{"value longer than record", rawBatch(None, 1, []byte{14, 0, 0, 0, 1, 100, 0, 0}), &corruptErr, "do not fit"},
-		{"bad gzip", rawBatch(Gzip, 1, []byte("nonsense")), &corruptErr, "gzip"},
-		{"bad zstd", rawBatch(Zstd, 1, []byte("nonsense")), &corruptErr, "zstd"},
-		{"bad lz4", rawBatch(LZ4, 1, []byte("nonsense")), &corruptErr, "lz4"},
-		{"bad snappy", rawBatch(Snappy, 1, []byte("nonsense")), &corruptErr, "snappy"},
-		{"unknown codec", rawBatch(6, 1, []byte("nonsense")), &corruptErr, "unknown compression 6"},
+		{"wrong length", append(bytes.Clone(good[:8]), append([]byte{0, 0, 0, 49}, good[12:61]...)...), &corruptErr, "CRC-32C"},
+		{"no records", rawBatch(None, 0, nil), &invalidErr, "last offset delta -1"},
+		{"count beyond bytes", rawBatch(None, 1<<30, []byte{1}), &invalidErr, "1073741824 records in 1 bytes"},
+		{"record beyond batch", rawBatch(None, 1, []byte{100, 0, 0, 0, 1, 1, 0}), &invalidErr, "record length 50"},
+		{"bytes after last record", append(rawBatch(None, 1, nil), 0)[:HeaderLen], &invalidErr, "1 records in 0 bytes"},
+		{"null header key", rawBatch(None, 1, []byte{16, 0, 0, 0, 1, 1, 2, 1, 1}), &invalidErr, "null header key"},
+		{"value longer than record", rawBatch(None, 1, []byte{14, 0, 0, 0, 1, 100, 0, 0}), &invalidErr, "do not fit"},
+		{"bad gzip", rawBatch(Gzip, 1, []byte("nonsense")), &compressionErr, "gzip"},
+		{"bad zstd", rawBatch(Zstd, 1, []byte("nonsense")), &compressionErr, "zstd"},
+		{"bad lz4", rawBatch(LZ4, 1, []byte("nonsense")), &compressionErr, "lz4"},
+		{"bad snappy", rawBatch(Snappy, 1, []byte("nonsense")), &compressionErr, "snappy"},
+		{"unknown codec", rawBatch(6, 1, []byte("nonsense")), &compressionErr, "unknown compression 6"},
 	} {
 		_, err := Validate(c.b, NewDecompressor(0), nil)
 		require.ErrorContains(t, err, c.want, c.name)
@@ -188,6 +190,44 @@ func TestDecompressionStopsAtTheLimit(t *testing.T) {
 		require.ErrorIs(t, err, ErrTooLarge, codec.String())
 		_, err = Validate(built, NewDecompressor(4<<20), nil)
 		require.NoError(t, err, codec.String())
+		d := NewDecompressor(2 << 20)
+		d.Raise(4 << 20)
+		_, err = Validate(built, d, nil)
+		require.NoError(t, err, codec.String())
+	}
+}
+
+func TestRecompressedBatchesHaveTheSameRecords(t *testing.T) {
+	for from := None; from <= Zstd; from++ {
+		b := NewBuilder(Options{Codec: from, Producer: &Producer{ID: 7, Epoch: 3}, BaseSequence: 11, Transactional: true})
+		for i := range 2000 { // more than a block of snappy and of lz4
+			b.Add(Record{Key: []byte("k"), Value: bytes.Repeat([]byte{byte(i)}, 50), Timestamp: int64(i)})
+		}
+		built, err := b.Build()
+		require.NoError(t, err)
+		d := NewDecompressor(0)
+		for to := None; to <= Zstd; to++ {
+			for _, level := range []int{0, 1, 9} {
+				payload, err := built.Payload(d)
+				require.NoError(t, err)
+				got, err := built.Recompress([]byte("front"), d.Compressor(), to, level, payload)
+				require.NoError(t, err)
+				require.Equal(t, to, got.Codec())
+				require.Equal(t, built.BaseSequence(), got.BaseSequence())
+				require.Equal(t, built.ProducerID(), got.ProducerID())
+				require.True(t, got.Transactional())
+				n := 0
+				last, err := Validate(got, NewDecompressor(0), func(i int32, v *View) {
+					require.EqualValues(t, n, i)
+					require.EqualValues(t, n, v.Timestamp)
+					require.Equal(t, bytes.Repeat([]byte{byte(n)}, 50), v.Value)
+					n++
+				})
+				require.NoError(t, err)
+				require.Equal(t, 2000, n)
+				require.EqualValues(t, 1999, last)
+			}
+		}
 	}
 }
 

@@ -1,21 +1,16 @@
 package batch
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
 )
 
 // Options are the header fields of a batch to be built. Its zero value is an
 // uncompressed batch without producer.
 type Options struct {
 	Codec         Codec
+	Level         int       // of the codec; 0 is its default
 	Producer      *Producer // nil: none
 	BaseSequence  int32     // with a Producer; NoSequence for coordinators
 	Transactional bool
@@ -32,6 +27,7 @@ type Builder struct {
 	baseTS  int64
 	maxTS   int64
 	scratch []byte
+	enc     Compressor
 }
 
 // NewBuilder returns a Builder for a batch with the given header fields.
@@ -85,7 +81,7 @@ func (b *Builder) Build() (Batch, error) {
 		return nil, invalid("it has no records")
 	}
 	if b.o.Codec != None {
-		packed, err := compress(b.o.Codec, b.scratch[:0], b.buf[HeaderLen:])
+		packed, err := b.enc.Compress(b.o.Codec, b.o.Level, b.scratch[:0], b.buf[HeaderLen:])
 		if err != nil {
 			return nil, fmt.Errorf("compress batch: %w", err)
 		}
@@ -157,43 +153,4 @@ func varintLen(v int64) int {
 		n++
 	}
 	return n
-}
-
-// compress appends the compressed form of src to dst.
-func compress(c Codec, dst, src []byte) ([]byte, error) {
-	out := bytes.NewBuffer(dst)
-	switch c {
-	case Gzip:
-		w := gzip.NewWriter(out)
-		if _, err := w.Write(src); err != nil {
-			return nil, err
-		}
-		if err := w.Close(); err != nil {
-			return nil, err
-		}
-	case Snappy:
-		return append(dst, s2.EncodeSnappy(nil, src)...), nil
-	case LZ4:
-		w := lz4.NewWriter(out)
-		// Small blocks, as Kafka's clients write: the default of 4 MiB costs that much memory per batch.
-		if err := w.Apply(lz4.BlockSizeOption(lz4.Block64Kb)); err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(src); err != nil {
-			return nil, err
-		}
-		if err := w.Close(); err != nil {
-			return nil, err
-		}
-	case Zstd:
-		w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-		if err != nil {
-			return nil, err
-		}
-		defer w.Close()
-		return w.EncodeAll(src, dst), nil
-	default:
-		return nil, corrupt("unknown compression %d", int8(c))
-	}
-	return out.Bytes(), nil
 }

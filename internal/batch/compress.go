@@ -28,7 +28,11 @@ type Decompressor struct {
 	gz    *gzip.Reader
 	lz    *lz4.Reader
 	zs    *zstd.Decoder
+	enc   Compressor
 }
+
+// Compressor compresses, with memory that is kept like that of the Decompressor.
+func (d *Decompressor) Compressor() *Compressor { return &d.enc }
 
 // NewDecompressor returns a Decompressor that refuses more than limit bytes of
 // output with ErrTooLarge. A limit of 0 is DefaultDecompressLimit.
@@ -38,6 +42,9 @@ func NewDecompressor(limit int) *Decompressor {
 	}
 	return &Decompressor{limit: limit}
 }
+
+// Raise makes the limit at least limit bytes.
+func (d *Decompressor) Raise(limit int) { d.limit = max(d.limit, limit) }
 
 // Decompress returns the decompressed form of src.
 func (d *Decompressor) Decompress(c Codec, src []byte) ([]byte, error) {
@@ -84,13 +91,13 @@ func (d *Decompressor) Decompress(c Codec, src []byte) ([]byte, error) {
 			err = d.drain(d.zs)
 		}
 	default:
-		return nil, corrupt("unknown compression %d", int8(c))
+		return nil, &CompressionError{Codec: c}
 	}
 	if errors.Is(err, ErrTooLarge) || errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		return nil, d.tooLarge(c)
 	}
 	if err != nil {
-		return nil, corrupt("%s: %v", c, err)
+		return nil, &CompressionError{Codec: c, Err: err}
 	}
 	return d.buf, nil
 }

@@ -16,6 +16,22 @@ type CorruptError struct{ Reason string }
 
 func (e *CorruptError) Error() string { return "corrupt record batch: " + e.Reason }
 
+// CompressionError says that compressed records cannot be decompressed.
+type CompressionError struct {
+	Codec Codec
+	Err   error // nil: there is no such codec
+}
+
+func (e *CompressionError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("unknown compression %d", int8(e.Codec))
+	}
+	return fmt.Sprintf("%s records cannot be decompressed: %v", e.Codec, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *CompressionError) Unwrap() error { return e.Err }
+
 func corrupt(format string, args ...any) error {
 	return &CorruptError{Reason: fmt.Sprintf(format, args...)}
 }

@@ -56,20 +56,27 @@ type Iterator struct {
 // decompressed by d into memory that stays valid until d's next use; d may be nil for
 // uncompressed batches. The batch's CRC is not checked here.
 func (b Batch) Records(d *Decompressor) (Iterator, error) {
-	if len(b) < HeaderLen || b.Size() != len(b) {
-		return Iterator{}, ErrTruncated
-	}
-	payload := []byte(b[HeaderLen:])
-	if c := b.Codec(); c != None && len(payload) > 0 {
-		if d == nil {
-			d = NewDecompressor(0)
-		}
-		var err error
-		if payload, err = d.Decompress(c, payload); err != nil {
-			return Iterator{}, err
-		}
+	payload, err := b.Payload(d)
+	if err != nil {
+		return Iterator{}, err
 	}
 	return b.records(payload)
+}
+
+// Payload returns the batch's records as bytes, decompressed by d if they are compressed; see Records.
+func (b Batch) Payload(d *Decompressor) ([]byte, error) {
+	if len(b) < HeaderLen || b.Size() != len(b) {
+		return nil, ErrTruncated
+	}
+	payload := []byte(b[HeaderLen:])
+	c := b.Codec()
+	if c == None || (len(payload) == 0 && b.Count() == 0) { // compaction leaves the codec of a batch that it empties
+		return payload, nil
+	}
+	if d == nil {
+		d = NewDecompressor(0)
+	}
+	return d.Decompress(c, payload)
 }
 
 // records iterates over the already decompressed payload.
