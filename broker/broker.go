@@ -97,7 +97,7 @@ func (b *Broker) start(ctx context.Context) error {
 	b.quorum = controller.NewLocal(server.MetadataLog{Partition: metadata, Now: b.cfg.Now})
 	b.server = server.New(server.Config{
 		NodeID: b.cfg.NodeID, ClusterID: b.replicas.ClusterID(), Logger: b.cfg.Logger, Now: b.cfg.Now, Limits: server.Limits(b.cfg.Limits),
-		InProcess: b.inProcess, Users: b.cfg.Users, AutoCreateTopics: !b.cfg.NoAutoCreate, DefaultPartitions: b.cfg.DefaultPartitions,
+		InProcess: b.inProcess, Users: b.cfg.Users, FailedLoginDelay: failedLoginDelay, AutoCreateTopics: !b.cfg.NoAutoCreate, DefaultPartitions: b.cfg.DefaultPartitions,
 		OffsetsPartitions: b.cfg.OffsetsPartitions, TxnPartitions: b.cfg.TxnPartitions,
 		Group:    group.Config{InitialRebalanceDelay: b.cfg.GroupInitialDelay},
 		Replicas: b.replicas, Quorum: b.quorum,

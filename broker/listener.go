@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/moldau-stream/moldau/broker/internal/security"
 	"github.com/moldau-stream/moldau/broker/internal/server"
@@ -35,7 +36,13 @@ type Listener struct {
 	// there is one, clients have to. PLAIN knows Config.Users; the users of SCRAM are these and those that AlterUserScramCredentials
 	// stored in the metadata log.
 	SASL []string
+	// MaxReauth is how long a login by SASL is good for; a client that does not log in again before (KIP-368) is disconnected at
+	// its next request. 0: for ever (connections.max.reauth.ms).
+	MaxReauth time.Duration
 }
+
+// failedLoginDelay makes it slow to try passwords (connection.failed.authentication.delay.ms).
+const failedLoginDelay = 100 * time.Millisecond
 
 // protocol is the security protocol.
 func (l *Listener) protocol() string {
@@ -115,7 +122,7 @@ func (b *Broker) listen(ctx context.Context) error {
 	var lc net.ListenConfig
 	b.inProcess = server.Listener{Name: "PLAINTEXT"}
 	for _, l := range b.cfg.allListeners() {
-		how := server.Listener{Name: l.Name, Advertise: l.Advertise, TLS: l.TLS, SASL: l.SASL}
+		how := server.Listener{Name: l.Name, Advertise: l.Advertise, TLS: l.TLS, SASL: l.SASL, MaxReauth: func() time.Duration { return l.MaxReauth }}
 		if l.Address == InProcessAddr {
 			b.inProcess = how
 			continue

@@ -34,7 +34,9 @@ type Conn struct {
 	r      *bufio.Reader
 
 	listener  *Listener
-	principal string // reader only
+	principal string            // reader only
+	sasl      *security.Session // reader only; nil: the listener has no SASL
+	failure   *loginFailure     // reader only; the connection ends after it
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -70,6 +72,9 @@ func newConn(s *Server, nc net.Conn, how *Listener) *Conn {
 	c := &Conn{s: s, nc: nc, listener: how, principal: security.Anonymous, r: bufio.NewReaderSize(nc, 4<<10)}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	c.changed.L = &c.mu
+	if cfg := s.sasl(how); cfg != nil {
+		c.sasl = security.NewSession(cfg)
+	}
 	return c
 }
 
@@ -138,11 +143,11 @@ func (c *Conn) logEnd(cause error) {
 	case errors.As(cause, &fault):
 		level = slog.LevelWarn
 	case cause == nil, errors.Is(cause, io.EOF), errors.Is(cause, errIdle), errors.Is(cause, errShutdown),
-		errors.Is(cause, net.ErrClosed), errors.Is(cause, syscall.ECONNRESET), errors.Is(cause, context.Canceled):
+		errors.Is(cause, net.ErrClosed), errors.Is(cause, syscall.ECONNRESET), errors.Is(cause, security.ErrExpired), errors.Is(cause, context.Canceled):
 	default:
 		level = slog.LevelInfo
 	}
-	c.s.log.Log(context.Background(), level, "connection closed", "client", c.RemoteAddr().String(), "software", c.software, "reason", cause)
+	c.s.log.Log(context.Background(), level, "connection closed", "client", c.RemoteAddr().String(), "principal", c.principal, "software", c.software, "reason", cause)
 }
 
 // read takes up requests until the connection ends.
@@ -156,6 +161,9 @@ func (c *Conn) read() error {
 		}
 		if err := c.next(); err != nil {
 			return err
+		}
+		if c.failure != nil {
+			return c.refuse()
 		}
 	}
 }
@@ -204,7 +212,14 @@ func (c *Conn) awaitFrame() error {
 
 // next reads one request and dispatches it.
 func (c *Conn) next() error {
-	n, err := frameSize(c.r, c.s.cfg.Limits.FrameBytes)
+	least, most := leastFrame, c.s.cfg.Limits.FrameBytes
+	if c.sasl != nil && !c.sasl.Done() {
+		most = min(most, maxLoginFrame)
+		if c.sasl.Bare() {
+			least = 0
+		}
+	}
+	n, err := frameSize(c.r, least, most)
 	if err != nil {
 		return err
 	}
@@ -240,9 +255,15 @@ func (c *Conn) reserve(sl *slot, n int) error {
 
 // dispatch decodes a request, puts its slot into the queue and calls the handler.
 func (c *Conn) dispatch(frame []byte, sl *slot) error {
+	if c.sasl != nil && c.sasl.Bare() {
+		return c.token(frame, sl)
+	}
 	h, body, err := parseHeader(frame)
 	if err != nil {
 		return &frameError{fmt.Sprintf("malformed request header: %v", err)}
+	}
+	if err := c.admit(h.key); err != nil {
+		return err
 	}
 	a, ok := c.s.apis[h.key]
 	if !ok {
@@ -259,6 +280,11 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 	}
 	if h.version < a.min || h.version > a.max {
 		return &frameError{fmt.Sprintf("%s version %d is not served; versions %d to %d are", kmsg.NameForKey(h.key), h.version, a.min, a.max)}
+	}
+	if h.key == keyApiVersions && c.sasl != nil {
+		if err := c.sasl.Versions(); err != nil {
+			return c.unexpectedVersions(sl, h.version, err)
+		}
 	}
 	flexible := c.s.flexible(h.key, h.version)
 	if flexible {

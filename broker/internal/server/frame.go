@@ -47,15 +47,18 @@ func skipTags(rest []byte) (body []byte, err error) {
 	return r.b, r.err
 }
 
+// leastFrame is the size of a frame with nothing but a header without a client id.
+const leastFrame = 8
+
 // frameSize reads the length in front of a frame and checks it.
-func frameSize(r *bufio.Reader, limit int) (int, error) {
+func frameSize(r *bufio.Reader, least, most int) (int, error) {
 	var b [4]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		return 0, err
 	}
 	n := int32(binary.BigEndian.Uint32(b[:]))
-	if n < 8 || int64(n) > int64(limit) {
-		return 0, &frameError{fmt.Sprintf("a frame says that it has %d bytes; it must be 8 to %d (is this a Kafka client, and without TLS?)", n, limit)}
+	if int64(n) < int64(least) || int64(n) > int64(most) {
+		return 0, &frameError{fmt.Sprintf("a frame says that it has %d bytes; it must be %d to %d (is this a Kafka client, and without TLS?)", n, least, most)}
 	}
 	return int(n), nil
 }
@@ -139,6 +142,9 @@ type rawResponse interface {
 
 // encode makes the frame of an answer. body is a kmsg.Response or a rawResponse.
 func encode(correlation int32, flexibleHeader bool, body any) *output {
+	if token, ok := body.(bareToken); ok {
+		return &output{meta: append(appendInt32(nil, int32(len(token))), token...), size: 4 + len(token)}
+	}
 	o := &output{meta: make([]byte, 4, 256)}
 	o.meta = appendInt32(o.meta, correlation)
 	if flexibleHeader {

@@ -26,7 +26,7 @@ func TestFrameArrivesInAnyPieces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			br := bufio.NewReaderSize(r, 4<<10)
-			n, err := frameSize(br, 1<<20)
+			n, err := frameSize(br, leastFrame, 1<<20)
 			require.NoError(t, err)
 			grown := 0
 			got, err := readFrame(br, n, func() {}, func(n int) error { grown += n; return nil })
@@ -40,7 +40,7 @@ func TestFrameArrivesInAnyPieces(t *testing.T) {
 func TestFrameSizeIsBounded(t *testing.T) {
 	for _, n := range []uint32{0, 7, 1<<20 + 1, 1 << 31, 1<<32 - 1, 0x16030100 /* the start of a TLS handshake */} {
 		b := binary.BigEndian.AppendUint32(nil, n)
-		_, err := frameSize(bufio.NewReader(bytes.NewReader(b)), 1<<20)
+		_, err := frameSize(bufio.NewReader(bytes.NewReader(b)), leastFrame, 1<<20)
 		var fault *frameError
 		require.ErrorAs(t, err, &fault)
 	}
@@ -92,7 +92,7 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := bufio.NewReader(bytes.NewReader(in))
 		for {
-			n, err := frameSize(r, 1<<20)
+			n, err := frameSize(r, leastFrame, 1<<20)
 			if err != nil {
 				return
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 	"github.com/moldau-stream/moldau/broker/internal/group"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
+	"github.com/moldau-stream/moldau/broker/internal/security"
 	"github.com/moldau-stream/moldau/broker/internal/txn"
 	"github.com/moldau-stream/moldau/internal/invariants"
 )
@@ -70,6 +71,8 @@ type Config struct {
 	InProcess Listener
 	// Users are the names and passwords of clients that log in by SASL.
 	Users map[string]string
+	// FailedLoginDelay is how long a failed login waits for its answer (connection.failed.authentication.delay.ms).
+	FailedLoginDelay time.Duration
 	// Endpoints are the advertised addresses of the listeners, as the metadata log shows them.
 	Endpoints []controller.Endpoint
 	// AutoCreateTopics lets Metadata make the topics that it is asked for.
@@ -81,6 +84,8 @@ type Config struct {
 
 	// Group has the settings of consumer groups.
 	Group group.Config
+	// Txn has the settings of the transaction coordinator. Its clock, its logger and Version are set by New.
+	Txn txn.Config
 
 	Replicas *replica.Manager
 	Quorum   controller.Quorum
@@ -99,7 +104,8 @@ type Server struct {
 	requests  *budget
 	fetches   *budget
 	directory controller.TopicID // id of the log directory
-	repair    sync.Mutex         // creation of partitions that the metadata has and the disk refused
+	logins    logins
+	repair    sync.Mutex // creation of partitions that the metadata has and the disk refused
 
 	ctx      context.Context // ends at Close
 	cancel   context.CancelFunc
@@ -141,6 +147,7 @@ func New(cfg Config) *Server {
 		s.flexFrom[a.key] = firstFlexible(a.key)
 	}
 	s.ctl = controller.New(cfg.Quorum, s)
+	s.logins = logins{users: cfg.Users, image: s.ctl.Image, scrams: map[scramUser]security.Credential{}}
 	s.newCoordinators()
 	return s
 }
@@ -223,6 +230,8 @@ type Listener struct {
 	Advertise func(local net.Addr) string
 	TLS       *tls.Config // nil: none
 	SASL      []string    // mechanisms by which clients have to log in; empty: they need not
+	// MaxReauth is how long a login is good for; nil and 0: for ever (connections.max.reauth.ms).
+	MaxReauth func() time.Duration
 }
 
 // Serve accepts connections from the listener, which it closes at the end, in the background.
