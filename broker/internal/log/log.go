@@ -30,6 +30,7 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -60,6 +61,8 @@ type Options struct {
 	SameBoot bool
 	// RecoveryPoint is an offset up to which the log is known to have been durable.
 	RecoveryPoint int64
+	// Cleaned is the offset up to which the log was compacted.
+	Cleaned int64
 	// LogStart is the first offset that may be read.
 	LogStart int64
 	// Pool decompresses produced batches for validation; nil makes a small one.
@@ -73,7 +76,9 @@ type Log struct {
 	o    Options
 	name string // topic-partition, for messages
 
-	syncMu sync.Mutex // one Sync at a time; taken before mu
+	cleanMu   sync.Mutex  // one compaction at a time; taken before syncMu
+	stopClean atomic.Bool // a running compaction shall end
+	syncMu    sync.Mutex  // one Sync at a time; taken before mu
 
 	mu        sync.RWMutex
 	cfg       Config
@@ -92,6 +97,8 @@ type Log struct {
 	// the open; reads check their CRC.
 	unverified int64
 	failed     error // set once; everything fails with it
+	cleaned    int64 // offset up to which the log was compacted
+	swaps      int64 // exchanges of segments by compaction
 }
 
 // Recovery tells what Open had to do.
@@ -330,7 +337,10 @@ func (l *Log) Close(clean bool) error {
 	if clean {
 		_, err = l.Sync()
 	}
-	l.syncMu.Lock() // a running Sync ends first
+	l.stopClean.Store(true)
+	l.cleanMu.Lock() // a running compaction ends first
+	defer l.cleanMu.Unlock()
+	l.syncMu.Lock() // and a running Sync
 	defer l.syncMu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()

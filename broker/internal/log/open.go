@@ -33,7 +33,7 @@ func Open(o Options) (*Log, Recovery, error) {
 	}
 	l := &Log{
 		o: o, name: fmt.Sprintf("%s-%d", o.Topic, o.Partition), cfg: o.Config.bounded(),
-		start: max(o.LogStart, 0), epochs: &epochCache{}, producers: newProducers(), changed: true,
+		start: max(o.LogStart, 0), cleaned: o.Cleaned, epochs: &epochCache{}, producers: newProducers(), changed: true,
 	}
 	l.jitterMs = l.cfg.jitter(l.name)
 	rec, err := l.open()
@@ -50,6 +50,9 @@ func Open(o Options) (*Log, Recovery, error) {
 func (l *Log) open() (rec Recovery, err error) {
 	o := l.o
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
+		return rec, err
+	}
+	if err := l.finishSwap(); err != nil {
 		return rec, err
 	}
 	bases, err := l.list()
@@ -81,6 +84,7 @@ func (l *Log) open() (rec Recovery, err error) {
 			return rec, err
 		}
 		s := newSegment(o.FS, o.Dir, base, f)
+		s.created = o.Now()
 		l.segments = append(l.segments, s)
 		if s.size, err = f.Size(); err != nil {
 			return rec, err
@@ -191,7 +195,9 @@ func (l *Log) create(base int64) error {
 	if err != nil {
 		return err
 	}
-	l.segments = append(l.segments, newSegment(l.o.FS, l.o.Dir, base, f))
+	s := newSegment(l.o.FS, l.o.Dir, base, f)
+	s.created = l.o.Now()
+	l.segments = append(l.segments, s)
 	l.start, l.end, l.hw, l.durable = base, base, base, base
 	l.changed = false // nothing to write at close unless something is appended
 	return nil

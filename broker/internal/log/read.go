@@ -37,42 +37,62 @@ type ReadResult struct {
 // Records when nothing is readable at offset yet. Offsets below the start or
 // above the end are OFFSET_OUT_OF_RANGE, with the result's offsets set.
 func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (ReadResult, error) {
+	for {
+		res, again, err := l.read(offset, maxBytes, iso, minOne)
+		if !again {
+			return res, err
+		}
+	}
+}
+
+// read is Read. again says that a compaction came between the data and the index of their aborted transactions.
+func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res ReadResult, again bool, err error) {
 	l.mu.RLock()
 	if err := l.usable(); err != nil {
 		l.mu.RUnlock()
-		return ReadResult{}, err
+		return ReadResult{}, false, err
 	}
-	res := ReadResult{HighWatermark: l.hw, LastStableOffset: l.lastStable(), LogStartOffset: l.start, LogEndOffset: l.end}
+	res = ReadResult{HighWatermark: l.hw, LastStableOffset: l.lastStable(), LogStartOffset: l.start, LogEndOffset: l.end}
 	limit := l.limit(iso)
 	if offset < l.start || offset > l.end {
 		l.mu.RUnlock()
-		return res, codef(kerr.OffsetOutOfRange, "offset %d is outside of [%d, %d] of %s", offset, res.LogStartOffset, res.LogEndOffset, l.name)
+		return res, false, codef(kerr.OffsetOutOfRange, "offset %d is outside of [%d, %d] of %s", offset, res.LogStartOffset, res.LogEndOffset, l.name)
 	}
 	if offset >= limit {
 		l.mu.RUnlock()
-		return res, nil
+		return res, false, nil
 	}
 	v := l.view(offset)
 	v.end, v.unverified = l.end, l.unverified
+	swaps := l.swaps
 	l.mu.RUnlock()
-	defer v.release()
+	defer func() { v.release() }()
 
-	// A gap that compaction left may reach to the end of a segment.
-	for len(res.Records) == 0 && v.ok() {
-		pos, size, err := v.find(offset)
+	// A gap that compaction left may reach to the end of a segment, and over whole segments.
+	for at := offset; len(res.Records) == 0; {
+		if !v.ok() {
+			if at = v.next; at >= limit {
+				break
+			}
+			v.release()
+			if v, err = l.viewAt(at); err != nil {
+				return res, false, err
+			}
+		}
+		pos, size, err := v.find(at)
 		if err != nil {
-			return res, err
+			return res, false, err
 		}
 		if size == 0 {
 			v.nextSegment()
 			continue
 		}
 		if size > maxBytes && !minOne {
-			return res, nil
+			return res, false, nil
 		}
-		res.Records, err = v.read(pos, max(maxBytes, size), offset, limit)
+		res.Records, err = v.read(pos, max(maxBytes, size), at, limit)
 		if err != nil {
-			return res, err
+			return res, false, err
 		}
 		if len(res.Records) == 0 {
 			break // the next batch is at the limit or beyond
@@ -80,13 +100,21 @@ func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (Read
 	}
 	if iso == ReadCommitted && len(res.Records) > 0 {
 		upper := lastOffsetIn(res.Records) + 1
-		aborted, err := l.abortedIn(offset, upper)
-		if err != nil {
-			return res, err
-		}
-		res.Aborted = aborted
+		res.Aborted, again, err = l.abortedIn(offset, upper, swaps)
 	}
-	return res, nil
+	return res, again, err
+}
+
+// viewAt takes a view of what follows another one.
+func (l *Log) viewAt(offset int64) (*view, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if err := l.usable(); err != nil {
+		return &view{l: l}, err
+	}
+	v := l.view(offset)
+	v.end, v.unverified = l.end, l.unverified
+	return v, nil
 }
 
 // limit is the offset below which may be read. The caller holds mu.
@@ -115,6 +143,7 @@ type view struct {
 	i    int
 	// end is the log's end and unverified as in Log, when the view was taken.
 	end, unverified int64
+	next            int64 // base of the segment after the last one; the log's end if there is none
 }
 
 // view takes references to up to three segments from the one that holds offset. The caller
@@ -129,6 +158,10 @@ func (l *Log) view(offset int64) *view {
 		}
 		s.acquire()
 		v.segs, v.size, v.hint = append(v.segs, s), append(v.size, s.size), append(v.hint, hint)
+	}
+	v.next = l.end
+	if after := first + len(v.segs); after < len(l.segments) {
+		v.next = l.segments[after].base
 	}
 	return v
 }
@@ -210,21 +243,25 @@ func (v *view) read(pos int64, n int, offset, limit int64) ([]byte, error) {
 	return p[:whole:whole], nil
 }
 
-// abortedIn lists the aborted transactions that overlap [from, to).
-func (l *Log) abortedIn(from, to int64) ([]AbortedTxn, error) {
+// abortedIn lists the aborted transactions that overlap [from, to). When the log has not the segments any more that it had after
+// so many swaps, again is true.
+func (l *Log) abortedIn(from, to, swaps int64) (out []AbortedTxn, again bool, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if err := l.usable(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	out := []AbortedTxn{}
-	err := eachAborted(l.segments[l.segmentFor(from):], func(t completedTxn) bool {
+	if l.swaps != swaps {
+		return nil, true, nil
+	}
+	out = []AbortedTxn{}
+	err = eachAborted(l.segments[l.segmentFor(from):], func(t completedTxn) bool {
 		if t.lastOffset >= from && t.firstOffset < to {
 			out = append(out, AbortedTxn{ProducerID: t.producerID, FirstOffset: t.firstOffset})
 		}
 		return t.lastStable < to // later aborts began later
 	})
-	return out, err
+	return out, false, err
 }
 
 // eachAborted calls f with the entries of the segments' transaction indexes until it returns false.

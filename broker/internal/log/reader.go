@@ -14,6 +14,8 @@ type batchReader struct {
 	end  int64
 	buf  []byte
 	at   int64 // file position of buf
+	// chunk is how much is read at a time; 0: readBuffer.
+	chunk int
 }
 
 // orderError is an intact batch at a place where its offset cannot be.
@@ -67,7 +69,11 @@ func (r *batchReader) next(expected int64) (batch.Batch, error) {
 // bytes returns n bytes from pos on.
 func (r *batchReader) bytes(n int) ([]byte, error) {
 	if r.pos < r.at || r.pos+int64(n) > r.at+int64(len(r.buf)) {
-		want := int(min(int64(max(n, readBuffer)), r.end-r.pos))
+		chunk := r.chunk
+		if chunk <= 0 {
+			chunk = readBuffer
+		}
+		want := int(min(int64(max(n, chunk)), r.end-r.pos))
 		if cap(r.buf) < want {
 			r.buf = make([]byte, want)
 		}

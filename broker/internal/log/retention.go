@@ -52,7 +52,7 @@ func (l *Log) Retain() (moved bool, err error) {
 		if !last {
 			next = l.segments[i+1].base
 		}
-		if next > l.hw || s.size == 0 {
+		if next > l.hw || last && s.size == 0 {
 			break
 		}
 		if next > start {
@@ -90,6 +90,10 @@ func (l *Log) Retain() (moved bool, err error) {
 // may have moved on since. The active segment stays. It returns the number of removed segments; readers
 // that are in them finish first.
 func (l *Log) DeleteUnread(upTo int64) (int, error) {
+	if !l.cleanMu.TryLock() {
+		return 0, nil // a compaction works with the segments; the next time does it
+	}
+	defer l.cleanMu.Unlock()
 	l.mu.Lock()
 	if err := l.usable(); err != nil {
 		l.mu.Unlock()
@@ -124,6 +128,10 @@ func (l *Log) DeleteUnread(upTo int64) (int, error) {
 // Truncate removes everything from offset on, which must be where a batch begins or the
 // end, and not below the start. For followers that have diverged from their leader.
 func (l *Log) Truncate(offset int64) error {
+	l.stopClean.Store(true)
+	l.cleanMu.Lock()
+	defer l.cleanMu.Unlock()
+	l.stopClean.Store(false)
 	l.syncMu.Lock()
 	defer l.syncMu.Unlock()
 	l.mu.Lock()
@@ -205,6 +213,7 @@ func (l *Log) truncate(offset int64) error {
 	}
 	l.changed = true
 	l.hw = min(l.hw, l.end)
+	l.cleaned = min(l.cleaned, l.end)
 	l.durable = l.end
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/moldau-stream/moldau/internal/batch"
 	"github.com/moldau-stream/moldau/internal/vfs"
@@ -24,16 +25,18 @@ type segment struct {
 	path string
 
 	// Guarded by the log's lock while the segment is active, constant afterwards.
-	size        int64 // valid bytes
-	maxTS       int64 // largest timestamp, NoTimestamp if none
-	maxTSOffset int64 // last offset of the batch that has it
-	firstTS     int64 // of the first batch, for rolling by time
-	unindexed   int64 // bytes since the last index entry
+	size        int64     // valid bytes
+	maxTS       int64     // largest timestamp, NoTimestamp if none
+	maxTSOffset int64     // last offset of the batch that has it
+	firstTS     int64     // of the first batch, for rolling by time
+	unindexed   int64     // bytes since the last index entry
+	created     time.Time // or opened; for rolling by time records without timestamps
 
 	offsets, times, txns index
 
 	refs    atomic.Int32 // starts at 1 for the log itself
 	deleted atomic.Bool
+	aside   atomic.Bool // compaction has renamed the files: to .deleted
 }
 
 var segmentSuffixes = []string{".log", ".index", ".timeindex", ".txnindex"}
@@ -155,7 +158,11 @@ func (s *segment) release() error {
 	}
 	if s.deleted.Load() {
 		for _, suffix := range segmentSuffixes {
-			rerr := s.fs.Remove(segmentPath(s.dir, s.base, suffix))
+			name := segmentPath(s.dir, s.base, suffix)
+			if s.aside.Load() {
+				name += deletedSuffix
+			}
+			rerr := s.fs.Remove(name)
 			if err == nil && rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 				err = rerr
 			}

@@ -40,6 +40,7 @@ func (m *Manager) open() error {
 	}
 	m.oldPoints, m.lastPoints = m.loadOffsets(recoveryPointFile)
 	m.oldStarts, m.lastStarts = m.loadOffsets(logStartFile)
+	m.oldCleaned, m.lastCleaned = m.loadOffsets(cleanerFile)
 
 	// The marker goes before anything is opened, so that a crash while opening is an unclean end too.
 	clean := filepath.Join(m.dir, cleanFile)

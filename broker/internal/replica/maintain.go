@@ -148,6 +148,7 @@ func (m *Manager) forget(k key) error {
 	m.mu.Lock()
 	delete(m.oldPoints, k)
 	delete(m.oldStarts, k)
+	delete(m.oldCleaned, k)
 	m.mu.Unlock()
-	return errors.Join(m.writePoints(), m.writeStarts())
+	return errors.Join(m.writePoints(), m.writeStarts(), m.writeCleaned())
 }

@@ -60,6 +60,8 @@ type Config struct {
 	MaxProducers int
 	// DecompressLimit bounds the decompressed size of one produced batch, in bytes; 64 MiB.
 	DecompressLimit int
+	// Cleaner compacts the logs of compacted topics.
+	Cleaner CleanerConfig
 	// ClusterID and NodeID are written into a new directory; an existing one must have the same,
 	// unless ClusterID is empty or NodeID 0.
 	ClusterID string
@@ -85,6 +87,7 @@ func (c Config) withDefaults() Config {
 	if c.MaxProducers <= 0 {
 		c.MaxProducers = 100_000
 	}
+	c.Cleaner = c.Cleaner.withDefaults()
 	return c
 }
 
@@ -115,7 +118,7 @@ type Manager struct {
 	opening    map[key]chan struct{}
 	closed     bool
 	// Checkpointed offsets of partitions that are not open, as found at start.
-	oldPoints, oldStarts map[key]int64
+	oldPoints, oldStarts, oldCleaned map[key]int64
 
 	failed     atomic.Pointer[error]
 	startMoved atomic.Bool // a log start differs from its checkpoint
@@ -134,6 +137,9 @@ type Manager struct {
 	checkpointMu sync.Mutex        // one writer of the checkpoint files
 	lastPoints   []log.TopicOffset // rows of the files, guarded by checkpointMu
 	lastStarts   []log.TopicOffset
+	lastCleaned  []log.TopicOffset
+
+	cleaner cleaner
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -147,6 +153,7 @@ const (
 	bootFile          = ".boot"
 	recoveryPointFile = "recovery-point-offset-checkpoint"
 	logStartFile      = "log-start-offset-checkpoint"
+	cleanerFile       = "cleaner-offset-checkpoint"
 	deleteSuffix      = "-delete"
 	straySuffix       = "-stray"
 	maxCheckpoint     = 256 << 20
@@ -187,6 +194,7 @@ func Open(fsys vfs.FS, dir string, cfg Config, now func() time.Time, logger *slo
 	}
 	m.wg.Add(1)
 	go m.maintain()
+	m.startCleaner()
 	return m, nil
 }
 
@@ -234,10 +242,10 @@ func (m *Manager) CreatePartition(topic string, topicID [16]byte, partition int3
 	}
 	done := make(chan struct{})
 	m.opening[k] = done
-	point, start := m.oldPoints[k], m.oldStarts[k]
+	was := logOptions{point: m.oldPoints[k], start: m.oldStarts[k], cleaned: m.oldCleaned[k]}
 	m.mu.Unlock()
 
-	p, err := m.openPartition(k, topicID, cfg, leaderEpoch, point, start)
+	p, err := m.openPartition(k, topicID, cfg, leaderEpoch, was)
 
 	m.mu.Lock()
 	delete(m.opening, k)
@@ -247,6 +255,7 @@ func (m *Manager) CreatePartition(topic string, topicID [16]byte, partition int3
 		m.partitions[k] = p
 		delete(m.oldPoints, k)
 		delete(m.oldStarts, k)
+		delete(m.oldCleaned, k)
 	}
 	m.mu.Unlock()
 	if err != nil {
@@ -272,7 +281,10 @@ func checkName(topic string, partition int32) error {
 	return nil
 }
 
-func (m *Manager) openPartition(k key, topicID [16]byte, cfg log.Config, leaderEpoch int32, point, start int64) (*Partition, error) {
+// logOptions is what the checkpoints say about a partition.
+type logOptions struct{ point, start, cleaned int64 }
+
+func (m *Manager) openPartition(k key, topicID [16]byte, cfg log.Config, leaderEpoch int32, was logOptions) (*Partition, error) {
 	name := fmt.Sprintf("%s-%d", k.topic, k.partition)
 	dir := filepath.Join(m.dir, name)
 	_, err := m.fs.Stat(dir)
@@ -290,12 +302,12 @@ func (m *Manager) openPartition(k key, topicID [16]byte, cfg log.Config, leaderE
 			if err := m.forget(k); err != nil {
 				return nil, fmt.Errorf("checkpoint without %s: %w", dir, err)
 			}
-			exists, point, start = false, 0, 0
+			exists, was = false, logOptions{}
 		}
 	}
 	l, _, err := log.Open(log.Options{
 		FS: m.fs, Dir: dir, Topic: k.topic, Partition: k.partition, TopicID: topicID, Config: cfg,
-		Clean: m.clean && exists, SameBoot: m.sameBoot, RecoveryPoint: point, LogStart: start,
+		Clean: m.clean && exists, SameBoot: m.sameBoot, RecoveryPoint: was.point, LogStart: was.start, Cleaned: was.cleaned,
 		Pool: m.pool, Now: m.now, Logger: m.logger,
 	})
 	if err != nil {
@@ -459,6 +471,7 @@ func (m *Manager) Close() error {
 	m.mu.Unlock()
 
 	close(m.stop)
+	m.stopCleaner()
 	m.queueMu.Lock()
 	m.stopping = true
 	m.queueCond.Broadcast()
@@ -514,7 +527,7 @@ func (m *Manager) finish() error {
 	if err := m.syncRoot(); err != nil {
 		return err
 	}
-	if err := errors.Join(m.writePoints(), m.writeStarts()); err != nil {
+	if err := errors.Join(m.writePoints(), m.writeStarts(), m.writeCleaned()); err != nil {
 		return err
 	}
 	if err := m.noteBoot(); err != nil {
