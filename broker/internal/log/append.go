@@ -10,42 +10,47 @@ import (
 	"github.com/moldau-stream/moldau/internal/batch"
 )
 
-// maxRecordErrors bounds how many bad records of one batch are listed.
-const maxRecordErrors = 100
-
 // Append validates a batch that a client produced, checks its producer, assigns offsets and
-// leaderEpoch in place, and writes it. The batch is neither durable nor committed yet.
+// leaderEpoch in place, and writes it. The batch is neither durable nor committed yet. A topic with a compression of
+// its own gets the batch compressed anew.
 //
-// Errors unwrap to a *kerr.Error. After any error nothing of the batch is in the log.
+// Errors unwrap to a *kerr.Error. After any error nothing of the batch is in the log; the result's LogStartOffset is what a
+// produce response says of the partition then.
 func (l *Log) Append(p []byte, leaderEpoch int32, o AppendOptions) (AppendResult, error) {
 	now := l.o.Now()
-	cfg := l.Config()
-	b, err := l.validate(p, cfg, now.UnixMilli())
+	v, err := l.validate(p, now.UnixMilli())
+	defer v.release()
+	res := AppendResult{BaseOffset: -1, LastOffset: -1, AppendTime: -1, LogStartOffset: -1}
 	if err != nil {
-		return AppendResult{}, err
+		if !errors.Is(err, kerr.CorruptMessage) && !errors.Is(err, kerr.MessageTooLarge) {
+			res.LogStartOffset = l.Start() // Kafka's answer leaves it out when it has not looked at the batch's records
+		}
+		return res, err
 	}
+	b := v.batch
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.usable(); err != nil {
-		return AppendResult{}, err
+		return res, err
 	}
+	if int64(len(b)) > l.cfg.SegmentBytes {
+		return res, codef(kerr.RecordListTooLarge, "batch of %d bytes exceeds segment.bytes %d of %s", len(b), l.cfg.SegmentBytes, l.name)
+	}
+	res.LogStartOffset = l.start
 	dup, err := l.producers.check(b, fromClient, o)
 	if err != nil {
-		return AppendResult{}, err
+		return res, err
 	}
-	res := AppendResult{AppendTime: -1, LogStartOffset: l.start}
 	if dup != nil {
 		res.BaseOffset, res.LastOffset, res.Duplicate = dup.lastOffset-int64(dup.offsetDelta), dup.lastOffset, true
-		if cfg.LogAppendTime {
-			res.AppendTime = dup.timestamp
-		}
+		res.AppendTime = dup.timestamp // whatever the type of the topic's timestamps, as Kafka answers
 		return res, nil
 	}
-	if err := l.write(b, leaderEpoch); err != nil {
-		return AppendResult{}, err
+	if err := l.write(b, leaderEpoch, now); err != nil {
+		return res, err
 	}
 	l.producers.apply(b, now)
-	if cfg.LogAppendTime {
+	if b.LogAppendTime() {
 		res.AppendTime = b.MaxTimestamp()
 	}
 	res.BaseOffset, res.LastOffset = b.BaseOffset(), b.LastOffset()
@@ -64,7 +69,7 @@ func (l *Log) AppendInternal(b batch.Batch, leaderEpoch int32, now time.Time) (b
 	if _, err := l.producers.check(b, fromCoordinator, AppendOptions{}); err != nil {
 		return 0, 0, err
 	}
-	if err := l.write(b, leaderEpoch); err != nil {
+	if err := l.write(b, leaderEpoch, now); err != nil {
 		return 0, 0, err
 	}
 	l.producers.apply(b, now)
@@ -85,7 +90,7 @@ func (l *Log) AppendMarker(m batch.Marker, txnVersion int16, leaderEpoch int32, 
 	if err := l.producers.checkMarker(m, txnVersion); err != nil {
 		return 0, err
 	}
-	if err := l.write(b, leaderEpoch); err != nil {
+	if err := l.write(b, leaderEpoch, now); err != nil {
 		return 0, err
 	}
 	t, ok := l.producers.applyMarker(m, b.BaseOffset(), now)
@@ -97,11 +102,11 @@ func (l *Log) AppendMarker(m batch.Marker, txnVersion int16, leaderEpoch int32, 
 }
 
 // write assigns offsets and writes the batch at the end. The caller holds mu.
-func (l *Log) write(b batch.Batch, leaderEpoch int32) error {
+func (l *Log) write(b batch.Batch, leaderEpoch int32, now time.Time) error {
 	if int64(len(b)) > l.cfg.SegmentBytes {
 		return codef(kerr.RecordListTooLarge, "batch of %d bytes exceeds segment.bytes %d of %s", len(b), l.cfg.SegmentBytes, l.name)
 	}
-	if l.mustRoll(b) {
+	if l.mustRoll(b, now) {
 		if err := l.roll(); err != nil {
 			return fmt.Errorf("start a segment of %s at offset %d: %w", l.name, l.end, storageError(err))
 		}
@@ -126,14 +131,20 @@ func (l *Log) write(b batch.Batch, leaderEpoch int32) error {
 }
 
 // mustRoll says whether the batch begins a new segment.
-func (l *Log) mustRoll(b batch.Batch) bool {
+func (l *Log) mustRoll(b batch.Batch, now time.Time) bool {
 	s := l.active()
 	if s.size == 0 {
 		return false
 	}
+	// Time goes by the records' timestamps where they have any, so that a copied topic gets the segments that it had.
+	age := now.Sub(s.created).Milliseconds()
+	if s.firstTS >= 0 {
+		age = b.MaxTimestamp() - s.firstTS
+	}
 	return s.size+int64(len(b)) > l.cfg.SegmentBytes ||
-		(s.firstTS >= 0 && b.MaxTimestamp()-s.firstTS > l.cfg.SegmentMs-l.jitterMs) ||
-		int64(len(s.offsets.mem)) >= l.cfg.IndexBytes/offsetEntryLen*offsetEntryLen ||
+		age > l.cfg.rollMs()-l.jitterMs ||
+		int64(len(s.offsets.mem))/offsetEntryLen >= l.cfg.IndexBytes/offsetEntryLen ||
+		int64(len(s.times.mem))/timeEntryLen >= l.cfg.IndexBytes/timeEntryLen-1 ||
 		l.end+int64(b.LastOffsetDelta())-s.base > 1<<31-1
 }
 
@@ -164,7 +175,9 @@ func (l *Log) roll() error {
 		return l.noteSync(err)
 	}
 	old.seal()
-	l.segments = append(l.segments, newSegment(l.o.FS, l.o.Dir, l.end, f))
+	s := newSegment(l.o.FS, l.o.Dir, l.end, f)
+	s.created = l.o.Now()
+	l.segments = append(l.segments, s)
 	l.dropSnapshots()
 	return nil
 }
@@ -184,83 +197,4 @@ func (l *Log) dropSnapshots() {
 		n++
 	}
 	l.snapshots = l.snapshots[:n]
-}
-
-// validate checks a produced batch by the rules of broker.md 2.2 and corrects its
-// largest timestamp. It holds no lock.
-func (l *Log) validate(p []byte, cfg Config, now int64) (batch.Batch, error) {
-	if int64(len(p)) > cfg.MaxMessageBytes {
-		return nil, codef(kerr.MessageTooLarge, "batch of %d bytes for %s exceeds max.message.bytes %d", len(p), l.name, cfg.MaxMessageBytes)
-	}
-	var bad RecordErrors
-	note := func(code *kerr.Error, index int32, format string, args ...any) {
-		if bad.Code == nil || code == kerr.InvalidTimestamp {
-			bad.Code = code
-		}
-		if len(bad.Records) < maxRecordErrors {
-			bad.Records = append(bad.Records, RecordError{Index: index, Message: fmt.Sprintf(format, args...)})
-		}
-	}
-	each := func(i int32, v *batch.View) {
-		if cfg.Compact && v.Key == nil {
-			note(kerr.InvalidRecord, i, "a compacted topic cannot take a record without key")
-		}
-		if !cfg.LogAppendTime && v.Timestamp != batch.NoTimestamp {
-			if v.Timestamp < 0 || now-v.Timestamp > cfg.TimestampBeforeMaxMs || v.Timestamp-now > cfg.TimestampAfterMaxMs {
-				note(kerr.InvalidTimestamp, i, "timestamp %d is out of the range [%d, %d]", v.Timestamp, now-cfg.TimestampBeforeMaxMs, now+cfg.TimestampAfterMaxMs)
-			}
-		}
-	}
-	var d *batch.Decompressor
-	b := batch.Batch(p)
-	if len(p) >= batch.HeaderLen && b.Codec() != batch.None {
-		d = l.o.Pool.Get()
-		defer l.o.Pool.Put(d)
-	}
-	maxTS, err := batch.Validate(p, d, each)
-	if err != nil {
-		return nil, l.refuse(err)
-	}
-	switch {
-	case b.BaseOffset() != 0:
-		return nil, l.invalid("base offset of a produced batch is %d, not 0", b.BaseOffset())
-	case b.Control():
-		return nil, l.invalid("clients cannot write control batches")
-	case b.LogAppendTime():
-		return nil, codef(kerr.InvalidTimestamp, "a producer cannot set log append time, as in a batch for %s", l.name)
-	case b.ProducerID() >= 0 && b.BaseSequence() < 0:
-		return nil, l.invalid("producer %d sends no sequence number", b.ProducerID())
-	case b.Transactional() && b.ProducerID() < 0:
-		return nil, l.invalid("transactional batch without producer id")
-	}
-	if bad.Code != nil {
-		bad.Message = fmt.Sprintf("%d or more records of a batch for %s are invalid", len(bad.Records), l.name)
-		return nil, &bad
-	}
-	if cfg.LogAppendTime {
-		b.SetMaxTimestamp(now, true)
-	} else if b.MaxTimestamp() != maxTS {
-		b.SetMaxTimestamp(maxTS, false)
-	}
-	return b, nil
-}
-
-func (l *Log) invalid(format string, args ...any) error {
-	return &RecordErrors{Code: kerr.InvalidRecord, Message: fmt.Sprintf(format, args...) + " (for " + l.name + ")"}
-}
-
-// refuse gives a validation error its Kafka code.
-func (l *Log) refuse(err error) error {
-	var invalid *batch.InvalidError
-	switch {
-	case errors.As(err, &invalid):
-		e := &RecordErrors{Code: kerr.InvalidRecord, Message: fmt.Sprintf("%v (for %s)", err, l.name)}
-		if invalid.Record >= 0 {
-			e.Records = []RecordError{{Index: int32(invalid.Record), Message: invalid.Reason}}
-		}
-		return e
-	case errors.Is(err, batch.ErrTooLarge):
-		return codef(kerr.MessageTooLarge, "batch for %s: %v", l.name, err)
-	}
-	return codef(kerr.CorruptMessage, "batch for %s: %v", l.name, err)
 }

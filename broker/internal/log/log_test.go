@@ -118,7 +118,7 @@ func TestCompressedBatchesAreCheckedDownToTheirRecords(t *testing.T) {
 		var bad *RecordErrors
 		_, err = l.Append(p, 0, AppendOptions{})
 		require.ErrorAs(t, err, &bad)
-		require.Equal(t, []RecordError{{Index: 1, Message: "a compacted topic cannot take a record without key"}}, bad.Records)
+		require.Equal(t, []RecordError{{Index: 1, Message: "the compacted topic t takes no record without key"}}, bad.Records)
 		require.ErrorIs(t, err, kerr.InvalidRecord)
 	}
 }
