@@ -315,18 +315,28 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 	if !c.push(sl, a.alone) {
 		return errShutdown
 	}
+	if c.s.cfg.Faults != nil {
+		if hit, err := c.fault(a, h, req, body, sl); hit {
+			return err
+		}
+	}
+	return c.perform(a, h, req, body, func(body any) { c.answer(sl, body) })
+}
+
+// perform calls the handler of a request.
+func (c *Conn) perform(a api, h header, req *Request, body []byte, answer func(any)) error {
 	if a.raw != nil {
-		if err := a.raw(c.s, req, body, func(body any) { c.answer(sl, body) }); err != nil {
+		if err := a.raw(c.s, req, body, answer); err != nil {
 			return malformed(h, err)
 		}
 		return nil
 	}
 	a.handle(c.s, req, func(r kmsg.Response) {
 		if r == nil {
-			c.answer(sl, nil) // a nil interface, not an interface of nil
+			answer(nil) // a nil interface, not an interface of nil
 			return
 		}
-		c.answer(sl, r)
+		answer(r)
 	})
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
+	"github.com/moldau-stream/moldau/broker/internal/fault"
 	"github.com/moldau-stream/moldau/broker/internal/group"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/broker/internal/security"
@@ -89,6 +90,8 @@ type Config struct {
 
 	Replicas *replica.Manager
 	Quorum   controller.Quorum
+	// Faults are those of a test; nil: none.
+	Faults *fault.Plan
 }
 
 // Server answers the Kafka protocol on its listeners and in-process connections.
