@@ -1,0 +1,41 @@
+package config
+
+// groupConfigs are the configurations of groups.
+func groupConfigs() []Def {
+	return []Def{
+		{"consumer.assignment.interval.ms", Int, "1000", atLeast(0), 0,
+			"Least milliseconds between two computations of the assignment of a consumer group."},
+		{"consumer.heartbeat.interval.ms", Int, "5000", atLeast(1), 0,
+			"Milliseconds between heartbeats that members of a consumer group are told."},
+		{"consumer.session.timeout.ms", Int, "45000", atLeast(1), 0,
+			"Milliseconds without a heartbeat after which a member of a consumer group is removed."},
+		{"share.assignment.interval.ms", Int, "1000", atLeast(0), 0,
+			"Least milliseconds between two computations of the assignment of a share group."},
+		{"share.auto.offset.reset", String, "latest", shareOffsetReset, 0,
+			"Where a share group starts in a partition: latest, earliest, or by_duration:DURATION before now."},
+		{"share.delivery.count.limit", Int, "5", atLeast(2), 0,
+			"How often a record is delivered to a share group before it counts as failed."},
+		{"share.heartbeat.interval.ms", Int, "5000", atLeast(1), 0,
+			"Milliseconds between heartbeats that members of a share group are told."},
+		{"share.isolation.level", String, "read_uncommitted", oneOf("read_committed", "read_uncommitted"), 0,
+			"Whether a share group gets records of transactions that are not committed."},
+		{"share.partition.max.record.locks", Int, "2000", atLeast(100), 0,
+			"Records of a share-partition that may be acquired at one time."},
+		{"share.record.lock.duration.ms", Int, "30000", atLeast(1000), 0,
+			"Milliseconds for which an acquired record belongs to a member of a share group."},
+		{"share.renew.acknowledge.enable", Bool, "true", nil, 0,
+			"Whether a member may prolong its acquisition of a record."},
+		{"share.session.timeout.ms", Int, "45000", atLeast(1), 0,
+			"Milliseconds without a heartbeat after which a member of a share group is removed."},
+		{"streams.assignment.interval.ms", Int, "1000", atLeast(0), 0,
+			"Least milliseconds between two computations of the assignment of a streams group. " + noStreams},
+		{"streams.heartbeat.interval.ms", Int, "5000", atLeast(1), 0,
+			"Milliseconds between heartbeats of a streams group. " + noStreams},
+		{"streams.initial.rebalance.delay.ms", Int, "3000", atLeast(0), 0,
+			"Milliseconds that a new streams group waits for more members. " + noStreams},
+		{"streams.num.standby.replicas", Int, "0", atLeast(0), 0,
+			"Standby replicas of each task of a streams group. " + noStreams},
+		{"streams.session.timeout.ms", Int, "45000", atLeast(1), 0,
+			"Milliseconds without a heartbeat after which a member of a streams group is removed. " + noStreams},
+	}
+}

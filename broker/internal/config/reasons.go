@@ -1,0 +1,32 @@
+package config
+
+// Why a configuration has no effect, for its documentation.
+const (
+	none                = "It has no effect here: "
+	aloneEvent          = none + "the coordinator is told when that happens."
+	aloneThreads        = none + "goroutines are made as they are needed."
+	aloneReplicas       = none + "there is one broker, which has no other to replicate to."
+	aloneController     = none + "the controller is part of the broker."
+	aloneQuorum         = none + "the only voter is this node."
+	aloneDirectory      = none + "there is one log directory."
+	noTokens            = none + "delegation tokens are not supported."
+	noPurge             = none + "what has been answered leaves the purgatory at once."
+	noACLs              = none + "there is no authorizer."
+	noTiers             = none + "tiered storage is not supported."
+	noLinger            = none + "what arrives during a write is the next write."
+	noBuffers           = none + "buffers are as large as their contents."
+	noStreams           = none + "streams groups are not served."
+	noMetadataSegments  = none + "the metadata log is kept as other logs are."
+	noJMX               = none + "metrics are counters and histograms that are read when they are asked for."
+	noCleanBuffers      = none + "compaction reads batch by batch."
+	noMetadataRetention = none + "the newest snapshot and the records after it are kept."
+	noJava              = none + "Java classes cannot be loaded."
+	noKerberos          = none + "Kerberos is not supported."
+	noOAuth             = none + "OAUTHBEARER is not supported."
+	noStartLimit        = none + "a start takes as long as the recovery of its logs."
+	noSocketOptions     = none + "the operating system's default is used."
+	noTLSChanges        = none + "certificates are read at the start."
+	noJVM               = none + "TLS is Go's."
+	noTelemetry         = none + "client telemetry is stored but not asked for."
+	noUnstable          = none + "there are none."
+)
