@@ -6,10 +6,10 @@ KILLS    ?= 20
 PKG      ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt cross fuzz bench crash interop wordcount ci clean
+.PHONY: help build test race lint fmt cross fuzz bench bench-broker crash interop acceptance wordcount ci clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: PKG=./broker/... (test, race)   FUZZTIME=30s, FUZZ=name (fuzz)   KILLS=20 (crash)   ARGS='-follow' (wordcount)"
 
@@ -40,11 +40,17 @@ fuzz: ## run every fuzz target for FUZZTIME each (FUZZ=regexp chooses)
 bench: ## run the benchmarks of benchmarks/ and print ratios of one run
 	$(GO) run ./benchmarks
 
+bench-broker: ## our broker beside Apache Kafka, ratios of one run: needs Java 17 and Maven (ARGS='-run produce -rounds 3')
+	$(GO) run ./benchmarks/broker $(ARGS)
+
 crash: ## kill the word count and the server at random moments, at length
 	$(GO) test -count=1 -v -timeout 120m ./internal/crashtest -kills $(KILLS)
 
 interop: ## records and the word count against Java's clients and Apache Kafka: needs Java 17 and Maven (PART=clients|wordcount)
 	./.ci/interop $(PART)
+
+acceptance: ## franz-go's, librdkafka's and Java's suites against the server (ARGS='kgo kcat java', ACCEPT_RUN=regexp)
+	./.ci/acceptance $(ARGS)
 
 wordcount: ## run the example: count the words of a book exactly-once (ARGS='-follow')
 	$(GO) run ./examples/wordcount $(ARGS)
