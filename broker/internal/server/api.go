@@ -71,7 +71,9 @@ type api struct {
 	// at most one such answer in memory.
 	alone bool
 
-	layout []field // of what is decoded by kmsg; filled in by New
+	// Filled in by New.
+	layout     []field // of what is decoded by kmsg
+	errorField int     // index of the error code in its answer, for the metrics; -1 = none
 }
 
 // rawHandler is a Handler that decodes the body itself. It answers with nil, a kmsg.Response or a rawResponse. An error is a malformed body: nothing was done, and the connection closes.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -56,6 +57,11 @@ type slot struct {
 	body           any           // nil: nothing goes out
 	budget         int64         // bytes to give back when answered
 	throttle       time.Duration // what the answer tells the client
+
+	// For the metrics of requests.
+	key, version       int16
+	received, answered time.Time
+	local              atomic.Int64 // nanoseconds in the handler; 0 while it runs
 }
 
 // errors that end a connection without being anybody's fault.
@@ -229,7 +235,9 @@ func (c *Conn) next() error {
 		func(n int) error { return c.reserve(sl, n) })
 	switch {
 	case err == nil:
+		sl.received = time.Now()
 		err = c.dispatch(frame, sl)
+		sl.local.Store(int64(time.Since(sl.received)))
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = fmt.Errorf("the client began a request of %d bytes, and nothing more of it came within %v", n, c.s.cfg.Limits.Stall)
 	}
@@ -269,7 +277,7 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 	if !ok {
 		return &frameError{fmt.Sprintf("request of an API that is not served: %s (key %d)", kmsg.NameForKey(h.key), h.key)}
 	}
-	sl.correlation = h.correlation
+	sl.correlation, sl.key, sl.version = h.correlation, h.key, h.version
 	if h.key == keyApiVersions && (h.version < a.min || h.version > a.max) {
 		// The one request that every server answers in every version, so that the two sides find a common one.
 		if !c.push(sl, false) {
@@ -372,7 +380,7 @@ func (c *Conn) answer(sl *slot, body any) {
 			r.SetThrottle(int32(sl.throttle.Milliseconds()))
 		}
 	}
-	sl.ready, sl.body = true, body
+	sl.ready, sl.body, sl.answered = true, body, time.Now()
 	budget := sl.budget
 	sl.budget = 0
 	if c.closed {
@@ -438,7 +446,9 @@ func (c *Conn) write() {
 		}
 		clear(outs)
 		clear(bufs[:cap(bufs)])
+		sent := time.Now()
 		for _, sl := range ready {
+			c.s.requestDone(sl, sent)
 			sl.body = nil
 		}
 		if err != nil {

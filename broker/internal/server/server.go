@@ -15,6 +15,7 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 	"github.com/moldau-stream/moldau/broker/internal/fault"
 	"github.com/moldau-stream/moldau/broker/internal/group"
+	"github.com/moldau-stream/moldau/broker/internal/metrics"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/broker/internal/security"
 	"github.com/moldau-stream/moldau/broker/internal/txn"
@@ -102,6 +103,8 @@ type Server struct {
 	replicas  *replica.Manager
 	groups    *group.Service
 	txns      *txn.Service
+	measured  metrics.Requests
+	traffic   metrics.Traffic // of all topics, deleted ones included
 	apis      map[int16]api
 	flexFrom  map[int16]int16 // key -> first version with the flexible encoding
 	requests  *budget
@@ -146,6 +149,7 @@ func New(cfg Config) *Server {
 			}
 			a.layout = fields
 		}
+		a.errorField = errorField(a.key)
 		s.apis[a.key] = a
 		s.flexFrom[a.key] = firstFlexible(a.key)
 	}
