@@ -122,7 +122,7 @@ func TestApiVersions(t *testing.T) {
 			require.NotEqual(t, "transaction.version", f.Name, "its version 2 is not served")
 		}
 	}
-	require.Equal(t, [2]int16{0, 11}, served[0], "old librdkafka looks for produce version 0")
+	require.Equal(t, [2]int16{0, 13}, served[0], "old librdkafka looks for produce version 0")
 	require.Equal(t, [2]int16{4, 18}, served[1])
 	require.NotContains(t, served, int16(4), "an API of other brokers")
 	require.NotContains(t, served, int16(71), "telemetry is not served, so it is not advertised")
@@ -213,6 +213,10 @@ func TestProduceIsRefused(t *testing.T) {
 	b := brokertest.New(t)
 	c := dial(t, b)
 	makeTopic(t, c, "t")
+	find := kmsg.NewPtrFindCoordinatorRequest() // makes the topic of offsets
+	find.Version, find.CoordinatorKeys = 4, []string{"g"}
+	_, err := do[*kmsg.FindCoordinatorResponse](c, find)
+	require.NoError(t, err)
 	good := produceOf(9, 1, "t", 0, "x").Topics[0].Partitions[0].Records
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)-1] ^= 1
@@ -228,8 +232,8 @@ func TestProduceIsRefused(t *testing.T) {
 		"internal topic":    {produceOf(9, 1, "__consumer_offsets", 0, "x"), kerr.InvalidTopicException},
 		"two batches":       {produceBytes(9, 1, "t", 0, append(bytes.Clone(good), good...)), kerr.InvalidRecord},
 		"bad sum":           {produceBytes(9, 1, "t", 0, flipped), kerr.CorruptMessage},
-		"cut batch":         {produceBytes(9, 1, "t", 0, good[:len(good)-1]), kerr.CorruptMessage},
-		"nothing":           {produceBytes(9, 1, "t", 0, nil), kerr.CorruptMessage},
+		"cut batch":         {produceBytes(9, 1, "t", 0, good[:len(good)-1]), kerr.InvalidRecord},
+		"nothing":           {produceBytes(9, 1, "t", 0, nil), kerr.InvalidRecord},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp, err := do[*kmsg.ProduceResponse](c, tc.req)

@@ -43,6 +43,9 @@ type Marker struct {
 	ProducerEpoch    int16
 	Commit           bool // false: abort
 	CoordinatorEpoch int32
+	// TxnVersion is the transaction.version by whose rules ProducerEpoch is checked. It is
+	// not in the log: markers that were replayed have 0.
+	TxnVersion int16
 }
 
 // Replayed is a record as the log holds it.

@@ -25,7 +25,7 @@ const (
 	// maxPartitionsInRequest bounds hand-decoded requests: no more can exist.
 	maxPartitionsInRequest = 100_000
 	// partitionCost is the memory of a partition in a hand-decoded request and its answer.
-	partitionCost = 256
+	partitionCost = 384
 )
 
 // reserve takes memory from the budget of requests until the answer, waiting if need be. For raw handlers, before they answer.
@@ -93,7 +93,7 @@ func alone(a api) api {
 // apis is everything that is served and advertised.
 func apis() []api {
 	all := []api{
-		{key: int16(kmsg.Produce), min: 0, max: 11, raw: handleProduce},
+		{key: int16(kmsg.Produce), min: 0, max: 13, raw: handleProduce},
 		{key: int16(kmsg.Fetch), min: 4, max: 18, raw: handleFetch, alone: true},
 		serve(&kmsg.ListOffsetsRequest{}, 1, 10, handleListOffsets),
 		alone(serve(&kmsg.MetadataRequest{}, 0, 13, handleMetadata)),

@@ -44,14 +44,21 @@ func (s *Server) newCoordinators() {
 		t, ok := s.ctl.Image().Topic(topic)
 		return ok && partition >= 0 && int(partition) < len(t.Partitions)
 	}
-	s.txns = txn.New(txn.Config{Now: s.cfg.Now, Logger: s.log}, cluster{s, hasPartition})
+	s.txns = txn.New(s.txnConfig(), cluster{s, hasPartition})
 	s.groups = group.NewService(group.Options{
 		Config: s.cfg.Group, Now: s.cfg.Now, Logger: s.log, HasPartition: hasPartition,
 		Topics: func() group.TopicView { return imageTopics{s.ctl.Image()} },
 		Verify: func(transactionalID string, producerID int64, epoch int16, partition int32, done func(*kerr.Error)) {
-			done(kerrOf(s.txns.VerifyTxn(transactionalID, producerID, epoch, controller.OffsetsTopic, partition)))
+			done(s.txns.Verify(transactionalID, producerID, epoch, txn.TopicPartition{Topic: controller.OffsetsTopic, Partition: partition}))
 		},
 	})
+}
+
+func (s *Server) txnConfig() txn.Config {
+	cfg := s.cfg.Txn
+	cfg.Now, cfg.Logger = s.cfg.Now, s.log
+	cfg.Version = func() int16 { return s.ctl.Image().Feature("transaction.version") }
+	return cfg
 }
 
 // imageTopics is the metadata as the group coordinator sees it.
@@ -122,12 +129,12 @@ func (c cluster) HasPartition(topic string, partition int32) bool {
 	return c.hasPartition(topic, partition)
 }
 
-func (c cluster) OffsetsPartition(groupID string) (partition int32, ok bool) {
-	t, ok := c.s.ctl.Image().Topic(controller.OffsetsTopic)
-	if !ok {
-		return 0, false
+func (c cluster) OffsetsPartition(groupID string) int32 {
+	count := c.s.cfg.OffsetsPartitions
+	if t, ok := c.s.ctl.Image().Topic(controller.OffsetsTopic); ok {
+		count = int32(len(t.Partitions))
 	}
-	return group.PartitionFor(groupID, int32(len(t.Partitions))), true
+	return group.PartitionFor(groupID, count)
 }
 
 func (c cluster) WriteMarker(topic string, partition int32, m coordinator.Marker, done func(error)) {
@@ -140,7 +147,7 @@ func (c cluster) WriteMarker(topic string, partition int32, m coordinator.Marker
 		done(markerError(err))
 		return
 	}
-	offset, err := p.AppendMarker(c.s.cfg.Now(), m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch, 0)
+	offset, err := p.AppendMarker(c.s.cfg.Now(), m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch, m.TxnVersion)
 	if err != nil {
 		done(markerError(err))
 		return
@@ -154,14 +161,6 @@ func markerError(err error) error {
 		return kerr.UnknownTopicOrPartition
 	}
 	return err
-}
-
-// kerrOf is the protocol's error for an error.
-func kerrOf(err error) *kerr.Error {
-	if err == nil {
-		return nil
-	}
-	return kerr.TypedErrorForCode(code(err))
 }
 
 // coordinatorLog is a partition as a coordinator uses it.
@@ -182,7 +181,7 @@ func (l coordinatorLog) Append(now time.Time, recs []coordinator.Record, tx *coo
 }
 
 func (l coordinatorLog) AppendMarker(now time.Time, m coordinator.Marker) (offset int64, err error) {
-	return l.p.AppendMarker(now, m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch, 0)
+	return l.p.AppendMarker(now, m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch, m.TxnVersion)
 }
 
 func (l coordinatorLog) OnCommitted(offset int64, done func(error)) { l.p.OnCommitted(offset, done) }

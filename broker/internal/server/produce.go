@@ -1,17 +1,15 @@
 package server
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
-	"github.com/moldau-stream/moldau/broker/internal/log"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
+	"github.com/moldau-stream/moldau/broker/internal/txn"
 	"github.com/moldau-stream/moldau/internal/batch"
 )
 
@@ -19,8 +17,14 @@ const (
 	// firstProduce is the first version that is served. Lower ones are advertised, because old librdkafka looks for them to tell
 	// what a broker can do (KAFKA-18659), and refused.
 	firstProduce = 3
+	// produceZstd is the first version that may bring zstd.
+	produceZstd = 7
 	// produceAbortable is the first version whose clients know TRANSACTION_ABORTABLE (KIP-890).
 	produceAbortable = 11
+	// produceAdds is the first version that adds its partitions to the transaction (KIP-890).
+	produceAdds = 12
+	// produceTopicIDs is the first version that names topics by id.
+	produceTopicIDs = 13
 	// adminClientID is the client id with which Kafka lets tools write to internal topics.
 	adminClientID = "__admin_client"
 )
@@ -36,16 +40,24 @@ type produceRequest struct {
 
 type produceTopic struct {
 	name       string
+	id         controller.TopicID
 	partitions []producePartition
 }
 
 type producePartition struct {
 	partition int32
 	records   []byte
+
+	err   error
+	p     *replica.Partition
+	batch batch.Batch
+	o     replica.AppendOptions
+	adds  bool // its answer depends on the addition to the transaction
 }
 
 // decodeProduce is by hand so that it is bounded without a walk in front.
-func decodeProduce(body []byte, version int16, flexible bool) (req produceRequest, err error) {
+func decodeProduce(body []byte, version int16, flexible bool) (*produceRequest, error) {
+	req := &produceRequest{}
 	r := reader{b: body, flexible: flexible}
 	if version >= firstProduce {
 		if id := r.string(); id != nil {
@@ -58,7 +70,12 @@ func decodeProduce(body []byte, version int16, flexible bool) (req produceReques
 	topics := r.array(3)
 	req.topics = make([]produceTopic, 0, min(topics, 1024))
 	for range topics {
-		t := produceTopic{name: string(r.string())}
+		var t produceTopic
+		if version >= produceTopicIDs {
+			t.id = r.uuid()
+		} else {
+			t.name = string(r.string())
+		}
 		n := r.array(5)
 		req.count++
 		t.partitions = make([]producePartition, 0, min(n, 1024))
@@ -66,10 +83,10 @@ func decodeProduce(body []byte, version int16, flexible bool) (req produceReques
 			p := producePartition{partition: r.int32(), records: r.bytes()}
 			r.tags()
 			if r.err != nil {
-				return req, r.err
+				return nil, r.err
 			}
 			if req.count++; req.count > maxPartitionsInRequest {
-				return req, errManyPartitions
+				return nil, errManyPartitions
 			}
 			t.partitions = append(t.partitions, p)
 		}
@@ -78,7 +95,7 @@ func decodeProduce(body []byte, version int16, flexible bool) (req produceReques
 			return req, r.err
 		}
 		if req.count > maxPartitionsInRequest {
-			return req, errManyPartitions
+			return nil, errManyPartitions
 		}
 		req.topics = append(req.topics, t)
 	}
@@ -94,211 +111,249 @@ func handleProduce(s *Server, r *Request, body []byte, reply func(any)) error {
 	if err := r.reserve(req.count * partitionCost); err != nil {
 		return err
 	}
-	w := newProduceWait(r, &req, reply)
-	var refused error // of the whole request
-	switch {
-	case r.Version < firstProduce:
-		refused = kerr.UnsupportedVersion
-	case req.acks != 0 && req.acks != 1 && req.acks != -1:
-		refused = errTopicf(kerr.InvalidRequiredAcks, "acks is %d; it must be 0, 1 or -1", req.acks)
+	refused := req.check(r.Version)
+	if refused == nil {
+		s.resolveProduce(r, req)
+		refused = s.enlist(r, req)
 	}
-	img := s.ctl.Image()
+	w := newProduceWait(r, req, reply)
 	for ti := range req.topics {
-		for pi := range req.topics[ti].partitions {
+		t := &req.topics[ti]
+		for pi := range t.partitions {
+			in := &t.partitions[pi]
 			if refused != nil {
-				w.failed(ti, pi, refused)
+				in.err = refused
+			}
+			if in.err == nil {
+				in.err = req.allowed(r, t.name)
+			}
+			if in.err != nil {
+				w.failed(ti, pi, in.err)
 				continue
 			}
-			t, p := &req.topics[ti], &req.topics[ti].partitions[pi]
-			part, res, err := s.produce(img, r, &req, t.name, p)
+			res, err := in.p.Append(in.batch, in.o)
 			if err != nil {
-				w.failed(ti, pi, err)
+				w.rejected(ti, pi, err, res.LogStartOffset)
 				continue
 			}
-			w.appended(ti, pi, part, res)
+			w.appended(ti, pi, in.p, res)
 		}
 	}
 	w.wait()
 	return nil
 }
 
-// produce appends what was produced to one partition.
-func (s *Server) produce(img *controller.Image, r *Request, req *produceRequest, topic string, in *producePartition) (*replica.Partition, replica.AppendResult, error) {
-	var none replica.AppendResult
+// check finds what makes the whole request fail.
+func (req *produceRequest) check(version int16) error {
+	if version < firstProduce {
+		return kerr.UnsupportedVersion
+	}
+	for ti := range req.topics {
+		for pi := range req.topics[ti].partitions {
+			in := &req.topics[ti].partitions[pi]
+			b, err := firstBatch(in.records)
+			if err != nil {
+				return errTopicf(kerr.CorruptMessage, "topic %q partition %d: %v", req.topics[ti].name, in.partition, err)
+			}
+			if in.batch = b; b != nil && b.Magic() == batch.Magic && b.Transactional() && req.txnID == nil {
+				return errTopicf(kerr.TransactionalIDAuthorizationFailed, "a transactional batch in a request without transactional id")
+			}
+		}
+	}
+	return nil
+}
+
+const (
+	oldHeaderLen = 14 // least length field that a batch of any format has
+	magicAt      = 16
+)
+
+// firstBatch is the first batch of records, whose length is all that is checked; nil if no whole batch is there. It may be of the
+// formats before version 2.
+func firstBatch(records []byte) (batch.Batch, error) {
+	if len(records) < batch.PrefixLen {
+		return nil, nil
+	}
+	n := int32(binary.BigEndian.Uint32(records[8:]))
+	if n < oldHeaderLen {
+		return nil, fmt.Errorf("a batch has the length %d, less than the %d of the smallest header", n, oldHeaderLen)
+	}
+	if len(records) <= magicAt {
+		return nil, nil
+	}
+	if magic := int8(records[magicAt]); magic < 0 || magic > batch.Magic {
+		return nil, fmt.Errorf("a batch has the unknown format version (magic) %d", magic)
+	}
+	if size := int(n) + batch.PrefixLen; size <= len(records) {
+		return batch.Batch(records[:size:size]), nil
+	}
+	return nil, nil
+}
+
+// resolveProduce finds the partitions and checks the form of what is produced to them.
+func (s *Server) resolveProduce(r *Request, req *produceRequest) {
+	img := s.ctl.Image()
+	for ti := range req.topics {
+		t := &req.topics[ti]
+		var topic *controller.Topic
+		var ok bool
+		if r.Version >= produceTopicIDs {
+			if topic, ok = img.TopicByID(t.id); ok {
+				t.name = topic.Name
+			}
+		} else {
+			topic, ok = img.Topic(t.name)
+		}
+		for pi := range t.partitions {
+			in := &t.partitions[pi]
+			switch {
+			case ok:
+				if in.p, in.err = s.partitionOf(topic, in.partition); in.err == nil {
+					in.err = in.checkForm(r.Version, t.name)
+				}
+			case r.Version >= produceTopicIDs:
+				in.err = errTopicf(kerr.UnknownTopicID, "no topic has the id %x", t.id)
+			default:
+				in.err = errTopicf(kerr.UnknownTopicOrPartition, "topic %q does not exist", t.name)
+			}
+		}
+	}
+}
+
+// checkForm checks that there is exactly one batch, of a format and a codec that the request's version allows.
+func (in *producePartition) checkForm(version int16, topic string) error {
+	b := in.batch
+	invalid := func(format string, args ...any) error {
+		return errTopicf(kerr.InvalidRecord, "topic %q partition %d: %s", topic, in.partition, fmt.Sprintf(format, args...))
+	}
+	if b == nil {
+		return invalid("no record batch; there must be one")
+	}
+	if b.Magic() != batch.Magic {
+		return invalid("format version (magic) %d; only %d is allowed", b.Magic(), batch.Magic)
+	}
+	if len(b) < batch.HeaderLen {
+		return errTopicf(kerr.UnknownServerError, "topic %q partition %d: a batch of %d bytes is shorter than its header", topic, in.partition, len(b))
+	}
+	if version < produceZstd && b.Codec() == batch.Zstd {
+		return errTopicf(kerr.UnsupportedCompressionType, "topic %q partition %d: zstd needs Produce version %d, this is %d", topic, in.partition, produceZstd, version)
+	}
+	second, err := firstBatch(in.records[len(b):])
+	if err != nil {
+		return errTopicf(kerr.CorruptMessage, "topic %q partition %d: after the batch: %v", topic, in.partition, err)
+	}
+	if second != nil {
+		return invalid("more than one record batch; exactly one is allowed")
+	}
+	return nil
+}
+
+// allowed checks what Kafka checks last.
+func (req *produceRequest) allowed(r *Request, topic string) error {
+	if req.acks != 0 && req.acks != 1 && req.acks != -1 {
+		return errTopicf(kerr.InvalidRequiredAcks, "acks is %d; it must be 0, 1 or -1", req.acks)
+	}
 	if controller.Internal(topic) && r.ClientID != adminClientID {
-		return nil, none, errTopicf(kerr.InvalidTopicException, "topic %q belongs to the broker; clients cannot write to it", topic)
+		return errTopicf(kerr.InvalidTopicException, "topic %q belongs to the broker; clients cannot write to it", topic)
 	}
-	p, err := s.partition(img, topic, in.partition)
-	if err != nil {
-		return nil, none, err
-	}
-	b, rest, err := batch.First(in.records)
-	if err != nil {
-		return nil, none, errTopicf(kerr.CorruptMessage, "topic %q partition %d: %v", topic, in.partition, err)
-	}
-	if len(rest) > 0 {
-		return nil, none, errTopicf(kerr.InvalidRecord, "topic %q partition %d: %d bytes follow the batch; exactly one batch per partition is allowed", topic, in.partition, len(rest))
-	}
-	o := replica.AppendOptions{}
-	if b.Transactional() {
-		if o, err = s.verify(r, req, topic, in.partition, p, b); err != nil {
-			return nil, none, err
+	return nil
+}
+
+// enlist asks the transaction coordinator whether the transaction has the partitions, or adds them, before its first batch is
+// appended to each (KIP-890). The guards make the appends fail if the transaction ends in between. It returns what makes the
+// whole request fail.
+//
+// An addition takes a commit of the coordinator's log, and the connection waits for it: what follows on it must not overtake the
+// request, whose other partitions it may share.
+func (s *Server) enlist(r *Request, req *produceRequest) error {
+	var producer batch.Producer
+	var adding []txn.TopicPartition
+	found := false
+	adds := r.Version >= produceAdds
+	verifies := s.txns.Verifies()
+	for ti := range req.topics {
+		t := &req.topics[ti]
+		for pi := range t.partitions {
+			in := &t.partitions[pi]
+			if in.err != nil || !in.batch.Transactional() || in.batch.ProducerID() < 0 {
+				continue
+			}
+			of := batch.Producer{ID: in.batch.ProducerID(), Epoch: in.batch.ProducerEpoch()}
+			if found && of != producer {
+				return errTopicf(kerr.InvalidProducerIDMapping, "transactional batches of producers %d epoch %d and %d epoch %d in one request",
+					producer.ID, producer.Epoch, of.ID, of.Epoch)
+			}
+			producer, found = of, true
 		}
 	}
-	res, err := p.Append(b, o)
-	return p, res, err
-}
-
-// verify asks the transaction coordinator whether a transaction has the partition, before the first batch of that transaction is
-// appended to it (KIP-890). The guard makes the append fail if the transaction ends in between.
-func (s *Server) verify(r *Request, req *produceRequest, topic string, partition int32, p *replica.Partition, b batch.Batch) (replica.AppendOptions, error) {
-	o := replica.AppendOptions{RequireVerification: true}
-	if req.txnID == nil {
-		return o, errTopicf(kerr.TransactionalIDAuthorizationFailed, "a transactional batch in a request without transactional id")
+	if !found || !adds && !verifies {
+		return nil
 	}
-	guard, needed, err := p.StartVerification(b.ProducerID(), b.BaseSequence(), b.ProducerEpoch(), false)
-	if err != nil || !needed {
-		return o, err
-	}
-	o.Guard = guard
-	err = s.txns.VerifyTxn(*req.txnID, b.ProducerID(), b.ProducerEpoch(), topic, partition)
-	if errors.Is(err, kerr.InvalidTxnState) && r.Version >= produceAbortable {
-		return o, errTopicf(kerr.TransactionAbortable, "%v", err)
-	}
-	return o, err
-}
-
-// produceWait is an answer that is parked until what was appended is committed.
-type produceWait struct {
-	reply    func(any)
-	conn     *Conn
-	acks     int16
-	timeout  time.Duration
-	parts    []producedPartition // in order of the request
-	firstErr error
-
-	mu       sync.Mutex
-	resp     *kmsg.ProduceResponse
-	left     int // appended, not yet committed
-	answered bool
-	timer    *time.Timer
-}
-
-// producedPartition is an append whose commit is waited for.
-type producedPartition struct {
-	topic, partition int // indexes into the answer
-	p                *replica.Partition
-	last             int64
-	done             bool
-}
-
-func newProduceWait(r *Request, req *produceRequest, reply func(any)) *produceWait {
-	w := &produceWait{reply: reply, conn: r.Conn, acks: req.acks, timeout: req.timeout}
-	w.resp = kmsg.NewPtrProduceResponse()
-	w.resp.SetVersion(r.Version)
-	w.resp.Topics = make([]kmsg.ProduceResponseTopic, len(req.topics))
-	for i, t := range req.topics {
-		out := &w.resp.Topics[i]
-		out.Topic = t.name
-		out.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.partitions))
-		for j, p := range t.partitions {
-			out.Partitions[j].Default()
-			out.Partitions[j].Partition = p.partition
-			out.Partitions[j].BaseOffset, out.Partitions[j].LogAppendTime, out.Partitions[j].LogStartOffset = -1, -1, -1
+	for ti := range req.topics {
+		t := &req.topics[ti]
+		for pi := range t.partitions {
+			in := &t.partitions[pi]
+			if in.err != nil || !in.batch.Transactional() || in.batch.ProducerID() < 0 {
+				continue
+			}
+			in.o.RequireVerification = verifies
+			var needed bool
+			in.o.Guard, needed, in.err = in.p.StartVerification(producer.ID, in.batch.BaseSequence(), producer.Epoch, adds)
+			if in.err != nil || !needed {
+				continue
+			}
+			tp := txn.TopicPartition{Topic: t.name, Partition: in.partition}
+			if in.adds = adds; adds {
+				adding = append(adding, tp)
+				continue
+			}
+			in.err = enlistError(s.txns.Verify(*req.txnID, producer.ID, producer.Epoch, tp), r.Version)
 		}
 	}
-	return w
-}
-
-// failed notes the error of a partition. Before wait only.
-func (w *produceWait) failed(topic, partition int, err error) {
-	if w.firstErr == nil {
-		w.firstErr = err
+	if len(adding) == 0 {
+		return nil
 	}
-	setProduceError(&w.resp.Topics[topic].Partitions[partition], err)
-}
-
-func setProduceError(out *kmsg.ProduceResponseTopicPartition, err error) {
-	out.ErrorCode, out.ErrorMessage = codeOf(err)
-	out.BaseOffset, out.LogAppendTime, out.LogStartOffset = -1, -1, -1
-	var records *log.RecordErrors
-	if errors.As(err, &records) {
-		out.ErrorMessage = &records.Message
-		for _, r := range records.Records {
-			e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
-			e.RelativeOffset, e.ErrorMessage = r.Index, &r.Message
-			out.ErrorRecords = append(out.ErrorRecords, e)
+	err := s.addToTxn(r, *req.txnID, producer, adding)
+	for ti := range req.topics {
+		for pi := range req.topics[ti].partitions {
+			if in := &req.topics[ti].partitions[pi]; in.adds {
+				in.err = err
+			}
 		}
 	}
+	return nil
 }
 
-// appended notes a successful append. Before wait only.
-func (w *produceWait) appended(topic, partition int, p *replica.Partition, res replica.AppendResult) {
-	out := &w.resp.Topics[topic].Partitions[partition]
-	out.BaseOffset, out.LogAppendTime, out.LogStartOffset = res.BaseOffset, res.AppendTime, res.LogStartOffset
-	w.parts = append(w.parts, producedPartition{topic: topic, partition: partition, p: p, last: res.LastOffset})
+// addToTxn adds partitions to a transaction and waits until that is committed.
+func (s *Server) addToTxn(r *Request, id string, p batch.Producer, tps []txn.TopicPartition) error {
+	added := make(chan *kerr.Error, 1)
+	s.txns.Add(id, p.ID, p.Epoch, tps, func(err *kerr.Error) { added <- err })
+	select {
+	case err := <-added:
+		return enlistError(err, r.Version)
+	case <-r.Ctx.Done():
+		return errTopicf(kerr.NotEnoughReplicas, "the connection closed while partitions were added to the transaction")
+	}
 }
 
-// wait answers when everything is committed or the request's timeout has passed; at once with acks 0.
-func (w *produceWait) wait() {
-	if w.acks == 0 {
-		w.reply(nil)
-		if w.firstErr != nil {
-			// There is no other way to tell the client that it should ask for metadata and try again.
-			w.conn.close(&frameError{fmt.Sprintf("produce without acknowledgement failed: %v", w.firstErr)})
+// enlistError is what a client is told when its transaction may not write to a partition. What passes by itself is
+// NOT_ENOUGH_REPLICAS, at which clients of any age send their batch again (KAFKA-16386).
+func enlistError(err *kerr.Error, version int16) error {
+	switch err {
+	case nil:
+		return nil
+	case kerr.CoordinatorLoadInProgress, kerr.CoordinatorNotAvailable, kerr.NotCoordinator:
+	case kerr.ConcurrentTransactions:
+		if version >= produceAdds {
+			return err
 		}
-		return
-	}
-	w.left = len(w.parts)
-	if w.left == 0 {
-		w.answered = true
-		w.reply(w.resp)
-		return
-	}
-	for i := range w.parts {
-		part := &w.parts[i]
-		part.p.OnCommitted(part.last, func(err error) { w.committed(part, err) })
-	}
-	w.mu.Lock()
-	if !w.answered {
-		w.timer = time.AfterFunc(max(w.timeout, 0), w.expired)
-	}
-	w.mu.Unlock()
-}
-
-// committed may run where commits are announced: it only notes and passes on.
-func (w *produceWait) committed(part *producedPartition, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.answered {
-		return
-	}
-	part.done = true
-	if err != nil {
-		setProduceError(&w.resp.Topics[part.topic].Partitions[part.partition], err)
-	}
-	if w.left--; w.left == 0 {
-		w.answered = true
-		if w.timer != nil {
-			w.timer.Stop()
+	case kerr.TransactionAbortable:
+		if version >= produceAbortable {
+			return err
 		}
-		w.reply(w.resp)
+		return errTopicf(kerr.InvalidTxnState, "the partition was not added to the transaction")
+	default:
+		return err
 	}
-}
-
-// expired answers although commits are missing. The records stay and may be committed later.
-func (w *produceWait) expired() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.answered {
-		return
-	}
-	w.answered = true
-	for i := range w.parts {
-		if part := &w.parts[i]; !part.done {
-			setProduceError(&w.resp.Topics[part.topic].Partitions[part.partition],
-				errTopicf(kerr.RequestTimedOut, "not committed after %v; the records may still be", w.timeout))
-		}
-	}
-	w.reply(w.resp)
+	return errTopicf(kerr.NotEnoughReplicas, "it cannot be told whether the partition was added to the transaction: %v", err)
 }

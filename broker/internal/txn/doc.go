@@ -1,11 +1,12 @@
 // Package txn is the transaction coordinator: it gives producer ids and epochs to
 // transactional ids, keeps which partitions a transaction has touched, and ends it
-// by a marker on each of them (KIP-98, KIP-360, KIP-447, KIP-588).
+// by a marker on each of them (KIP-98, KIP-360, KIP-447, KIP-588, KIP-890).
 //
 //	InitProducerId ─┐                                    ┌─► partition: commit/abort marker
-//	AddPartitions  ─┼─► Service ─► Loop ─► Machine       │
-//	AddOffsets     ─┤  (routes by   (one per shard of    ├─► __consumer_offsets: marker
-//	EndTxn         ─┘   hash of id)  __transaction_state)│   and its offsets
+//	AddPartitions  ─┤                                    │
+//	AddOffsets     ─┼─► Service ─► Loop ─► Machine       ├─► __consumer_offsets: marker
+//	EndTxn         ─┤  (routes by   (one per shard of    │   and its offsets
+//	Produce ≥ 12   ─┘   hash of id)  __transaction_state)│
 //	                                  │ Prepare* committed
 //	                                  ▼                  │
 //	                             marker writer ──────────┘
@@ -18,6 +19,12 @@
 // commit point: once it is committed, the transaction ends that way, whoever
 // coordinates it and however often the broker stops in between.
 //
+// Clients come in two kinds, by transaction.version. Below 2 they add partitions by
+// requests of their own and keep their epoch from one transaction to the next. From 2
+// on (KIP-890) partitions are added by producing to them, and each end raises the
+// epoch: a producer id and epoch are good for one transaction. One client may do both,
+// one after the other; each request tells by its version which it is.
+//
 // Invariants:
 //
 //   - The state of a transactional id is the last record of its key; only
@@ -28,10 +35,8 @@
 //     because only an Ongoing transaction is verified.
 //   - An epoch that a client was given is never given to a second client. Fencing
 //     bumps it; an id whose epochs are used up gets a new producer id.
-//   - A partition begins a transaction only if Index.Verify said yes after the producer's
-//     last marker there, so no data can follow the marker of its transaction.
-//
-// What is served is Kafka's transaction.version 1. The records have the fields of
-// version 2 (KIP-890), whose difference is one rule in prepare (bump the epoch with
-// the Prepare record) and the epoch checks of EndTxn.
+//   - A client with transaction.version 2 never has two transactions in one epoch, so
+//     that a request or batch of the one cannot touch the other.
+//   - A partition begins a transaction only if Verify said yes, or Add was committed, after
+//     the producer's last marker there, so no data can follow the marker of its transaction.
 package txn

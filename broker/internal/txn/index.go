@@ -38,14 +38,13 @@ func (x *Index) get(id string) *Metadata {
 }
 
 // Verify says whether the partition may take transactional data of the producer now:
-// nil, or kerr.InvalidProducerEpoch for a fenced producer, kerr.InvalidProducerIDMapping
-// for one that is not that of the id, kerr.ConcurrentTransactions while the
-// transaction is being ended, kerr.InvalidTxnState if the partition was not added to
-// an ongoing transaction (KIP-890 part 1), kerr.CoordinatorLoadInProgress until the log is
-// replayed. It does not allocate. A yes is good as long as no
-// marker of the producer comes between it and the data: the partition keeps watch over
-// that (replica.Guard).
-func (x *Index) Verify(id string, producerID int64, epoch int16, tp TopicPartition) error {
+// nil, or kerr.InvalidProducerIDMapping for a producer that is not that of the id,
+// kerr.ProducerFenced for one with another epoch, kerr.ConcurrentTransactions while the
+// transaction is being ended, kerr.TransactionAbortable if the partition was not added to
+// an ongoing transaction (KIP-890), kerr.CoordinatorLoadInProgress until the log is
+// replayed. It does not allocate. A yes is good as long as no marker of the producer
+// comes between it and the data: the partition keeps watch over that (replica.Guard).
+func (x *Index) Verify(id string, producerID int64, epoch int16, tp TopicPartition) *kerr.Error {
 	if !x.loaded.Load() {
 		return kerr.CoordinatorLoadInProgress
 	}
@@ -56,11 +55,11 @@ func (x *Index) Verify(id string, producerID int64, epoch int16, tp TopicPartiti
 	case m.ProducerEpoch != epoch:
 		// The epoch comes first: a fenced producer must learn that it is fenced
 		// (KAFKA-18042).
-		return kerr.InvalidProducerEpoch
+		return kerr.ProducerFenced
 	case m.State.preparing():
 		return kerr.ConcurrentTransactions
-	case m.State != Ongoing || !m.has(tp):
-		return kerr.InvalidTxnState
+	case !m.has(tp):
+		return kerr.TransactionAbortable
 	}
 	return nil
 }

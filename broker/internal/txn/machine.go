@@ -3,8 +3,8 @@ package txn
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -18,8 +18,9 @@ const (
 	// maxHeld bounds the requests that wait for one transaction's markers. A correct
 	// client has one; the others are zombies and retries.
 	maxHeld = 16
-	// maxValueBytes bounds a transaction's record, about 100,000 partitions.
-	maxValueBytes = 512 << 10
+	// maxValueBytes bounds a transaction's record, so that it and its key stay below the
+	// largest message that StateTopic takes; about 200,000 partitions.
+	maxValueBytes = 900 << 10
 	// maxRecordsPerTick bounds the batch that a Tick appends.
 	maxRecordsPerTick = 100
 	// maxIDs bounds the transactional ids of a shard that are not expired.
@@ -27,40 +28,32 @@ const (
 	// retryAfter is when a failed append of the coordinator's own (a timeout, a
 	// completion, an expiry) is tried again.
 	retryAfter = time.Second
-	// expireEvery is how often expired ids are looked for
-	// (transaction.remove.expired.transaction.cleanup.interval.ms).
-	expireEvery = time.Hour
 )
 
 // machineConfig is what a Machine needs to know. Zero durations are not replaced:
 // Service gives the defaults.
 type machineConfig struct {
 	coordinatorEpoch int32         // leader epoch of the shard's partition, goes into markers
-	maxTimeout       time.Duration // transaction.max.timeout.ms
+	version          func() int16  // finalized transaction.version
 	idExpiration     time.Duration // transactional.id.expiration.ms
-	// hold is how long a request that meets a transaction whose markers are being
-	// written waits for them before it is answered CONCURRENT_TRANSACTIONS. Clients
-	// sleep 20 to 250 ms after that answer, where markers take one or two commits.
-	hold time.Duration
+	abortEvery       time.Duration // how often transactions are looked for that are past their timeout
+	expireEvery      time.Duration // how often expired ids are looked for
 }
 
-// Events.
+// Events. Fresh is a newly allocated producer id, -1 as long as none was needed;
+// AllocateErr tells that none could be allocated.
 type (
 	// initProducerID asks for a producer id and epoch. ProducerID and Epoch are those
-	// that the client has, or -1.
+	// that the client has, or both -1.
 	initProducerID struct {
 		Ref           coordinator.Ref
 		ID            string
 		TimeoutMillis int32
 		ProducerID    int64
 		Epoch         int16
-		// Fresh is a newly allocated producer id, -1 as long as none was needed.
-		Fresh int64
-		// AllocateErr tells that no producer id could be allocated.
-		AllocateErr error
-		// fenced: this request has fenced the transaction that it waits for; its
-		// epoch was the current one when it came.
-		fenced bool
+		Hold          time.Duration
+		Fresh         int64
+		AllocateErr   error
 	}
 	// addPartitions adds partitions, sorted and without duplicates.
 	addPartitions struct {
@@ -68,15 +61,28 @@ type (
 		ID         string
 		ProducerID int64
 		Epoch      int16
+		Version    int16 // transaction.version of the client: 0 or 2
+		Hold       time.Duration
 		Partitions []TopicPartition
 	}
 	// endTxn commits or aborts.
 	endTxn struct {
-		Ref        coordinator.Ref
-		ID         string
-		ProducerID int64
-		Epoch      int16
-		Commit     bool
+		Ref         coordinator.Ref
+		ID          string
+		ProducerID  int64
+		Epoch       int16
+		Version     int16 // transaction.version of the client: 0 or 2
+		Commit      bool
+		Fresh       int64
+		AllocateErr error
+	}
+	// abortTimedOut aborts a transaction that is past its timeout, unless it has ended.
+	abortTimedOut struct {
+		ID          string
+		ProducerID  int64
+		Epoch       int16
+		Fresh       int64
+		AllocateErr error
 	}
 	// describe answers a *Metadata, nil if the id is unknown.
 	describe struct {
@@ -97,15 +103,18 @@ type (
 	// have nothing to wait for if they fail.
 	appended struct {
 		completed string
-		id        string // of the orphans
 		orphans   []coordinator.Ref
 	}
 )
 
 // Calls.
 type (
-	// needProducerID asks for the event again, with Fresh or AllocateErr.
-	needProducerID struct{ Event initProducerID }
+	// needProducerID asks for the event that With makes of a new producer id, or of the
+	// reason why there is none.
+	needProducerID struct {
+		ID   string // transactional id
+		With func(fresh int64, err error) any
+	}
 	// writeMarkers asks for a marker on each partition, and for markersWritten when
 	// all are committed.
 	writeMarkers struct {
@@ -116,7 +125,8 @@ type (
 )
 
 // result answers initProducerID, addPartitions and endTxn. Err is nil or a Kafka
-// error; the ids are set by a successful initProducerID.
+// error. The ids are those that the client goes on with: of a successful
+// initProducerID, and of an endTxn with Version 2; else -1.
 type result struct {
 	Err        *kerr.Error
 	ProducerID int64
@@ -140,10 +150,8 @@ type Machine struct {
 	// ongoing and preparing are the ids of index in those states. Derived by Replay.
 	ongoing, preparing map[string]struct{}
 
-	// lastEpoch is, for ids whose client may repeat InitProducerId with the epoch that
-	// it had before, that epoch (KIP-360). As in Kafka it is not logged: after a
-	// restart such a repetition is fenced.
-	lastEpoch map[string]int16
+	// staged has Metadata.lastEpoch for the records of the present Step.
+	staged map[string]int16
 	// held are requests that wait for markers, by id; each has an id in preparing.
 	held map[string][]heldRequest
 	// resume are the ids whose markers are to be asked for after loading.
@@ -156,14 +164,12 @@ type Machine struct {
 	// could not be appended.
 	completable []string
 
-	// Times of the next work, zero for none. nextTimeout is never later than the
-	// earliest timeout of an ongoing transaction.
+	// scanned is a time at which timeouts were looked for; the others are whole
+	// abortEvery away from it.
+	scanned time.Time
+	// Times of the next work, zero for none. nextTimeout is the first look for timeouts
+	// after the earliest timeout of an ongoing transaction, or earlier.
 	nextTimeout, nextHeld, nextExpiry, nextRetry time.Time
-}
-
-type heldRequest struct {
-	ev    any // initProducerID, addPartitions or endTxn
-	until time.Time
 }
 
 func newMachine(cfg machineConfig, index *Index) *Machine {
@@ -172,7 +178,7 @@ func newMachine(cfg machineConfig, index *Index) *Machine {
 		index:     index,
 		ongoing:   make(map[string]struct{}),
 		preparing: make(map[string]struct{}),
-		lastEpoch: make(map[string]int16),
+		staged:    make(map[string]int16),
 		held:      make(map[string][]heldRequest),
 	}
 }
@@ -196,7 +202,8 @@ func (s *step) log(next *Metadata) {
 	if invariants.Enabled && s.cur != nil && !validTransition(s.cur.State, next.State) {
 		panic(fmt.Sprintf("transactional id %q goes from %+v to %+v", s.id, *s.cur, *next))
 	}
-	s.eff.Append = append(s.eff.Append, coordinator.Record{Key: appendKey(nil, s.id), Value: next.appendValue(nil)})
+	s.eff.Append = append(s.eff.Append, coordinator.Record{Key: appendKey(nil, s.id), Value: next.appendValue(nil, valueVersion(s.m.cfg.version()))})
+	s.m.staged[s.id] = next.lastEpoch
 	s.cur = next
 }
 
@@ -217,15 +224,18 @@ func (s *step) next(state State) *Metadata {
 	return &n
 }
 
-// validTransition is the table of states of KIP-98, as logged.
+// validTransition is the table of states of KIP-98 and KIP-890, as logged.
 func validTransition(from, to State) bool {
+	idle := from == Empty || from == CompleteCommit || from == CompleteAbort
 	switch to {
 	case Empty:
-		return from == Empty || from == CompleteCommit || from == CompleteAbort
+		return idle
 	case Ongoing:
-		return from == Empty || from == Ongoing || from == CompleteCommit || from == CompleteAbort
-	case PrepareCommit, PrepareAbort:
+		return idle || from == Ongoing
+	case PrepareCommit:
 		return from == Ongoing
+	case PrepareAbort:
+		return idle || from == Ongoing // idle: a client with transaction version 2 has sent nothing that arrived
 	case CompleteCommit:
 		return from == PrepareCommit
 	case CompleteAbort:
@@ -236,6 +246,7 @@ func validTransition(from, to State) bool {
 
 // Step implements coordinator.Machine.
 func (m *Machine) Step(now time.Time, ev any) (eff coordinator.Effects) {
+	clear(m.staged)
 	switch ev := ev.(type) {
 	case initProducerID:
 		m.step(now, &eff, ev.ID).initProducerID(ev)
@@ -243,6 +254,8 @@ func (m *Machine) Step(now time.Time, ev any) (eff coordinator.Effects) {
 		m.step(now, &eff, ev.ID).addPartitions(ev)
 	case endTxn:
 		m.step(now, &eff, ev.ID).endTxn(ev)
+	case abortTimedOut:
+		m.step(now, &eff, ev.ID).abortTimedOut(ev)
 	case describe:
 		eff.Replies = []coordinator.Reply{{Ref: ev.Ref, Response: m.index.txns[ev.ID]}}
 	case list:
@@ -257,7 +270,7 @@ func (m *Machine) Step(now time.Time, ev any) (eff coordinator.Effects) {
 		if a.completed != "" {
 			m.completable = append(m.completable, a.completed)
 		}
-		m.refuse(&eff, a.id, a.orphans)
+		m.refuse(&eff, a.orphans)
 		m.nextRetry = now.Add(retryAfter)
 	default:
 		panic(fmt.Sprintf("transaction coordinator got the unknown event %T %+v", ev, ev))
@@ -280,7 +293,6 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 	delete(m.preparing, id)
 	if r.Value == nil {
 		m.index.delete(id)
-		delete(m.lastEpoch, id)
 		return
 	}
 	md, err := decodeValue(r.Value)
@@ -288,11 +300,14 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 		m.unreadable(r.Offset, fmt.Errorf("transactional id %q: %w", id, err))
 		return
 	}
+	if last, ok := m.staged[id]; ok {
+		md.lastEpoch = last
+	}
 	m.index.set(id, md)
 	switch {
 	case md.State == Ongoing:
 		m.ongoing[id] = struct{}{}
-		m.nextTimeout = earlier(m.nextTimeout, md.deadline())
+		m.timeoutAt(md)
 	case md.State.preparing():
 		m.preparing[id] = struct{}{}
 	}
@@ -315,242 +330,11 @@ func (m *Machine) Skipped() int { return m.unknown }
 // __transaction_state.
 func (m *Machine) ReplayMarker(int64, coordinator.Marker) {}
 
-// Loaded implements coordinator.Machine: transactions that were being ended go on.
-func (m *Machine) Loaded(now time.Time) {
-	for id := range m.preparing {
-		m.resume = append(m.resume, id)
-	}
-	slices.Sort(m.resume)
-	m.index.loaded.Store(true)
-	m.nextExpiry = now.Add(expireEvery)
-}
-
-// Deadline implements coordinator.Machine.
-func (m *Machine) Deadline() time.Time {
-	at := m.nextExpiry
-	if len(m.resume) > 0 {
-		return time.Unix(0, 0)
-	}
-	for _, t := range []time.Time{m.nextTimeout, m.nextHeld, m.nextRetry} {
-		at = earlier(at, t)
-	}
-	return at
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// deadline is when an ongoing transaction is aborted.
-func (m *Metadata) deadline() time.Time {
-	return time.UnixMilli(m.Start).Add(time.Duration(m.TimeoutMillis) * time.Millisecond)
-}
-
-func due(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
-
-func (m *Machine) tick(now time.Time, eff *coordinator.Effects) {
-	for _, id := range m.resume {
-		m.step(now, eff, id).writeMarkers()
-	}
-	m.resume = nil
-	if len(eff.Calls) > 0 {
-		return // nothing may be appended here: a failure would drop the calls
-	}
-	if due(m.nextRetry, now) {
-		m.nextRetry = time.Time{}
-		m.nextTimeout, m.nextExpiry = now, now // what failed may have been one of those
-		again := m.completable
-		m.completable = nil
-		if len(again) > 0 {
-			// One at a time: each has its own way back into completable.
-			if md := m.index.txns[again[0]]; md != nil {
-				m.complete(now, eff, again[0], md.ProducerID, md.ProducerEpoch)
-			}
-			if m.completable = again[1:]; len(m.completable) > 0 {
-				m.nextRetry = now
-			}
-			return
-		}
-	}
-	if due(m.nextHeld, now) {
-		m.releaseHeld(now, eff)
-	}
-	if due(m.nextTimeout, now) {
-		m.abortTimedOut(now, eff)
-	}
-	if due(m.nextExpiry, now) {
-		m.expire(now, eff)
-	}
-	if len(eff.Append) > 0 && eff.OnCommitted == nil {
-		eff.OnCommitted = appended{}
-	}
-}
-
-// abortTimedOut fences and aborts the transactions that are older than their timeout.
-func (m *Machine) abortTimedOut(now time.Time, eff *coordinator.Effects) {
-	m.nextTimeout = time.Time{}
-	var late []string
-	for id := range m.ongoing {
-		if at := m.index.txns[id].deadline(); due(at, now) {
-			late = append(late, id)
-		} else {
-			m.nextTimeout = earlier(m.nextTimeout, at)
-		}
-	}
-	slices.Sort(late)
-	for _, id := range late {
-		if len(eff.Append) >= maxRecordsPerTick {
-			m.nextTimeout = now
-			return
-		}
-		s := m.step(now, eff, id)
-		// The client that owned the transaction may go on with the bumped epoch if it
-		// asks for it and nobody else did (KIP-588).
-		m.lastEpoch[id] = s.cur.ProducerEpoch
-		s.fence()
-	}
-}
-
-// expire writes tombstones for ids that were not used for a long time.
-func (m *Machine) expire(now time.Time, eff *coordinator.Effects) {
-	m.nextExpiry = now.Add(expireEvery)
-	limit := now.Add(-m.cfg.idExpiration).UnixMilli()
-	var old []string
-	for id, md := range m.index.txns {
-		if md.State != Ongoing && !md.State.preparing() && md.LastUpdate <= limit {
-			old = append(old, id)
-		}
-	}
-	slices.Sort(old)
-	for _, id := range old {
-		if len(eff.Append) >= maxRecordsPerTick {
-			m.nextExpiry = now
-			return
-		}
-		eff.Append = append(eff.Append, coordinator.Record{Key: appendKey(nil, id)})
-	}
-}
-
 func (m *Machine) list() []Listing {
 	out := make([]Listing, 0, len(m.index.txns))
 	for id, md := range m.index.txns {
 		out = append(out, Listing{ID: id, ProducerID: md.ProducerID, State: md.State, Start: md.Start})
 	}
-	slices.SortFunc(out, func(a, b Listing) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b Listing) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
-
-// hold parks a request until the markers are written, bounded in time and number. It
-// answers at once, and returns false, when there are too many.
-func (s *step) hold(ref coordinator.Ref, ev any) bool {
-	m := s.m
-	if m.cfg.hold <= 0 || len(m.held[s.id]) >= maxHeld {
-		s.fail(ref, kerr.ConcurrentTransactions)
-		return false
-	}
-	until := s.now.Add(m.cfg.hold)
-	m.held[s.id] = append(m.held[s.id], heldRequest{ev: ev, until: until})
-	m.nextHeld = earlier(m.nextHeld, until)
-	return true
-}
-
-// releaseHeld answers the held requests whose time is over.
-func (m *Machine) releaseHeld(now time.Time, eff *coordinator.Effects) {
-	m.nextHeld = time.Time{}
-	var refs []coordinator.Ref
-	for id, hs := range m.held {
-		hs = slices.DeleteFunc(hs, func(h heldRequest) bool {
-			if !due(h.until, now) {
-				m.nextHeld = earlier(m.nextHeld, h.until)
-				return false
-			}
-			refs = append(refs, refOf(h.ev))
-			return true
-		})
-		if m.held[id] = hs; len(hs) == 0 {
-			delete(m.held, id)
-		}
-	}
-	slices.Sort(refs)
-	for _, ref := range refs {
-		(&step{eff: eff}).fail(ref, kerr.ConcurrentTransactions)
-	}
-}
-
-// orphanIfFailed sees to it that the request is answered if the effects' records
-// cannot be appended.
-func (s *step) orphanIfFailed(ref coordinator.Ref) {
-	if len(s.eff.Append) == 0 {
-		return
-	}
-	a, _ := s.eff.OnCommitted.(appended)
-	a.id, a.orphans = s.id, append(a.orphans, ref)
-	s.eff.OnCommitted = a
-}
-
-// refuse answers requests whose work could not be logged.
-func (m *Machine) refuse(eff *coordinator.Effects, id string, refs []coordinator.Ref) {
-	for _, ref := range refs {
-		(&step{eff: eff}).fail(ref, kerr.CoordinatorNotAvailable)
-		m.held[id] = slices.DeleteFunc(m.held[id], func(h heldRequest) bool { return refOf(h.ev) == ref })
-	}
-	if len(m.held[id]) == 0 {
-		delete(m.held, id)
-	}
-}
-
-func refOf(ev any) coordinator.Ref {
-	switch ev := ev.(type) {
-	case initProducerID:
-		return ev.Ref
-	case addPartitions:
-		return ev.Ref
-	case endTxn:
-		return ev.Ref
-	}
-	panic(fmt.Sprintf("held request is a %T", ev))
-}
-
-// complete logs the end of a transaction whose markers are written, and lets the
-// requests go on that waited for it; their records join the same batch.
-func (m *Machine) complete(now time.Time, eff *coordinator.Effects, id string, producerID int64, epoch int16) {
-	s := m.step(now, eff, id)
-	if s.cur == nil || !s.cur.State.preparing() || s.cur.ProducerID != producerID || s.cur.ProducerEpoch != epoch {
-		return // reported twice
-	}
-	state := CompleteCommit
-	if s.cur.State == PrepareAbort {
-		state = CompleteAbort
-	}
-	n := s.next(state)
-	n.Partitions = nil
-	s.log(n)
-	eff.OnCommitted = appended{completed: id} // extended by what follows
-	held := m.held[id]
-	delete(m.held, id)
-	for _, h := range held {
-		switch ev := h.ev.(type) {
-		case initProducerID:
-			s.initProducerID(ev)
-		case addPartitions:
-			s.addPartitions(ev)
-		case endTxn:
-			// It came while the transaction was being ended that way, so it repeats the
-			// request that did it. It must not be taken for the end of a transaction
-			// that a held request has just begun.
-			s.reply(ev.Ref, result{})
-		}
-	}
-}
-
-// exhausted: the epoch is the last that a client may have. One more is kept to fence
-// that client with.
-func exhausted(epoch int16) bool { return epoch >= math.MaxInt16-1 }

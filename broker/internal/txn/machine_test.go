@@ -19,6 +19,8 @@ import (
 // committed at once and time at hand.
 type shardSim struct {
 	cfg     machineConfig
+	hold    time.Duration // of requests
+	version int16         // finalized transaction.version
 	m       *Machine
 	now     time.Time
 	log     []coordinator.Record
@@ -33,12 +35,16 @@ type shardSim struct {
 
 func newShardSim(hold time.Duration) *shardSim {
 	s := &shardSim{
-		cfg:      machineConfig{coordinatorEpoch: 3, maxTimeout: 15 * time.Minute, idExpiration: 7 * 24 * time.Hour, hold: hold},
+		hold: hold, version: 2,
 		now:      time.UnixMilli(0).UTC(),
 		nextPID:  1000,
 		onAppend: func(coordinator.Record) {},
 		onReply:  func(coordinator.Reply, error) {},
 		onCall:   func(any) {},
+	}
+	s.cfg = machineConfig{
+		coordinatorEpoch: 3, version: func() int16 { return s.version },
+		idExpiration: 7 * 24 * time.Hour, abortEvery: 10 * time.Second, expireEvery: time.Hour,
 	}
 	s.restart()
 	return s
@@ -83,14 +89,12 @@ func (s *shardSim) step(ev any) {
 	for _, c := range eff.Calls {
 		s.onCall(c)
 		if need, ok := c.(needProducerID); ok {
-			ev := need.Event
 			if s.noPIDs {
-				ev.AllocateErr = errors.New("no quorum")
-			} else {
-				ev.Fresh = s.nextPID
-				s.nextPID++
+				s.step(need.With(-1, errors.New("no quorum")))
+				continue
 			}
-			s.step(ev)
+			s.nextPID++
+			s.step(need.With(s.nextPID-1, nil))
 		}
 	}
 	if eff.OnCommitted != nil {
@@ -135,6 +139,12 @@ func (m *Metadata) testString() string {
 	if m.PrevProducerID != m.ProducerID {
 		s += fmt.Sprintf(" prev=%d", m.PrevProducerID)
 	}
+	if m.NextProducerID != -1 {
+		s += fmt.Sprintf(" next=%d", m.NextProducerID)
+	}
+	if m.ClientVersion != 0 {
+		s += fmt.Sprintf(" tv=%d", m.ClientVersion)
+	}
 	if len(m.Partitions) > 0 {
 		s += " " + partitionsString(m.Partitions)
 	}
@@ -147,7 +157,9 @@ func (m *Metadata) testString() string {
 // TestConversations runs the golden conversations of testdata. Times are milliseconds.
 //
 //	init ID [timeout=60000] [pid= epoch=]   add ID pid= epoch= TOPIC-N...   end ID pid= epoch= commit|abort
+//	add2 and end2: the same of a client with transaction.version 2
 //	markers ID   advance DURATION   restart   fail-append   epoch ID N   verify ID pid= epoch= TOPIC-N   state
+//	finalize N   no-producer-ids   hold DURATION   flood ID pid= epoch=
 func TestConversations(t *testing.T) {
 	datadriven.Walk(t, "testdata/conversations", func(t *testing.T, path string) {
 		var out strings.Builder
@@ -174,7 +186,7 @@ func TestConversations(t *testing.T) {
 					fmt.Fprintf(&out, "%s -> append failed: %v\n", names[r.Ref], err)
 				case res.Err != nil:
 					fmt.Fprintf(&out, "%s -> %s\n", names[r.Ref], res.Err.Message)
-				case strings.HasPrefix(names[r.Ref], "init"):
+				case res.ProducerID != -1:
 					fmt.Fprintf(&out, "%s -> pid=%d epoch=%d\n", names[r.Ref], res.ProducerID, res.Epoch)
 				default:
 					fmt.Fprintf(&out, "%s -> ok\n", names[r.Ref])
@@ -187,8 +199,8 @@ func TestConversations(t *testing.T) {
 					if c.Marker.Commit {
 						kind = "commit"
 					}
-					fmt.Fprintf(&out, "write markers %s: %s pid=%d epoch=%d coordinator=%d %s\n", c.ID, kind,
-						c.Marker.ProducerID, c.Marker.ProducerEpoch, c.Marker.CoordinatorEpoch, partitionsString(c.Partitions))
+					fmt.Fprintf(&out, "write markers %s: %s pid=%d epoch=%d tv=%d coordinator=%d %s\n", c.ID, kind, c.Marker.ProducerID,
+						c.Marker.ProducerEpoch, c.Marker.TxnVersion, c.Marker.CoordinatorEpoch, partitionsString(c.Partitions))
 				case needProducerID:
 					out.WriteString("allocate producer id\n")
 				}
@@ -243,20 +255,27 @@ func runLine(t *testing.T, s *shardSim, line string, ref func() coordinator.Ref,
 	}
 	pid, epoch := arg("pid", -1), int16(arg("epoch", -1))
 	switch f[0] {
-	case "no-hold":
-		start(0)
+	case "hold":
+		d, err := time.ParseDuration(id)
+		require.NoError(t, err, line)
+		start(d)
+	case "finalize":
+		s.version = int16(id[0] - '0')
 	case "init":
-		s.step(initProducerID{Ref: ref(), ID: id, TimeoutMillis: int32(arg("timeout", 60000)), ProducerID: pid, Epoch: epoch, Fresh: -1})
-	case "add":
-		s.step(addPartitions{Ref: ref(), ID: id, ProducerID: pid, Epoch: epoch, Partitions: tps})
-	case "end":
-		s.step(endTxn{Ref: ref(), ID: id, ProducerID: pid, Epoch: epoch, Commit: f[len(f)-1] == "commit"})
+		s.step(initProducerID{Ref: ref(), ID: id, TimeoutMillis: int32(arg("timeout", 60000)), ProducerID: pid, Epoch: epoch, Hold: s.hold, Fresh: -1})
+	case "add", "add2":
+		s.step(addPartitions{Ref: ref(), ID: id, ProducerID: pid, Epoch: epoch, Version: clientVersion(f[0]), Hold: s.hold, Partitions: sorted(tps)})
+	case "end", "end2":
+		s.step(endTxn{
+			Ref: ref(), ID: id, ProducerID: pid, Epoch: epoch, Version: clientVersion(f[0]),
+			Commit: f[len(f)-1] == "commit", Fresh: -1,
+		})
 	case "flood":
 		onReply := s.onReply
 		refused := 0
 		s.onReply = func(coordinator.Reply, error) { refused++ }
 		for range 100 {
-			s.step(addPartitions{Ref: ref(), ID: id, ProducerID: pid, Epoch: epoch, Partitions: []TopicPartition{{"t", 0}}})
+			s.step(addPartitions{Ref: ref(), ID: id, ProducerID: pid, Epoch: epoch, Hold: s.hold, Partitions: []TopicPartition{{"t", 0}}})
 		}
 		fmt.Fprintf(out, "%d of 100 refused\n", refused)
 		s.onReply = onReply
@@ -278,7 +297,7 @@ func runLine(t *testing.T, s *shardSim, line string, ref func() coordinator.Ref,
 		n, err := strconv.Atoi(f[2])
 		require.NoError(t, err, line)
 		md.ProducerEpoch = int16(n)
-		rec := coordinator.Record{Key: appendKey(nil, id), Value: md.appendValue(nil)}
+		rec := coordinator.Record{Key: appendKey(nil, id), Value: md.appendValue(nil, 1)}
 		s.log = append(s.log, rec)
 		s.m.Replay(coordinator.Replayed{Record: rec, Offset: int64(len(s.log) - 1)})
 	case "verify":
@@ -297,6 +316,13 @@ func runLine(t *testing.T, s *shardSim, line string, ref func() coordinator.Ref,
 	}
 }
 
+func clientVersion(command string) int16 {
+	if strings.HasSuffix(command, "2") {
+		return 2
+	}
+	return 0
+}
+
 // TestTransactionSizeLimit: a transaction's record must fit a batch.
 func TestTransactionSizeLimit(t *testing.T) {
 	s := newShardSim(0)
@@ -304,7 +330,7 @@ func TestTransactionSizeLimit(t *testing.T) {
 	s.onReply = func(r coordinator.Reply, err error) { got = r.Response.(result) }
 	s.step(initProducerID{Ref: 1, ID: "a", TimeoutMillis: 1000, ProducerID: -1, Epoch: -1, Fresh: 7})
 	var tps []TopicPartition
-	for i := range int32(100_000) {
+	for i := range int32(200_000) {
 		tps = append(tps, TopicPartition{"topic", i})
 	}
 	s.step(addPartitions{Ref: 2, ID: "a", ProducerID: 7, Partitions: tps})
@@ -315,9 +341,9 @@ func TestTransactionSizeLimit(t *testing.T) {
 		tps[i].Topic = "topic2"
 	}
 	s.step(addPartitions{Ref: 3, ID: "a", ProducerID: 7, Partitions: tps})
-	require.Equal(t, kerr.InvalidRequest, got.Err)
-	require.Len(t, s.m.index.txns["a"].Partitions, 100_000)
+	require.Equal(t, kerr.UnknownServerError, got.Err)
+	require.Len(t, s.m.index.txns["a"].Partitions, 200_000)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		_ = s.m.index.Verify("a", 7, 0, TopicPartition{"topic", 77_777})
+		_ = s.m.index.Verify("a", 7, 0, TopicPartition{"topic", 177_777})
 	}), "verification is on the produce path")
 }

@@ -69,7 +69,12 @@ type Metadata struct {
 	State         State
 	Partitions    []TopicPartition // sorted, without duplicates
 	LastUpdate    int64            // Unix milliseconds
-	Start         int64            // Unix milliseconds, -1 outside a transaction
+	Start         int64            // Unix milliseconds, -1 before the first transaction
+
+	// lastEpoch is the epoch that the client may repeat InitProducerId with although
+	// ProducerEpoch was given out since (KIP-360), -1 for none. As in Kafka it is not
+	// logged: after a restart such a repetition is fenced.
+	lastEpoch int16
 }
 
 // has tells whether tp is part of the transaction.
@@ -78,11 +83,15 @@ func (m *Metadata) has(tp TopicPartition) bool {
 	return ok
 }
 
-// Versions of the formats that we write. Readers take 0 to valueVersion.
+// Versions of the formats. Readers take values of version 0 to maxValueVersion.
 const (
-	keyVersion   = 0
-	valueVersion = 1
+	keyVersion      = 0
+	maxValueVersion = 1
 )
+
+// valueVersion is the version of the values that are written at a finalized
+// transaction.version.
+func valueVersion(transactionVersion int16) int16 { return min(max(transactionVersion, 0), 1) }
 
 // Tags of the optional fields of a value.
 const (
@@ -117,16 +126,17 @@ func decodeKey(b []byte) (string, error) {
 	return id, nil
 }
 
-// appendValue appends a TransactionLogValue version 1. Empty has null partitions, as
-// Kafka writes it.
-func (m *Metadata) appendValue(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint16(dst, valueVersion)
+// appendValue appends a TransactionLogValue of version 0 or 1. Empty has null
+// partitions, as Kafka writes it. Version 0 has not what the tags have.
+func (m *Metadata) appendValue(dst []byte, version int16) []byte {
+	flexible := version >= 1
+	dst = binary.BigEndian.AppendUint16(dst, uint16(version))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(m.ProducerID))
 	dst = binary.BigEndian.AppendUint16(dst, uint16(m.ProducerEpoch))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(m.TimeoutMillis))
 	dst = append(dst, byte(m.State))
 	if m.State == Empty {
-		dst = append(dst, 0) // null
+		dst = appendLen(dst, -1, flexible)
 	} else {
 		topics := 0
 		for i := range m.Partitions {
@@ -134,24 +144,33 @@ func (m *Metadata) appendValue(dst []byte) []byte {
 				topics++
 			}
 		}
-		dst = binary.AppendUvarint(dst, uint64(topics)+1)
+		dst = appendLen(dst, topics, flexible)
 		for rest := m.Partitions; len(rest) > 0; {
 			n := 1
 			for n < len(rest) && rest[n].Topic == rest[0].Topic {
 				n++
 			}
-			dst = binary.AppendUvarint(dst, uint64(len(rest[0].Topic))+1)
+			if flexible {
+				dst = binary.AppendUvarint(dst, uint64(len(rest[0].Topic))+1)
+			} else {
+				dst = binary.BigEndian.AppendUint16(dst, uint16(len(rest[0].Topic)))
+			}
 			dst = append(dst, rest[0].Topic...)
-			dst = binary.AppendUvarint(dst, uint64(n)+1)
+			dst = appendLen(dst, n, flexible)
 			for _, tp := range rest[:n] {
 				dst = binary.BigEndian.AppendUint32(dst, uint32(tp.Partition))
 			}
-			dst = append(dst, 0) // no tags
+			if flexible {
+				dst = append(dst, 0) // no tags
+			}
 			rest = rest[n:]
 		}
 	}
 	dst = binary.BigEndian.AppendUint64(dst, uint64(m.LastUpdate))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(m.Start))
+	if !flexible {
+		return dst
+	}
 
 	tags := byte(0)
 	var body []byte
@@ -174,14 +193,22 @@ func (m *Metadata) appendValue(dst []byte) []byte {
 	return append(append(dst, tags), body...)
 }
 
+// appendLen appends the length of an array; -1 is null.
+func appendLen(dst []byte, n int, compact bool) []byte {
+	if compact {
+		return binary.AppendUvarint(dst, uint64(n+1))
+	}
+	return binary.BigEndian.AppendUint32(dst, uint32(int32(n)))
+}
+
 // decodeValue reads a TransactionLogValue version 0 or 1. Memory stays in proportion
 // to b.
 func decodeValue(b []byte) (*Metadata, error) {
-	m := &Metadata{PrevProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1}
+	m := &Metadata{PrevProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1, lastEpoch: -1}
 	r := reader{b: b}
 	version := int16(r.uint16())
-	if r.err == nil && (version < 0 || version > valueVersion) {
-		return nil, fmt.Errorf("transaction log value has version %d, newest known is %d: a newer binary wrote it", version, valueVersion)
+	if r.err == nil && (version < 0 || version > maxValueVersion) {
+		return nil, fmt.Errorf("transaction log value has version %d, newest known is %d: a newer binary wrote it", version, maxValueVersion)
 	}
 	flexible := version >= 1
 	m.ProducerID = int64(r.uint64())

@@ -23,19 +23,19 @@ func TestRecordBytes(t *testing.T) {
 	}{
 		{
 			"empty has null partitions",
-			Metadata{ProducerID: 4000, PrevProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1, TimeoutMillis: 60000, LastUpdate: 1, Start: -1},
+			Metadata{ProducerID: 4000, PrevProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1, lastEpoch: -1, TimeoutMillis: 60000, LastUpdate: 1, Start: -1},
 			"0001" + "0000000000000fa0" + "0000" + "0000ea60" + "00" + "00" + "0000000000000001" + "ffffffffffffffff" + "00",
 		},
 		{
 			"complete has no partitions",
-			Metadata{ProducerID: 1, PrevProducerID: 1, NextProducerID: -1, NextProducerEpoch: -1, ProducerEpoch: 2, State: CompleteCommit},
+			Metadata{ProducerID: 1, PrevProducerID: 1, NextProducerID: -1, NextProducerEpoch: -1, lastEpoch: -1, ProducerEpoch: 2, State: CompleteCommit},
 			"0001" + "0000000000000001" + "0002" + "00000000" + "04" + "01" + "0000000000000000" + "0000000000000000" +
 				"01" + "0008" + "0000000000000001",
 		},
 		{
 			"every field",
 			Metadata{
-				ProducerID: 1, PrevProducerID: 2, NextProducerID: 3, ProducerEpoch: 4, NextProducerEpoch: 5, ClientVersion: 2,
+				ProducerID: 1, PrevProducerID: 2, NextProducerID: 3, ProducerEpoch: 4, NextProducerEpoch: 5, ClientVersion: 2, lastEpoch: -1,
 				TimeoutMillis: 6, State: PrepareAbort, LastUpdate: 7, Start: 8,
 				Partitions: []TopicPartition{{"a", 0}, {"a", 7}, {"bc", 1}},
 			},
@@ -46,8 +46,8 @@ func TestRecordBytes(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			require.Equal(t, c.hex, hex.EncodeToString(c.md.appendValue(nil)))
-			got, err := decodeValue(c.md.appendValue(nil))
+			require.Equal(t, c.hex, hex.EncodeToString(c.md.appendValue(nil, 1)))
+			got, err := decodeValue(c.md.appendValue(nil, 1))
 			require.NoError(t, err)
 			require.Equal(t, &c.md, got)
 		})
@@ -66,9 +66,9 @@ func TestRecordsAgreeWithKmsg(t *testing.T) {
 			NextProducerID: rapid.Int64Range(-1, 1).Draw(t, "next"), ProducerEpoch: rapid.Int16().Draw(t, "epoch"),
 			NextProducerEpoch: rapid.Int16Range(-1, 1).Draw(t, "nextEpoch"), ClientVersion: rapid.Int16Range(0, 2).Draw(t, "version"),
 			TimeoutMillis: rapid.Int32().Draw(t, "timeout"), State: State(rapid.IntRange(1, 7).Draw(t, "state")),
-			Partitions: tps, LastUpdate: rapid.Int64().Draw(t, "update"), Start: rapid.Int64().Draw(t, "start"),
+			Partitions: tps, lastEpoch: -1, LastUpdate: rapid.Int64().Draw(t, "update"), Start: rapid.Int64().Draw(t, "start"),
 		}
-		b := md.appendValue(nil)
+		b := md.appendValue(nil, 1)
 		var k kmsg.TxnMetadataValue
 		require.NoError(t, k.ReadFrom(b))
 		require.Equal(t, b, k.AppendTo(nil))
@@ -89,7 +89,7 @@ func TestRecordsAgreeWithKmsg(t *testing.T) {
 }
 
 func TestUnreadableRecords(t *testing.T) {
-	good := (&Metadata{State: Ongoing, PrevProducerID: 1, NextProducerID: -1, NextProducerEpoch: -1, Partitions: []TopicPartition{{"t", 0}}}).appendValue(nil)
+	good := (&Metadata{State: Ongoing, PrevProducerID: 1, NextProducerID: -1, NextProducerEpoch: -1, Partitions: []TopicPartition{{"t", 0}}}).appendValue(nil, 1)
 	for _, c := range []struct{ name, want string }{
 		{string(good[:len(good)-1]), "ends too early"},
 		{string(good) + "x", "1 bytes too many"},
@@ -111,7 +111,7 @@ func TestUnreadableRecords(t *testing.T) {
 // A shard whose log cannot be read is not served: an id that started anew would leave the
 // transaction of the unreadable record open on its partitions for ever.
 func TestUnreadableLogIsRefused(t *testing.T) {
-	good := (&Metadata{ProducerID: 7, State: PrepareCommit, PrevProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1, Partitions: []TopicPartition{{"t", 0}}}).appendValue(nil)
+	good := (&Metadata{ProducerID: 7, State: PrepareCommit, PrevProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1, Partitions: []TopicPartition{{"t", 0}}}).appendValue(nil, 1)
 	for name, rec := range map[string]coordinator.Record{
 		"newer value":   {Key: appendKey(nil, "a"), Value: []byte{0, 9, 1}},
 		"damaged value": {Key: appendKey(nil, "a"), Value: good[:len(good)-1]},
@@ -140,8 +140,8 @@ func TestUnknownKindsAreSkipped(t *testing.T) {
 
 // TestUnknownTagsAreIgnored: a later Kafka may add optional fields (KIP-915).
 func TestUnknownTagsAreIgnored(t *testing.T) {
-	md := Metadata{State: CompleteAbort, PrevProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1}
-	b := md.appendValue(nil)
+	md := Metadata{State: CompleteAbort, PrevProducerID: -1, NextProducerID: -1, NextProducerEpoch: -1, lastEpoch: -1}
+	b := md.appendValue(nil, 1)
 	b = append(b[:len(b)-1], 1, 9, 3, 'x', 'y', 'z')
 	got, err := decodeValue(b)
 	require.NoError(t, err)
@@ -149,8 +149,8 @@ func TestUnknownTagsAreIgnored(t *testing.T) {
 }
 
 func FuzzDecodeValue(f *testing.F) {
-	f.Add((&Metadata{State: Ongoing, PrevProducerID: 1, NextProducerID: 2, NextProducerEpoch: 3, ClientVersion: 2, Partitions: []TopicPartition{{"t", 0}, {"u", 4}}}).appendValue(nil))
-	f.Add((&Metadata{}).appendValue(nil))
+	f.Add((&Metadata{State: Ongoing, PrevProducerID: 1, NextProducerID: 2, NextProducerEpoch: 3, ClientVersion: 2, Partitions: []TopicPartition{{"t", 0}, {"u", 4}}}).appendValue(nil, 1))
+	f.Add((&Metadata{}).appendValue(nil, 1))
 	f.Add([]byte("\x00\x00" + strings.Repeat("\x00", 40)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		md, err := decodeValue(b)
@@ -160,7 +160,7 @@ func FuzzDecodeValue(f *testing.F) {
 		if md.State == Empty {
 			md.Partitions = nil // not written
 		}
-		again, err := decodeValue(md.appendValue(nil))
+		again, err := decodeValue(md.appendValue(nil, 1))
 		require.NoError(t, err)
 		require.Equal(t, md, again)
 	})

@@ -1,9 +1,11 @@
 package txn
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -32,11 +34,15 @@ func (s *Service) InitProducerID(req *kmsg.InitProducerIDRequest, reply func(kms
 		resp.ProducerID, resp.ProducerEpoch = r.ProducerID, r.Epoch
 		reply(resp)
 	}
+	if req.Version >= 3 && (req.ProducerID == -1) != (req.ProducerEpoch == -1) {
+		answer(refused(kerr.InvalidRequest))
+		return
+	}
 	if req.TransactionalID == nil {
 		s.ids.get(func(id int64, err error) {
 			if err != nil {
 				s.cfg.Logger.Warn("no producer id could be allocated", "err", err)
-				answer(result{Err: kerr.CoordinatorNotAvailable, ProducerID: -1, Epoch: -1})
+				answer(refused(kerr.CoordinatorLoadInProgress))
 				return
 			}
 			answer(result{ProducerID: id})
@@ -45,102 +51,168 @@ func (s *Service) InitProducerID(req *kmsg.InitProducerIDRequest, reply func(kms
 	}
 	ev := initProducerID{
 		ID: *req.TransactionalID, TimeoutMillis: req.TransactionTimeoutMillis,
-		ProducerID: -1, Epoch: -1, Fresh: -1,
+		ProducerID: -1, Epoch: -1, Hold: s.cfg.Hold, Fresh: -1,
 	}
 	if req.Version >= 3 {
 		ev.ProducerID, ev.Epoch = req.ProducerID, req.ProducerEpoch
 	}
-	if (ev.ProducerID < 0) != (ev.Epoch < 0) {
-		answer(result{Err: kerr.InvalidRequest, ProducerID: -1, Epoch: -1})
+	if ev.ID != "" && (ev.TimeoutMillis <= 0 || time.Duration(ev.TimeoutMillis)*time.Millisecond > s.cfg.MaxTimeout) {
+		answer(refused(kerr.InvalidTransactionTimeout))
 		return
 	}
 	s.request(ev.ID, func(ref coordinator.Ref) any { ev.Ref = ref; return ev }, answer)
 }
 
-// AddPartitionsToTxn answers an AddPartitionsToTxn request of version 0 to 3. All
-// partitions are added or none.
+func refused(err *kerr.Error) result { return result{Err: err, ProducerID: -1, Epoch: -1} }
+
+// AddPartitionsToTxn answers an AddPartitionsToTxn request. Versions 0 to 3 are of clients
+// below transaction.version 2; later ones are of brokers, have many transactions, and may
+// only ask. In each transaction all partitions are added or none.
 func (s *Service) AddPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest, reply func(kmsg.Response)) {
+	resp := req.ResponseKind().(*kmsg.AddPartitionsToTxnResponse)
+	if req.Version < 4 {
+		topics := make([]enlistedTopic, len(req.Topics))
+		for i, t := range req.Topics {
+			topics[i] = enlistedTopic{t.Topic, t.Partitions}
+		}
+		s.enlist(enlistment{
+			id: req.TransactionalID, producerID: req.ProducerID, epoch: req.ProducerEpoch,
+			topics: topics, hold: s.cfg.Hold, client: true,
+		}, func(codeOf func(TopicPartition) *kerr.Error) {
+			for _, t := range topics {
+				rt := kmsg.NewAddPartitionsToTxnResponseTopic()
+				rt.Topic = t.name
+				for _, p := range t.partitions {
+					rp := kmsg.NewAddPartitionsToTxnResponseTopicPartition()
+					rp.Partition = p
+					rp.ErrorCode = code(codeOf(TopicPartition{Topic: t.name, Partition: p}), req.Version, 2)
+					rt.Partitions = append(rt.Partitions, rp)
+				}
+				resp.Topics = append(resp.Topics, rt)
+			}
+			reply(resp)
+		})
+		return
+	}
+	resp.Transactions = make([]kmsg.AddPartitionsToTxnResponseTransaction, len(req.Transactions))
+	gather(len(req.Transactions), func(i int, finish func(func())) {
+		tx := req.Transactions[i]
+		topics := make([]enlistedTopic, len(tx.Topics))
+		for i, t := range tx.Topics {
+			topics[i] = enlistedTopic{t.Topic, t.Partitions}
+		}
+		s.enlist(enlistment{
+			id: tx.TransactionalID, producerID: tx.ProducerID, epoch: tx.ProducerEpoch,
+			topics: topics, version: 2, verifyOnly: tx.VerifyOnly,
+		}, func(codeOf func(TopicPartition) *kerr.Error) {
+			out := kmsg.NewAddPartitionsToTxnResponseTransaction()
+			out.TransactionalID = tx.TransactionalID
+			for _, t := range topics {
+				rt := kmsg.NewAddPartitionsToTxnResponseTransactionTopic()
+				rt.Topic = t.name
+				for _, p := range t.partitions {
+					rp := kmsg.NewAddPartitionsToTxnResponseTransactionTopicPartition()
+					rp.Partition = p
+					rp.ErrorCode = code(codeOf(TopicPartition{Topic: t.name, Partition: p}), req.Version, 2)
+					rt.Partitions = append(rt.Partitions, rp)
+				}
+				out.Topics = append(out.Topics, rt)
+			}
+			finish(func() { resp.Transactions[i] = out })
+		})
+	}, func() { reply(resp) })
+}
+
+// enlistment is one transaction of an AddPartitionsToTxn request.
+type enlistment struct {
+	id         string
+	producerID int64
+	epoch      int16
+	topics     []enlistedTopic
+	version    int16 // transaction.version of the client
+	hold       time.Duration
+	client     bool // not a broker: internal topics are not for it
+	verifyOnly bool
+}
+
+type enlistedTopic struct {
+	name       string
+	partitions []int32
+}
+
+// enlist adds the partitions or verifies that they were added. done gets the outcome for
+// each of them.
+func (s *Service) enlist(e enlistment, done func(func(TopicPartition) *kerr.Error)) {
 	var tps []TopicPartition
-	bad := make(map[TopicPartition]int16)
-	for _, t := range req.Topics {
-		for _, p := range t.Partitions {
-			tp := TopicPartition{Topic: t.Topic, Partition: p}
+	bad := make(map[TopicPartition]*kerr.Error)
+	for _, t := range e.topics {
+		for _, p := range t.partitions {
+			tp := TopicPartition{Topic: t.name, Partition: p}
 			switch {
-			case t.Topic == StateTopic || t.Topic == OffsetsTopic:
-				bad[tp] = kerr.TopicAuthorizationFailed.Code
-			case !s.cluster.HasPartition(t.Topic, p):
-				bad[tp] = kerr.UnknownTopicOrPartition.Code
+			case e.client && (t.name == StateTopic || t.name == OffsetsTopic || t.name == shareStateTopic):
+				bad[tp] = kerr.TopicAuthorizationFailed
+			case !s.cluster.HasPartition(t.name, p):
+				bad[tp] = kerr.UnknownTopicOrPartition
 			default:
 				tps = append(tps, tp)
 			}
 		}
 	}
-	answer := func(codeOf func(TopicPartition) int16) {
-		resp := req.ResponseKind().(*kmsg.AddPartitionsToTxnResponse)
-		for _, t := range req.Topics {
-			rt := kmsg.NewAddPartitionsToTxnResponseTopic()
-			rt.Topic = t.Topic
-			for _, p := range t.Partitions {
-				rp := kmsg.NewAddPartitionsToTxnResponseTopicPartition()
-				rp.Partition = p
-				rp.ErrorCode = codeOf(TopicPartition{Topic: t.Topic, Partition: p})
-				rt.Partitions = append(rt.Partitions, rp)
+	all := func(err *kerr.Error) { done(func(TopicPartition) *kerr.Error { return err }) }
+	switch {
+	case len(bad) > 0:
+		done(func(tp TopicPartition) *kerr.Error {
+			if err, ok := bad[tp]; ok {
+				return err
 			}
-			resp.Topics = append(resp.Topics, rt)
-		}
-		reply(resp)
-	}
-	if len(bad) > 0 {
-		answer(func(tp TopicPartition) int16 {
-			if c, ok := bad[tp]; ok {
-				return c
-			}
-			return kerr.OperationNotAttempted.Code
+			return kerr.OperationNotAttempted
 		})
-		return
+	case !e.verifyOnly:
+		ev := addPartitions{
+			ID: e.id, ProducerID: e.producerID, Epoch: e.epoch,
+			Version: e.version, Hold: e.hold, Partitions: sorted(tps),
+		}
+		s.request(ev.ID, func(ref coordinator.Ref) any { ev.Ref = ref; return ev }, func(r result) { all(r.Err) })
+	case e.id == "":
+		all(kerr.InvalidRequest)
+	default:
+		sh := s.shard(e.id)
+		if sh == nil {
+			all(kerr.NotCoordinator)
+			return
+		}
+		done(func(tp TopicPartition) *kerr.Error { return sh.index.Verify(e.id, e.producerID, e.epoch, tp) })
 	}
-	s.addPartitions(req.TransactionalID, req.ProducerID, req.ProducerEpoch, tps, func(r result) {
-		c := code(r.Err, req.Version, 2)
-		answer(func(TopicPartition) int16 { return c })
-	})
-}
-
-func (s *Service) addPartitions(id string, producerID int64, epoch int16, tps []TopicPartition, reply func(result)) {
-	slices.SortFunc(tps, TopicPartition.Compare)
-	tps = slices.Compact(tps)
-	s.request(id, func(ref coordinator.Ref) any {
-		return addPartitions{Ref: ref, ID: id, ProducerID: producerID, Epoch: epoch, Partitions: tps}
-	}, reply)
 }
 
 // AddOffsetsToTxn answers an AddOffsetsToTxn request: it adds the partition that has
 // the group's offsets.
 func (s *Service) AddOffsetsToTxn(req *kmsg.AddOffsetsToTxnRequest, reply func(kmsg.Response)) {
-	answer := func(r result) {
+	ev := addPartitions{
+		ID: req.TransactionalID, ProducerID: req.ProducerID, Epoch: req.ProducerEpoch, Hold: s.cfg.Hold,
+		Partitions: []TopicPartition{{Topic: OffsetsTopic, Partition: s.cluster.OffsetsPartition(req.Group)}},
+	}
+	s.request(ev.ID, func(ref coordinator.Ref) any { ev.Ref = ref; return ev }, func(r result) {
 		resp := req.ResponseKind().(*kmsg.AddOffsetsToTxnResponse)
 		resp.ErrorCode = code(r.Err, req.Version, 2)
 		reply(resp)
-	}
-	if req.Group == "" {
-		answer(result{Err: kerr.InvalidGroupID})
-		return
-	}
-	p, ok := s.cluster.OffsetsPartition(req.Group)
-	if !ok {
-		answer(result{Err: kerr.CoordinatorNotAvailable})
-		return
-	}
-	s.addPartitions(req.TransactionalID, req.ProducerID, req.ProducerEpoch,
-		[]TopicPartition{{Topic: OffsetsTopic, Partition: p}}, answer)
+	})
 }
 
-// EndTxn answers an EndTxn request of version 0 to 4, when the outcome is committed;
-// the markers follow.
+// endTxnBumps is the first version of EndTxn whose clients raise their epoch with each
+// transaction.
+const endTxnBumps = 5
+
+// EndTxn answers an EndTxn request when the outcome is committed; the markers follow.
 func (s *Service) EndTxn(req *kmsg.EndTxnRequest, reply func(kmsg.Response)) {
-	ev := endTxn{ID: req.TransactionalID, ProducerID: req.ProducerID, Epoch: req.ProducerEpoch, Commit: req.Commit}
+	ev := endTxn{ID: req.TransactionalID, ProducerID: req.ProducerID, Epoch: req.ProducerEpoch, Commit: req.Commit, Fresh: -1}
+	if req.Version >= endTxnBumps {
+		ev.Version = 2
+	}
 	s.request(ev.ID, func(ref coordinator.Ref) any { ev.Ref = ref; return ev }, func(r result) {
 		resp := req.ResponseKind().(*kmsg.EndTxnResponse)
 		resp.ErrorCode = code(r.Err, req.Version, 2)
+		resp.ProducerID, resp.ProducerEpoch = r.ProducerID, r.Epoch
 		reply(resp)
 	})
 }
@@ -220,7 +292,7 @@ func fillDescription(st *kmsg.DescribeTransactionsResponseTransactionState, md *
 	}
 }
 
-// ListTransactions answers a ListTransactions request of version 0 or 1.
+// ListTransactions answers a ListTransactions request.
 func (s *Service) ListTransactions(req *kmsg.ListTransactionsRequest, reply func(kmsg.Response)) {
 	resp := req.ResponseKind().(*kmsg.ListTransactionsResponse)
 	states := make(map[State]bool)
@@ -231,11 +303,29 @@ func (s *Service) ListTransactions(req *kmsg.ListTransactionsRequest, reply func
 			resp.UnknownStateFilters = append(resp.UnknownStateFilters, name)
 		}
 	}
+	duration := int64(-1)
+	if req.Version >= 1 {
+		duration = req.DurationFilterMillis
+	}
+	var pattern *regexp.Regexp
+	if req.Version >= 2 && req.TransactionalIDPattern != nil && *req.TransactionalIDPattern != "" {
+		_, err := regexp.Compile(*req.TransactionalIDPattern)
+		if err == nil {
+			pattern, err = regexp.Compile(`\A(?:` + *req.TransactionalIDPattern + `)\z`)
+		}
+		if err != nil {
+			resp.UnknownStateFilters = nil
+			resp.ErrorCode = kerr.InvalidRegularExpression.Code
+			reply(resp)
+			return
+		}
+	}
 	now := s.cfg.Now().UnixMilli()
 	wanted := func(l Listing) bool {
 		return (len(req.StateFilters) == 0 || states[l.State]) &&
 			(len(req.ProducerIDFilters) == 0 || slices.Contains(req.ProducerIDFilters, l.ProducerID)) &&
-			(req.Version < 1 || req.DurationFilterMillis < 0 || l.Start >= 0 && now-l.Start > req.DurationFilterMillis)
+			(duration < 0 || now-l.Start > duration) && // an id without a transaction began at -1, as in Kafka
+			(pattern == nil || pattern.MatchString(l.ID))
 	}
 	s.mu.RLock()
 	shards := make([]*shard, 0, len(s.shards))

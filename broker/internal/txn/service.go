@@ -20,20 +20,36 @@ const StateTopic = "__transaction_state"
 // OffsetsTopic holds the records of the group coordinator.
 const OffsetsTopic = "__consumer_offsets"
 
+// shareStateTopic holds the records of the share coordinator.
+const shareStateTopic = "__share_group_state"
+
 var errTooManyWaiting = errors.New("too many requests wait for producer ids")
 
 // Config has the settings of a Service. Zero values mean the defaults.
 type Config struct {
+	// Version is the finalized transaction.version, which may change at any time. nil: 2.
+	Version func() int16
 	// MaxTimeout bounds the timeout that a client may ask for
 	// (transaction.max.timeout.ms, default 15 minutes).
 	MaxTimeout time.Duration
 	// IDExpiration is after how long without use a transactional id is forgotten
-	// (transactional.id.expiration.ms, default 7 days).
-	IDExpiration time.Duration
-	// Hold bounds how long a request waits for the markers of the transaction before
-	// it, instead of being told at once to come again. Default 500 ms; negative: not
-	// at all, as Kafka does.
+	// (transactional.id.expiration.ms, default 7 days), and ExpireEvery how often such ids are
+	// looked for (transaction.remove.expired.transaction.cleanup.interval.ms, default 1 hour).
+	IDExpiration, ExpireEvery time.Duration
+	// AbortEvery is how often transactions are looked for that are older than their timeout
+	// (transaction.abort.timed.out.transaction.cleanup.interval.ms, default 10 seconds).
+	AbortEvery time.Duration
+	// Hold bounds how long a client's request waits for the markers of the transaction
+	// before it, instead of being told at once to come again. Default 500 ms; negative:
+	// not at all.
 	Hold time.Duration
+	// AddRetry bounds the same for partitions that are added by producing to them
+	// (add.partitions.to.txn.retry.backoff.max.ms, default 100 ms).
+	AddRetry time.Duration
+	// VerifyPartitions tells whether partitions take the data of transactions of older
+	// clients only after they were added to them
+	// (transaction.partition.verification.enable). nil: yes.
+	VerifyPartitions func() bool
 	// Now is the clock; nil = time.Now.
 	Now func() time.Time
 	// Logger may be nil.
@@ -48,9 +64,9 @@ type Cluster interface {
 	AllocateProducerIDs(n int64, done func(first int64, err error))
 	// HasPartition tells whether the partition exists.
 	HasPartition(topic string, partition int32) bool
-	// OffsetsPartition is the partition of OffsetsTopic that has the group's offsets;
-	// not ok while the topic does not exist.
-	OffsetsPartition(group string) (partition int32, ok bool)
+	// OffsetsPartition is the partition of OffsetsTopic that has the group's offsets, also
+	// while that topic does not exist.
+	OffsetsPartition(group string) int32
 	// WriteMarker ends the producer's transaction on a partition. done gets nil when
 	// the marker is committed - and, in OffsetsTopic, the group's offsets visible
 	// (KAFKA-17507) - or kerr.UnknownTopicOrPartition when the partition was deleted.
@@ -75,21 +91,29 @@ type Service struct {
 
 // shard is one partition of StateTopic.
 type shard struct {
-	partition int32
-	index     *Index
-	loop      *coordinator.Loop
+	epoch int32 // leader epoch in which it is coordinated
+	index *Index
+	loop  *coordinator.Loop
 }
 
 // New makes a Service that coordinates nothing yet. The owner must Close it.
 func New(cfg Config, cluster Cluster) *Service {
-	if cfg.MaxTimeout == 0 {
-		cfg.MaxTimeout = 15 * time.Minute
+	def := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
 	}
-	if cfg.IDExpiration == 0 {
-		cfg.IDExpiration = 7 * 24 * time.Hour
+	def(&cfg.MaxTimeout, 15*time.Minute)
+	def(&cfg.IDExpiration, 7*24*time.Hour)
+	def(&cfg.ExpireEvery, time.Hour)
+	def(&cfg.AbortEvery, 10*time.Second)
+	def(&cfg.Hold, 500*time.Millisecond)
+	def(&cfg.AddRetry, 100*time.Millisecond)
+	if cfg.Version == nil {
+		cfg.Version = func() int16 { return 2 }
 	}
-	if cfg.Hold == 0 {
-		cfg.Hold = 500 * time.Millisecond
+	if cfg.VerifyPartitions == nil {
+		cfg.VerifyPartitions = func() bool { return true }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -106,21 +130,32 @@ func New(cfg Config, cluster Cluster) *Service {
 }
 
 // Lead starts to coordinate a partition of StateTopic, which has total partitions.
-// leaderEpoch is the partition's. The log must outlive the leadership: Resign or
-// Close comes before it is closed. To lead a partition twice does nothing.
+// leaderEpoch is the partition's; a later one takes the place of an earlier one, and to
+// lead again in the same epoch does nothing. The log must outlive the leadership: Resign
+// or Close comes before it is closed.
 func (s *Service) Lead(partition, total, leaderEpoch int32, log coordinator.Log) {
+	s.mu.RLock()
+	old := s.shards[partition]
+	s.mu.RUnlock()
+	if old != nil {
+		if old.epoch >= leaderEpoch {
+			return
+		}
+		s.Resign(partition, leaderEpoch)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.shards[partition] != nil {
 		return
 	}
 	s.total = total
-	sh := &shard{partition: partition, index: newIndex()}
+	sh := &shard{epoch: leaderEpoch, index: newIndex()}
 	m := newMachine(machineConfig{
 		coordinatorEpoch: leaderEpoch,
-		maxTimeout:       s.cfg.MaxTimeout,
+		version:          s.cfg.Version,
 		idExpiration:     s.cfg.IDExpiration,
-		hold:             s.cfg.Hold,
+		abortEvery:       s.cfg.AbortEvery,
+		expireEvery:      s.cfg.ExpireEvery,
 	}, sh.index)
 	// The loop may call before NewLoop has returned it.
 	ready := make(chan struct{})
@@ -132,12 +167,17 @@ func (s *Service) Lead(partition, total, leaderEpoch int32, log coordinator.Log)
 	s.shards[partition] = sh
 }
 
-// Resign stops to coordinate a partition of StateTopic and returns when its log is no
-// longer used.
-func (s *Service) Resign(partition int32) {
+// Resign stops to coordinate a partition of StateTopic, unless it is led in leaderEpoch
+// or later, and returns when its log is no longer used.
+func (s *Service) Resign(partition, leaderEpoch int32) {
 	s.mu.Lock()
 	sh := s.shards[partition]
-	delete(s.shards, partition)
+	if sh != nil && sh.epoch >= leaderEpoch {
+		sh = nil
+	}
+	if sh != nil {
+		delete(s.shards, partition)
+	}
 	s.mu.Unlock()
 	if sh != nil {
 		sh.loop.Close()
@@ -166,11 +206,10 @@ func (s *Service) call(sh *shard, c any) {
 		})
 	case needProducerID:
 		s.ids.get(func(id int64, err error) {
-			c.Event.Fresh, c.Event.AllocateErr = id, err
 			if err != nil {
-				s.cfg.Logger.Warn("no producer id could be allocated", "transactional_id", c.Event.ID, "err", err)
+				s.cfg.Logger.Warn("no producer id could be allocated", "transactional_id", c.ID, "err", err)
 			}
-			sh.loop.Submit(c.Event)
+			sh.loop.Submit(c.With(id, err))
 		})
 	default:
 		panic(fmt.Sprintf("transaction coordinator makes the unknown call %T %+v", c, c))
@@ -202,6 +241,10 @@ func (s *Service) shard(id string) *shard {
 
 // request has the id's machine answer the event that build makes.
 func (s *Service) request(id string, build func(coordinator.Ref) any, reply func(result)) {
+	if id == "" {
+		reply(result{Err: kerr.InvalidRequest, ProducerID: -1, Epoch: -1})
+		return
+	}
 	sh := s.shard(id)
 	if sh == nil {
 		reply(result{Err: kerr.NotCoordinator, ProducerID: -1, Epoch: -1})
@@ -222,21 +265,4 @@ func loopError(err error) *kerr.Error {
 		return kerr.NotCoordinator
 	}
 	return kerr.CoordinatorNotAvailable
-}
-
-// VerifyTxn is Index.Verify of the transactional id's shard, with the errors that a
-// partition's client may be told: what passes by itself is kerr.NotEnoughReplicas, at
-// which clients of any age send their batch again (KAFKA-16386). That a partition was
-// not added stays kerr.InvalidTxnState, which new clients know as
-// TRANSACTION_ABORTABLE (KIP-890).
-func (s *Service) VerifyTxn(id string, producerID int64, epoch int16, topic string, partition int32) error {
-	sh := s.shard(id)
-	if sh == nil {
-		return kerr.NotEnoughReplicas
-	}
-	err := sh.index.Verify(id, producerID, epoch, TopicPartition{Topic: topic, Partition: partition})
-	if err == kerr.ConcurrentTransactions || err == kerr.CoordinatorLoadInProgress {
-		return kerr.NotEnoughReplicas
-	}
-	return err
 }

@@ -45,9 +45,7 @@ func (c *fakeCluster) HasPartition(topic string, partition int32) bool {
 	return topic != "missing" && partition < 4
 }
 
-func (c *fakeCluster) OffsetsPartition(group string) (int32, bool) {
-	return int32(len(group)), group != "early"
-}
+func (c *fakeCluster) OffsetsPartition(group string) int32 { return int32(len(group)) }
 
 func (c *fakeCluster) WriteMarker(topic string, partition int32, m coordinator.Marker, done func(error)) {
 	c.mu.Lock()
@@ -208,16 +206,16 @@ func TestServiceTransaction(t *testing.T) {
 		require.Zero(t, epoch)
 		require.Equal(t, []string{"t-1 ok", "t-0 ok"}, st.add("a", pid, epoch, 3, "t"))
 		require.NoError(t, st.addOffsets("a", pid, epoch, "group"))
-		require.NoError(t, st.s.VerifyTxn("a", pid, epoch, "t", 1))
-		require.NoError(t, st.s.VerifyTxn("a", pid, epoch, OffsetsTopic, 5))
-		require.ErrorIs(t, st.s.VerifyTxn("a", pid, epoch, "t", 2), kerr.InvalidTxnState)
-		require.ErrorIs(t, st.s.VerifyTxn("a", pid, epoch+1, "t", 1), kerr.InvalidProducerEpoch)
+		require.Nil(t, st.s.Verify("a", pid, epoch, TopicPartition{"t", 1}))
+		require.Nil(t, st.s.Verify("a", pid, epoch, TopicPartition{OffsetsTopic, 5}))
+		require.Equal(t, kerr.TransactionAbortable, st.s.Verify("a", pid, epoch, TopicPartition{"t", 2}))
+		require.Equal(t, kerr.InvalidProducerEpoch, st.s.Verify("a", pid, epoch+1, TopicPartition{"t", 1}))
 
 		// The outcome is answered before the markers are written; what follows waits
 		// for them and not longer.
 		st.cluster.slow = true
 		require.NoError(t, st.end("a", pid, epoch, true))
-		require.ErrorIs(t, st.s.VerifyTxn("a", pid, epoch, "t", 1), kerr.NotEnoughReplicas)
+		require.Equal(t, kerr.ConcurrentTransactions, st.s.Verify("a", pid, epoch, TopicPartition{"t", 1}))
 		go func() {
 			time.Sleep(70 * time.Millisecond)
 			st.cluster.flush()
@@ -276,8 +274,8 @@ func TestRestart(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, st.cluster.markers(), 4, "markers are written again")
 		require.Equal(t, []string{"a CompleteCommit 5000/0", "b Ongoing 5001/0 t[0 1]", "d TRANSACTIONAL_ID_NOT_FOUND", " INVALID_REQUEST"}, st.describe("a", "b", "d", ""))
-		require.NoError(t, st.s.VerifyTxn("b", pid["b"], 0, "t", 1))
-		time.Sleep(11 * time.Second)
+		require.Nil(t, st.s.Verify("b", pid["b"], 0, TopicPartition{"t", 1}))
+		time.Sleep(21 * time.Second)
 		synctest.Wait()
 		ids, _ := st.list(0, func(*kmsg.ListTransactionsRequest) {})
 		require.Equal(t, []string{"a CompleteCommit", "b CompleteAbort", "c CompleteAbort"}, ids)
@@ -295,7 +293,7 @@ func TestUnreadableShard(t *testing.T) {
 		defer st.s.Close()
 		_, _, err = st.init("a")
 		require.ErrorIs(t, err, kerr.CoordinatorNotAvailable)
-		require.ErrorIs(t, st.s.VerifyTxn("a", 1, 0, "t", 0), kerr.NotEnoughReplicas)
+		require.Equal(t, kerr.CoordinatorLoadInProgress, st.s.Verify("a", 1, 0, TopicPartition{"t", 0}))
 		_, _, err = st.init("b")
 		require.NoError(t, err)
 	})
@@ -319,7 +317,10 @@ func TestListTransactions(t *testing.T) {
 		require.Equal(t, []string{"a Ongoing", "b Ongoing"}, ids)
 		require.Equal(t, []string{"Odd"}, unknown)
 		ids, _ = st.list(1, func(r *kmsg.ListTransactionsRequest) { r.DurationFilterMillis = 1500 })
-		require.Equal(t, []string{"a Ongoing"}, ids)
+		require.Equal(t, []string{"a Ongoing", "c Empty"}, ids, "an id that never began is old, as in Kafka")
+		pattern := "a|b"
+		ids, _ = st.list(2, func(r *kmsg.ListTransactionsRequest) { r.TransactionalIDPattern = &pattern })
+		require.Equal(t, []string{"a Ongoing", "b Ongoing"}, ids)
 		ids, _ = st.list(0, func(r *kmsg.ListTransactionsRequest) { r.ProducerIDFilters = []int64{5002} })
 		require.Equal(t, []string{"c Empty"}, ids)
 	})
@@ -351,9 +352,9 @@ func TestProducerIDs(t *testing.T) {
 			require.NoError(t, err)
 		}
 		_, _, err := st.init("")
-		require.ErrorIs(t, err, kerr.CoordinatorNotAvailable)
+		require.ErrorIs(t, err, kerr.CoordinatorLoadInProgress)
 		_, _, err = st.init("a")
-		require.ErrorIs(t, err, kerr.CoordinatorNotAvailable)
+		require.ErrorIs(t, err, kerr.CoordinatorLoadInProgress)
 		st.cluster.blockErr = nil
 		_, _, err = st.init("a")
 		require.NoError(t, err)
@@ -371,8 +372,7 @@ func TestErrorsByVersion(t *testing.T) {
 			st.add("a", pid, 0, 3, "t", "missing"))
 		require.Equal(t, []string{"__consumer_offsets-1 TOPIC_AUTHORIZATION_FAILED", "__consumer_offsets-0 TOPIC_AUTHORIZATION_FAILED"},
 			st.add("a", pid, 0, 3, OffsetsTopic))
-		require.ErrorIs(t, st.addOffsets("a", pid, 0, ""), kerr.InvalidGroupID)
-		require.ErrorIs(t, st.addOffsets("a", pid, 0, "early"), kerr.CoordinatorNotAvailable)
+		require.NoError(t, st.addOffsets("a", pid, 0, ""))
 		require.ErrorIs(t, st.end("nobody", pid, 0, true), kerr.InvalidProducerIDMapping)
 	})
 }
@@ -382,8 +382,8 @@ func TestResign(t *testing.T) {
 		st := newServiceTest(t)
 		pid, epoch, err := st.init("a")
 		require.NoError(t, err)
-		st.s.Resign(Partition("a", testShards))
+		st.s.Resign(Partition("a", testShards), 3)
 		require.ErrorIs(t, st.end("a", pid, epoch, true), kerr.NotCoordinator)
-		require.ErrorIs(t, st.s.VerifyTxn("a", pid, epoch, "t", 0), kerr.NotEnoughReplicas)
+		require.Equal(t, kerr.CoordinatorNotAvailable, st.s.Verify("a", pid, epoch, TopicPartition{"t", 0}))
 	})
 }

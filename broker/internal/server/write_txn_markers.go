@@ -1,0 +1,103 @@
+package server
+
+import (
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
+)
+
+// WriteTxnMarkers ends transactions on partitions. It is for coordinators, and for tools that end a transaction of which no
+// coordinator knows (kafka-transactions abort).
+//
+// The answer has one entry for each producer id; several markers of one producer share it, as in Kafka.
+func handleWriteTxnMarkers(s *Server, r *Request, reply func(kmsg.Response)) {
+	req := r.Msg.(*kmsg.WriteTxnMarkersRequest)
+	w := &markersWait{resp: req.ResponseKind().(*kmsg.WriteTxnMarkersResponse), reply: reply, at: map[markerPlace]int{}, left: 1}
+	c := cluster{s: s}
+	for _, m := range req.Markers {
+		marker := coordinator.Marker{
+			ProducerID: m.ProducerID, ProducerEpoch: m.ProducerEpoch, Commit: m.Committed,
+			CoordinatorEpoch: m.CoordinatorEpoch, TxnVersion: int16(m.TransactionVersion),
+		}
+		for _, t := range m.Topics {
+			for _, p := range t.Partitions {
+				at := markerPlace{m.ProducerID, t.Topic, p}
+				w.add(at)
+				c.WriteMarker(t.Topic, p, marker, func(err error) { w.done(at, err) })
+			}
+		}
+	}
+	w.finish()
+}
+
+// markersWait is an answer that waits until markers are committed.
+type markersWait struct {
+	reply func(kmsg.Response)
+
+	mu   sync.Mutex
+	resp *kmsg.WriteTxnMarkersResponse
+	at   map[markerPlace]int // where in resp a producer (topic "", partition -1), its topic (partition -1) and its partition are
+	left int                 // markers under way, and one as long as more may come
+}
+
+type markerPlace struct {
+	producerID int64
+	topic      string
+	partition  int32
+}
+
+// add makes room for the outcome of a marker.
+func (w *markersWait) add(p markerPlace) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.left++
+	place := func(p markerPlace, next int, add func()) int {
+		i, ok := w.at[p]
+		if !ok {
+			i = next
+			w.at[p] = i
+			add()
+		}
+		return i
+	}
+	m := &w.resp.Markers
+	i := place(markerPlace{p.producerID, "", -1}, len(*m), func() {
+		*m = append(*m, kmsg.WriteTxnMarkersResponseMarker{ProducerID: p.producerID})
+	})
+	t := &(*m)[i].Topics
+	i = place(markerPlace{p.producerID, p.topic, -1}, len(*t), func() {
+		*t = append(*t, kmsg.WriteTxnMarkersResponseMarkerTopic{Topic: p.topic})
+	})
+	q := &(*t)[i].Partitions
+	place(p, len(*q), func() {
+		*q = append(*q, kmsg.WriteTxnMarkersResponseMarkerTopicPartition{Partition: p.partition})
+	})
+}
+
+func (w *markersWait) done(p markerPlace, err error) {
+	c := code(err)
+	switch c {
+	case kerr.CoordinatorNotAvailable.Code, kerr.CoordinatorLoadInProgress.Code, kerr.NotCoordinator.Code:
+		c = kerr.NotLeaderForPartition.Code // what the coordinator of transactions understands
+	case kerr.KafkaStorageError.Code:
+		c = kerr.UnknownTopicOrPartition.Code // the partition is offline
+	}
+	w.mu.Lock()
+	topics := w.resp.Markers[w.at[markerPlace{p.producerID, "", -1}]].Topics
+	topics[w.at[markerPlace{p.producerID, p.topic, -1}]].Partitions[w.at[p]].ErrorCode = c
+	w.mu.Unlock()
+	w.finish()
+}
+
+func (w *markersWait) finish() {
+	w.mu.Lock()
+	w.left--
+	last := w.left == 0
+	w.mu.Unlock()
+	if last {
+		w.reply(w.resp)
+	}
+}
