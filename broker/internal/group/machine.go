@@ -158,11 +158,17 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 	}
 }
 
+// txnAdds is the first version of TxnOffsetCommit that adds the group's partition to the transaction (KIP-890).
+const txnAdds = 5
+
 // ReplayMarker implements coordinator.Machine.
 func (m *Machine) ReplayMarker(_ int64, mk coordinator.Marker) {
 	m.ledger.replayMarker(mk.ProducerID, mk.Commit)
 	for _, ev := range m.verifying {
-		if ev.req.ProducerID == mk.ProducerID {
+		// A client that raises its epoch with each transaction may already verify the next one, in
+		// the epoch that the marker of this one has.
+		next := ev.req.Version >= txnAdds && ev.req.ProducerEpoch == mk.ProducerEpoch
+		if ev.req.ProducerID == mk.ProducerID && !next {
 			ev.overtaken = true
 		}
 	}

@@ -32,6 +32,7 @@ type (
 		TransactionalID string
 		ProducerID      int64
 		ProducerEpoch   int16
+		Version         int16 // of the TxnOffsetCommit request
 	}
 	// txnVerified is the answer to Verify.
 	txnVerified struct {
@@ -134,7 +135,7 @@ func (m *Machine) txnCommit(now time.Time, e *coordinator.Effects, ev *txnCommit
 	}
 	if m.cfg.VerifyTxn && !m.ledger.open(req.ProducerID, req.ProducerEpoch) {
 		m.verifying[ev.ref] = ev
-		e.Calls = append(e.Calls, Verify{ev.ref, req.TransactionalID, req.ProducerID, req.ProducerEpoch})
+		e.Calls = append(e.Calls, Verify{ev.ref, req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Version})
 		return
 	}
 	m.txnAppend(now, e, ev)

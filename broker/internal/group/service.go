@@ -30,10 +30,11 @@ type Options struct {
 	// for what does not. nil: all do.
 	HasPartition func(topic string, partition int32) bool
 	// Verify asks the transaction coordinator whether partition of Topic is part of
-	// the open transaction of the producer, and calls done once with nil or with the
+	// the open transaction of the producer, or adds it if the version of the
+	// TxnOffsetCommit request is 5 or above, and calls done once with nil or with the
 	// error for the client (KIP-890). It must not block. nil: transactions are not
 	// verified.
-	Verify func(transactionalID string, producerID int64, epoch int16, partition int32, done func(*kerr.Error))
+	Verify func(transactionalID string, producerID int64, epoch int16, partition int32, version int16, done func(*kerr.Error))
 }
 
 // Service routes requests to the shards, by the hash of the group id. Safe for
@@ -84,7 +85,7 @@ func (s *Service) Serve(partition, count int32, log coordinator.Log) {
 	calls := func(call any) {
 		<-ready
 		v := call.(Verify)
-		s.o.Verify(v.TransactionalID, v.ProducerID, v.ProducerEpoch, partition, func(err *kerr.Error) {
+		s.o.Verify(v.TransactionalID, v.ProducerID, v.ProducerEpoch, partition, v.Version, func(err *kerr.Error) {
 			var code int16
 			if err != nil {
 				code = codeOf(err)

@@ -158,7 +158,7 @@ func TestServiceWithoutShards(t *testing.T) {
 func TestServiceMemberLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var verified []string
-		o := Options{Verify: func(id string, pid int64, epoch int16, partition int32, done func(*kerr.Error)) {
+		o := Options{Verify: func(id string, pid int64, epoch int16, partition int32, _ int16, done func(*kerr.Error)) {
 			verified = append(verified, fmt.Sprintf("%s %d/%d on %d", id, pid, epoch, partition))
 			done(nil)
 		}}
@@ -293,7 +293,7 @@ func TestLongInstanceIDsAreRefused(t *testing.T) {
 // the log has seen above that of the marker, which could then never be written.
 func TestOtherEpochsAreVerifiedInAnOpenTransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := serve(1, Options{Verify: func(_ string, _ int64, epoch int16, _ int32, done func(*kerr.Error)) {
+		s := serve(1, Options{Verify: func(_ string, _ int64, epoch int16, _ int32, _ int16, done func(*kerr.Error)) {
 			if epoch != 0 {
 				done(kerr.InvalidProducerEpoch)
 				return

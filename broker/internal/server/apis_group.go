@@ -15,6 +15,6 @@ func groupAPIs() []api {
 		alone(serve(&kmsg.DescribeGroupsRequest{}, 0, 6, handleDescribeGroups)),
 		alone(serve(&kmsg.ListGroupsRequest{}, 0, 5, handleListGroups)),
 		serve(&kmsg.DeleteGroupsRequest{}, 0, 2, handleDeleteGroups),
-		serve(&kmsg.TxnOffsetCommitRequest{}, 0, 4, handleTxnOffsetCommit),
+		serve(&kmsg.TxnOffsetCommitRequest{}, 0, 5, handleTxnOffsetCommit),
 	}
 }

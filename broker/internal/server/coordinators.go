@@ -48,10 +48,32 @@ func (s *Server) newCoordinators() {
 	s.groups = group.NewService(group.Options{
 		Config: s.cfg.Group, Now: s.cfg.Now, Logger: s.log, HasPartition: hasPartition,
 		Topics: func() group.TopicView { return imageTopics{s.ctl.Image()} },
-		Verify: func(transactionalID string, producerID int64, epoch int16, partition int32, done func(*kerr.Error)) {
-			done(s.txns.Verify(transactionalID, producerID, epoch, txn.TopicPartition{Topic: controller.OffsetsTopic, Partition: partition}))
-		},
+		Verify: s.verifyOffsets,
 	})
+}
+
+// Versions of TxnOffsetCommit: clients know TRANSACTION_ABORTABLE; the request adds its partition to the transaction (KIP-890).
+const (
+	offsetsAbortable = 4
+	offsetsAdd       = 5
+)
+
+// verifyOffsets asks the transaction coordinator for the group coordinator; see group.Options.
+func (s *Server) verifyOffsets(id string, producerID int64, epoch int16, partition int32, version int16, done func(*kerr.Error)) {
+	tp := txn.TopicPartition{Topic: controller.OffsetsTopic, Partition: partition}
+	if version >= offsetsAdd {
+		s.txns.Add(id, producerID, epoch, []txn.TopicPartition{tp}, done)
+		return
+	}
+	if !s.txns.Verifies() {
+		done(nil)
+		return
+	}
+	err := s.txns.Verify(id, producerID, epoch, tp)
+	if err == kerr.TransactionAbortable && version < offsetsAbortable {
+		err = kerr.InvalidTxnState
+	}
+	done(err)
 }
 
 func (s *Server) txnConfig() txn.Config {
