@@ -95,12 +95,14 @@ func (b *Broker) start(ctx context.Context) error {
 		return fmt.Errorf("open the metadata log: %w", err)
 	}
 	b.quorum = controller.NewLocal(server.MetadataLog{Partition: metadata, Now: b.cfg.Now})
+	logDir, space := b.logDir()
 	b.server = server.New(server.Config{
+		LogDir: logDir, DiskSpace: space,
 		NodeID: b.cfg.NodeID, ClusterID: b.replicas.ClusterID(), Logger: b.cfg.Logger, Now: b.cfg.Now, Limits: server.Limits(b.cfg.Limits),
 		InProcess: b.inProcess, Users: b.cfg.Users, FailedLoginDelay: failedLoginDelay, AutoCreateTopics: !b.cfg.NoAutoCreate, DefaultPartitions: b.cfg.DefaultPartitions,
 		OffsetsPartitions: b.cfg.OffsetsPartitions, TxnPartitions: b.cfg.TxnPartitions,
 		Group:    group.Config{InitialRebalanceDelay: b.cfg.GroupInitialDelay},
-		Replicas: b.replicas, Quorum: b.quorum,
+		Replicas: b.replicas, Quorum: b.quorum, Faults: b.cfg.Faults,
 	})
 	// Only with PageCache may a record that was read be gone after a crash.
 	newEpochs := b.cfg.Durability == PageCache && !b.replicas.Clean()

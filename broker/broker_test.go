@@ -66,7 +66,7 @@ func TestProduceAndConsumeEveryCodec(t *testing.T) {
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}
 	transports(t, func(t *testing.T, opts ...brokertest.Option) {
-		b := brokertest.New(t, opts...)
+		b := brokertest.New(t, opts...).Broker
 		for name, codec := range codecs {
 			t.Run(name, func(t *testing.T) {
 				p := client(t, b, kgo.ProducerBatchCompression(codec))
@@ -89,7 +89,7 @@ func TestProduceAndConsumeEveryCodec(t *testing.T) {
 
 func TestAcknowledgements(t *testing.T) {
 	transports(t, func(t *testing.T, opts ...brokertest.Option) {
-		b := brokertest.New(t, opts...)
+		b := brokertest.New(t, opts...).Broker
 		for name, acks := range map[string]kgo.Acks{"none": kgo.NoAck(), "leader": kgo.LeaderAck(), "all": kgo.AllISRAcks()} {
 			p := client(t, b, kgo.RequiredAcks(acks), kgo.DisableIdempotentWrite())
 			require.NoError(t, p.ProduceSync(bounded(t), &kgo.Record{Topic: name, Value: []byte("x")}).FirstErr())
@@ -101,7 +101,7 @@ func TestAcknowledgements(t *testing.T) {
 
 func TestLongPollEndsWithTheFirstRecord(t *testing.T) {
 	transports(t, func(t *testing.T, opts ...brokertest.Option) {
-		b := brokertest.New(t, opts...)
+		b := brokertest.New(t, opts...).Broker
 		p := client(t, b)
 		require.NoError(t, p.ProduceSync(bounded(t), &kgo.Record{Topic: "t", Value: []byte("first")}).FirstErr())
 		// The wait is far longer than the test may take.
@@ -116,7 +116,7 @@ func TestLongPollEndsWithTheFirstRecord(t *testing.T) {
 }
 
 func TestAdministration(t *testing.T) {
-	b := brokertest.New(t, brokertest.Partitions(3))
+	b := brokertest.New(t, brokertest.Partitions(3)).Broker
 	adm := kadm.NewClient(client(t, b))
 	ctx := bounded(t)
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/moldau-stream/moldau/broker/internal/fault"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/internal/vfs"
 )
@@ -90,6 +91,8 @@ type Config struct {
 	Limits Limits
 	// Now is the clock of record timestamps, retention and transaction timeouts; nil: time.Now.
 	Now func() time.Time
+	// Faults are what brokertest breaks on purpose; nil: nothing. Only tests can make one.
+	Faults *fault.Plan
 	// FS holds DataDir; nil is the operating system, or memory if DataDir is empty. Only tests inside this module can make one.
 	FS vfs.FS
 }

@@ -37,7 +37,7 @@ func produced(t testing.TB, cl *kgo.Client, topic string, from, n int) []string 
 // the committed offsets are the ends.
 func TestGroupSharesPartitions(t *testing.T) {
 	transports(t, func(t *testing.T, opts ...brokertest.Option) {
-		b := brokertest.New(t, append(opts, brokertest.Partitions(6))...)
+		b := brokertest.New(t, append(opts, brokertest.Partitions(6))...).Broker
 		p := client(t, b)
 		var mu sync.Mutex
 		seen := map[string]int{}
@@ -92,7 +92,7 @@ func TestGroupSharesPartitions(t *testing.T) {
 // what read_committed sees with the input.
 func TestGroupTransactSession(t *testing.T) {
 	transports(t, func(t *testing.T, opts ...brokertest.Option) {
-		b := brokertest.New(t, append(opts, brokertest.Partitions(4))...)
+		b := brokertest.New(t, append(opts, brokertest.Partitions(4))...).Broker
 		p := client(t, b)
 		want := produced(t, p, "in", 0, 2000)
 		ctx, stop := context.WithCancel(bounded(t))

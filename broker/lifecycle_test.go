@@ -160,7 +160,7 @@ func TestDirectoryInUse(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
-	b := brokertest.New(t, brokertest.TCP())
+	b := brokertest.New(t, brokertest.TCP()).Broker
 	dir := filepath.Join(t.TempDir(), "data")
 	_, err := broker.Start(t.Context(), broker.Config{DataDir: dir, Listen: b.Addrs()})
 	require.ErrorContains(t, err, b.Addrs()[0])
@@ -192,7 +192,7 @@ func TestStartIsBoundedByItsContext(t *testing.T) {
 // TestFullDisk fills the disk and gives it room again.
 func TestFullDisk(t *testing.T) {
 	mem := vfs.NewMem()
-	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS = "data", mem }))
+	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS = "data", mem })).Broker
 	c := dial(t, b)
 	makeTopic(t, c, "t")
 	big := string(make([]byte, 100_000))
@@ -269,7 +269,7 @@ func TestFailedSyncEndsTheBroker(t *testing.T) {
 func TestAdvertisedAddress(t *testing.T) {
 	b := brokertest.New(t, brokertest.TCP(), brokertest.With(func(c *broker.Config) {
 		c.Advertise = func(local net.Addr) string { return "broker.example:1234" }
-	}))
+	})).Broker
 	m := kmsg.NewPtrMetadataRequest()
 	m.Version = 9
 	resp, err := do[*kmsg.MetadataResponse](dial(t, b), m)
@@ -285,7 +285,7 @@ func TestAdvertisedAddress(t *testing.T) {
 }
 
 func TestNoAutoCreate(t *testing.T) {
-	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.NoAutoCreate = true }))
+	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.NoAutoCreate = true })).Broker
 	cl := client(t, b, kgo.UnknownTopicRetries(1))
 	err := cl.ProduceSync(bounded(t), &kgo.Record{Topic: "t", Value: []byte("x")}).FirstErr()
 	require.ErrorIs(t, err, kerr.UnknownTopicOrPartition)
@@ -302,7 +302,7 @@ func TestInterruptedDeletionIsFinished(t *testing.T) {
 		}
 		return nil
 	})
-	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS = "data", mem }))
+	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS = "data", mem })).Broker
 	adm := kadm.NewClient(client(t, b))
 	_, err := adm.CreateTopics(bounded(t), 1, 1, nil, "kept", "gone")
 	require.NoError(t, err)
@@ -318,7 +318,7 @@ func TestInterruptedDeletionIsFinished(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, names, "gone-0")
 
-	again := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS = "data", cut }))
+	again := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS = "data", cut })).Broker
 	names, err = cut.List("data")
 	require.NoError(t, err)
 	require.NotContains(t, names, "gone-0")
@@ -341,7 +341,7 @@ func TestInterruptedDeletionIsFinished(t *testing.T) {
 func TestLeaderEpochAfterLoss(t *testing.T) {
 	mem := vfs.NewMem()
 	start := func(mem *vfs.Mem, d broker.Durability) (*kadm.Client, *kgo.Client) {
-		b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS, c.Durability = "data", mem, d }))
+		b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.DataDir, c.FS, c.Durability = "data", mem, d })).Broker
 		cl := client(t, b)
 		return kadm.NewClient(cl), cl
 	}

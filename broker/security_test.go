@@ -45,7 +45,7 @@ func secureClient(t *testing.T, b *broker.Broker, opts ...kgo.Opt) *kgo.Client {
 func TestTLS(t *testing.T) {
 	var out logged
 	certs := brokertest.NewCertificates(t)
-	b := brokertest.New(t, brokertest.TLS(certs), out.debug())
+	b := brokertest.New(t, brokertest.TLS(certs), out.debug()).Broker
 	roundTrip(t, b, "t", kgo.DialTLSConfig(certs.Client()))
 	roundTrip(t, b, "u", kgo.DialTLSConfig(certs.ClientAs("alice")))
 	named, err := tls.Dial("tcp", b.Addrs()[0], certs.ClientAs("bob"))
@@ -70,7 +70,7 @@ func TestTLSWithClientCertificates(t *testing.T) {
 	certs := brokertest.NewCertificates(t)
 	b := brokertest.New(t, brokertest.TLS(certs), brokertest.With(func(c *broker.Config) {
 		c.Listeners[0].TLS.ClientAuth = tls.RequireAndVerifyClientCert
-	}))
+	})).Broker
 	roundTrip(t, b, "t", kgo.DialTLSConfig(certs.ClientAs("alice")))
 	cl := secureClient(t, b, kgo.DialTLSConfig(certs.Client()), kgo.RetryTimeout(time.Second))
 	require.Error(t, cl.Ping(bounded(t)))
@@ -99,7 +99,7 @@ func TestSASL(t *testing.T) {
 		"SASL_SSL":       {server: []brokertest.Option{users, brokertest.TLS(certs)}, client: []kgo.Opt{kgo.DialTLSConfig(certs.Client())}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := brokertest.New(t, with.server...)
+			b := brokertest.New(t, with.server...).Broker
 			for name, m := range mechanisms("alice", "apw") {
 				roundTrip(t, b, "t-"+name, append(with.client, kgo.SASL(m))...)
 			}
@@ -129,7 +129,7 @@ func TestScramUsersAreStored(t *testing.T) {
 		return secureClient(t, b, kgo.SASL(m), kgo.RetryTimeout(time.Second)).Ping(bounded(t))
 	}
 	t.Run("before", func(t *testing.T) {
-		b := brokertest.New(t, opts...)
+		b := brokertest.New(t, opts...).Broker
 		adm := kadm.NewClient(secureClient(t, b, kgo.SASL(admin["PLAIN"])))
 		_, err := adm.AlterUserSCRAMs(bounded(t), nil, []kadm.UpsertSCRAM{
 			{User: "bob", Mechanism: kadm.ScramSha256, Iterations: 4096, Password: "one"},
@@ -138,7 +138,7 @@ func TestScramUsersAreStored(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, ping(t, b, mechanisms("bob", "one")["SCRAM-SHA-256"]))
 	})
-	b := brokertest.New(t, opts...)
+	b := brokertest.New(t, opts...).Broker
 	require.NoError(t, ping(t, b, mechanisms("bob", "one")["SCRAM-SHA-256"]))
 	require.Error(t, ping(t, b, mechanisms("bob", "one")["SCRAM-SHA-512"]), "a credential is of one mechanism")
 	require.Error(t, ping(t, b, mechanisms("bob", "one")["PLAIN"]))
@@ -345,7 +345,7 @@ func TestLoginIsRepeatedByClients(t *testing.T) {
 }
 
 func TestSASLOnAPlainListener(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	c := dial(t, b)
 	for version := int16(0); version <= 1; version++ {
 		shaken, err := do[*kmsg.SASLHandshakeResponse](c, handshakeOf(version, "PLAIN"))
@@ -371,7 +371,7 @@ func TestEveryListenerHasItsAddress(t *testing.T) {
 			{Name: "INTERNAL", Address: "127.0.0.1:0"},
 			{Address: "127.0.0.1:0", TLS: certs.Server(), Advertise: func(net.Addr) string { return "outside.example:9093" }},
 		}
-	}))
+	})).Broker
 	addrs := b.Addrs()
 	require.Len(t, addrs, 4)
 	for i, want := range []string{"proxy.example:1", "proxy.example:1", addrs[2], "outside.example:9093"} {

@@ -106,7 +106,7 @@ func makeTopic(t testing.TB, c *rawClient, topic string) [16]byte {
 }
 
 func TestApiVersions(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	c := dial(t, b)
 	served := map[int16][2]int16{}
 	for version := int16(0); version <= 4; version++ {
@@ -148,7 +148,7 @@ func TestApiVersions(t *testing.T) {
 
 func TestAnswersKeepTheOrderOfRequests(t *testing.T) {
 	transports(t, func(t *testing.T, opts ...brokertest.Option) {
-		b := brokertest.New(t, opts...)
+		b := brokertest.New(t, opts...).Broker
 		c := dial(t, b)
 		makeTopic(t, c, "t")
 		var asked []int32
@@ -187,7 +187,7 @@ func TestAnswersKeepTheOrderOfRequests(t *testing.T) {
 }
 
 func TestPipelinedProducesKeepTheirOrderInTheLog(t *testing.T) {
-	b := brokertest.New(t, brokertest.OnDisk())
+	b := brokertest.New(t, brokertest.OnDisk()).Broker
 	c := dial(t, b)
 	makeTopic(t, c, "t")
 	const n = 200
@@ -210,7 +210,7 @@ func TestPipelinedProducesKeepTheirOrderInTheLog(t *testing.T) {
 }
 
 func TestProduceIsRefused(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	c := dial(t, b)
 	makeTopic(t, c, "t")
 	find := kmsg.NewPtrFindCoordinatorRequest() // makes the topic of offsets
@@ -249,7 +249,7 @@ func TestProduceIsRefused(t *testing.T) {
 }
 
 func TestFetchVersions(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	c := dial(t, b)
 	id := makeTopic(t, c, "t")
 	for range 3 {
@@ -297,7 +297,7 @@ func TestFetchVersions(t *testing.T) {
 
 // TestDeletionEndsLongPolls deletes a topic under a parked fetch.
 func TestDeletionEndsLongPolls(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	c, other := dial(t, b), dial(t, b)
 	id := makeTopic(t, c, "t")
 	_, err := c.send(fetchOf(13, id, "t", 0, time.Hour))
@@ -316,7 +316,7 @@ func TestDeletionEndsLongPolls(t *testing.T) {
 
 // TestDeletedRecordsEndLongPolls deletes the records that a parked fetch has found but that are too few for it.
 func TestDeletedRecordsEndLongPolls(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	c, other := dial(t, b), dial(t, b)
 	id := makeTopic(t, c, "t")
 	_, err := do[*kmsg.ProduceResponse](c, produceOf(9, -1, "t", 0, "x"))
@@ -343,7 +343,7 @@ func TestDeletedRecordsEndLongPolls(t *testing.T) {
 
 // TestEmptyLogHasAnEpoch: as Kafka's, the leader's epoch ends at 0 in a log without records.
 func TestEmptyLogHasAnEpoch(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	c := dial(t, b)
 	makeTopic(t, c, "t")
 	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
@@ -362,7 +362,7 @@ func TestEmptyLogHasAnEpoch(t *testing.T) {
 
 // TestNamesOfDescribedConfigs: as in Kafka, an empty list asks for every configuration, like null.
 func TestNamesOfDescribedConfigs(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	c := dial(t, b)
 	makeTopic(t, c, "t")
 	count := func(kind kmsg.ConfigResourceType, resource string, names []string) int {
@@ -442,7 +442,7 @@ func TestHostileFramesCloseTheirConnection(t *testing.T) {
 	}
 	transports(t, func(t *testing.T, opts ...brokertest.Option) {
 		var out logged
-		b := brokertest.New(t, append(opts, out.option())...)
+		b := brokertest.New(t, append(opts, out.option())...).Broker
 		for name, tc := range cases {
 			t.Run(name, func(t *testing.T) {
 				c := dial(t, b)
@@ -459,7 +459,7 @@ func TestHostileFramesCloseTheirConnection(t *testing.T) {
 
 // TestPromisedBytesTakeNoMemory opens frames that say 100 MiB on many connections.
 func TestPromisedBytesTakeNoMemory(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	for range 50 {
 		_, err := dial(t, b).conn.Write([]byte{6, 0x40, 0, 0, 0, 3, 0, 1})
 		require.NoError(t, err)
@@ -557,7 +557,7 @@ func TestClientThatTakesNoAnswersIsGivenUp(t *testing.T) {
 }
 
 func TestUnacknowledgedProduceThatFailsClosesTheConnection(t *testing.T) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	c := dial(t, b)
 	makeTopic(t, c, "t")
 	_, err := c.send(produceOf(9, 0, "t", 0, "x"))
@@ -570,7 +570,7 @@ func TestUnacknowledgedProduceThatFailsClosesTheConnection(t *testing.T) {
 }
 
 func TestConnectionsAreLimited(t *testing.T) {
-	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.Limits.Connections = 2 }))
+	b := brokertest.New(t, brokertest.With(func(c *broker.Config) { c.Limits.Connections = 2 })).Broker
 	first := dial(t, b)
 	dial(t, b)
 	_, err := b.DialContext(t.Context(), "", "")

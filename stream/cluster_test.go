@@ -56,7 +56,7 @@ type cluster struct {
 }
 
 func newCluster(t *testing.T, opts ...brokertest.Option) *cluster {
-	c := &cluster{t: t, b: brokertest.New(t, opts...)}
+	c := &cluster{t: t, b: brokertest.New(t, opts...).Broker}
 	c.connect()
 	return c
 }

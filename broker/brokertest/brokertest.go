@@ -5,13 +5,18 @@
 //		client, err := kgo.NewClient(kgo.Dialer(b.DialContext), kgo.SeedBrokers(broker.InProcessAddr))
 //
 // Each broker is alone, starts in milliseconds, and is closed at the end of its test; it must have closed cleanly by then.
+//
+// A test can break what the broker answers (Fail, Delay, Disconnect, LoseAnswers), wait for what clients ask (AwaitRequests), and make
+// time pass and its consequences happen (Advance, Compact, Retain).
 package brokertest
 
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/moldau-stream/moldau/broker"
+	"github.com/moldau-stream/moldau/broker/internal/fault"
 )
 
 // Option changes how a broker is started.
@@ -50,14 +55,19 @@ func With(f func(*broker.Config)) Option {
 }
 
 // New starts a broker, in memory unless an option says otherwise, and closes it at the end of the test.
-func New(t testing.TB, opts ...Option) *broker.Broker {
+func New(t testing.TB, opts ...Option) *Broker {
 	t.Helper()
 	var c broker.Config
 	for _, o := range opts {
 		o(t, &c) // t.TempDir before t.Cleanup: the broker has to close its files before they are removed
 	}
-	b, err := broker.Start(t.Context(), c)
-	if err != nil {
+	b := &Broker{t: t, faults: fault.New(), clock: &clock{base: c.Now}}
+	if b.clock.base == nil {
+		b.clock.base = time.Now
+	}
+	c.Now, c.Faults = b.clock.now, b.faults
+	var err error
+	if b.Broker, err = broker.Start(t.Context(), c); err != nil {
 		t.Fatalf("start a broker: %v", err)
 	}
 	t.Cleanup(func() {

@@ -23,7 +23,7 @@ import (
 
 // cluster gives a function that runs commands against a broker of the test, and fails the test unless they succeed.
 func cluster(t *testing.T) (ok func(stdin string, args ...string) string, fails func(stdin string, args ...string) string, b *broker.Broker) {
-	b = brokertest.New(t, brokertest.TCP())
+	b = brokertest.New(t, brokertest.TCP()).Broker
 	env := environment{"MOLDAU_BROKERS": b.Addrs()[0]}
 	ok = func(stdin string, args ...string) string {
 		t.Helper()
@@ -218,7 +218,7 @@ func TestARecordThatIsTooLargeIsRefused(t *testing.T) {
 // On a full disk a producer is told that nothing was written, readers go on, and with room again so do producers.
 func TestAFullDisk(t *testing.T) {
 	disk := vfs.NewMem()
-	b := brokertest.New(t, brokertest.TCP(), brokertest.With(func(c *broker.Config) { c.FS, c.DataDir = disk, "data" }))
+	b := brokertest.New(t, brokertest.TCP(), brokertest.With(func(c *broker.Config) { c.FS, c.DataDir = disk, "data" })).Broker
 	env := environment{"MOLDAU_BROKERS": b.Addrs()[0], "MOLDAU_TOPIC": "t"}
 	ok := func(stdin string, args ...string) string {
 		t.Helper()

@@ -34,7 +34,7 @@ func topology() (*stream.Topology, error) {
 
 // program is an fx program with an application on a broker, which has these topics.
 func program(t *testing.T, topics ...string) (*fxtest.App, *stream.App, streamfx.Health) {
-	b := brokertest.New(t)
+	b := brokertest.New(t).Broker
 	cl, err := kgo.NewClient(kgo.SeedBrokers(broker.InProcessAddr), kgo.Dialer(b.DialContext))
 	require.NoError(t, err)
 	t.Cleanup(cl.Close)

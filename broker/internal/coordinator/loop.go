@@ -128,6 +128,9 @@ func (l *Loop) Close() {
 	<-l.done
 }
 
+// ClockMoved makes the loop look at the clock again: it went forward by itself, as those of tests do, and a deadline may have passed.
+func (l *Loop) ClockMoved() { l.signal() }
+
 func (l *Loop) signal() {
 	select {
 	case l.wake <- struct{}{}:
