@@ -19,7 +19,7 @@ import (
 
 func client(t *testing.T, b *brokertest.Broker, opts ...kgo.Opt) *kgo.Client {
 	c, err := kgo.NewClient(append([]kgo.Opt{kgo.Dialer(b.DialContext), kgo.SeedBrokers(broker.InProcessAddr), kgo.AllowAutoTopicCreation(),
-		kgo.MetadataMinAge(10*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return time.Millisecond })}, opts...)...)
+		kgo.MetadataMinAge(10 * time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return time.Millisecond })}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c
