@@ -32,3 +32,17 @@ func (osFS) BootID() string {
 	}
 	return strings.TrimSpace(string(b))
 }
+
+// Preallocate implements Preallocator.
+func (f osFile) Preallocate(size int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		switch err {
+		case nil, unix.EOPNOTSUPP, unix.ENOSYS: // a file system without it fills the space as it goes
+			return nil
+		case unix.EINTR:
+		default:
+			return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+		}
+	}
+}

@@ -175,3 +175,10 @@ func RemoveAll(fsys FS, dir string) error {
 	}
 	return nil
 }
+
+// Preallocator is a File that can reserve disk space.
+type Preallocator interface {
+	// Preallocate reserves space for size bytes without changing the file's size, where the system can. Truncate gives
+	// back what is beyond its size.
+	Preallocate(size int64) error
+}

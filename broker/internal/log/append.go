@@ -106,6 +106,11 @@ func (l *Log) write(b batch.Batch, leaderEpoch int32, now time.Time) error {
 	if int64(len(b)) > l.cfg.SegmentBytes {
 		return codef(kerr.RecordListTooLarge, "batch of %d bytes exceeds segment.bytes %d of %s", len(b), l.cfg.SegmentBytes, l.name)
 	}
+	if l.unchecked {
+		if err := l.checkTail(); err != nil {
+			return storageError(err)
+		}
+	}
 	if l.mustRoll(b, now) {
 		if err := l.roll(); err != nil {
 			return fmt.Errorf("start a segment of %s at offset %d: %w", l.name, l.end, storageError(err))
@@ -143,8 +148,7 @@ func (l *Log) mustRoll(b batch.Batch, now time.Time) bool {
 	}
 	return s.size+int64(len(b)) > l.cfg.SegmentBytes ||
 		age > l.cfg.rollMs()-l.jitterMs ||
-		int64(len(s.offsets.mem))/offsetEntryLen >= l.cfg.IndexBytes/offsetEntryLen ||
-		int64(len(s.times.mem))/timeEntryLen >= l.cfg.IndexBytes/timeEntryLen-1 ||
+		s.offsets.isFull(l.cfg.IndexBytes, 0) || s.times.isFull(l.cfg.IndexBytes, 1) ||
 		l.end+int64(b.LastOffsetDelta())-s.base > 1<<31-1
 }
 
@@ -166,7 +170,7 @@ func (l *Log) roll() error {
 		return l.noteSync(err)
 	}
 	path := segmentPath(l.o.Dir, l.end, ".log")
-	f, err := l.o.FS.Create(path)
+	f, err := l.o.Files.create(path)
 	if err != nil {
 		return err
 	}
@@ -175,7 +179,7 @@ func (l *Log) roll() error {
 		return l.noteSync(err)
 	}
 	old.seal()
-	s := newSegment(l.o.FS, l.o.Dir, l.end, f)
+	s := newSegment(l.o.Files, l.o.Dir, l.end, f)
 	s.created = l.o.Now()
 	l.segments = append(l.segments, s)
 	l.dropSnapshots()

@@ -151,8 +151,12 @@ func (l *Log) dirt(now int64) (d Dirt, err error) {
 
 // newest is the largest timestamp in a full segment, or its file's time when its records have none.
 func (l *Log) newest(s *segment) (int64, error) {
-	if s.maxTS >= 0 {
-		return s.maxTS, nil
+	ts, _, err := s.largest()
+	if err != nil {
+		return 0, storageError(err)
+	}
+	if ts >= 0 {
+		return ts, nil
 	}
 	info, err := l.o.FS.Stat(s.path)
 	if err != nil {
@@ -266,7 +270,7 @@ func (r *round) run() error {
 		r.filter.stats.MapUse = float64(keys.used) / float64(limit)
 	}
 	upTo := keys.latest + 1
-	for _, group := range r.groups(upTo) {
+	for _, group := range r.groups(min(upTo, r.dirt.Uncleanable)) {
 		if err := r.group(group); err != nil {
 			return err
 		}

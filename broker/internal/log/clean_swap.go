@@ -3,7 +3,6 @@ package log
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -46,18 +45,16 @@ type cleanedWriter struct {
 
 func (w *cleanedWriter) begin(base int64) error {
 	path := segmentPath(w.l.o.Dir, base, ".log") + cleanedSuffix
-	f, err := w.l.o.FS.Create(path)
+	f, err := w.l.o.Files.create(path)
 	if err != nil {
 		return err
 	}
-	w.cur = newSegment(w.l.o.FS, w.l.o.Dir, base, f)
+	w.cur = newSegment(w.l.o.Files, w.l.o.Dir, base, f)
 	for _, x := range w.cur.indexes() {
 		x.path += cleanedSuffix
 	}
 	return nil
 }
-
-func (s *segment) indexes() [3]*index { return [3]*index{&s.offsets, &s.times, &s.txns} }
 
 // add appends a batch.
 func (w *cleanedWriter) add(b batch.Batch) error {
@@ -105,7 +102,11 @@ func (w *cleanedWriter) end() error {
 	s.indexTime()
 	for _, x := range s.indexes() {
 		// Also the transaction index when it is empty: a leftover of the old segment cannot be taken for it.
-		if err := x.flush(false); err != nil {
+		err := x.spill()
+		if err == nil {
+			err = x.flush()
+		}
+		if err != nil {
 			return err
 		}
 		x.seal()
@@ -127,10 +128,10 @@ func (w *cleanedWriter) abandon() error {
 	}
 	var errs []error
 	for _, s := range all {
-		errs = append(errs, s.file.Close())
+		errs = append(errs, s.closeFiles())
 		for _, suffix := range segmentSuffixes {
 			for _, stage := range []string{cleanedSuffix, swapSuffix} {
-				if err := s.fs.Remove(segmentPath(s.dir, s.base, suffix) + stage); err != nil && !isNotExist(err) {
+				if err := w.l.o.FS.Remove(segmentPath(s.dir, s.base, suffix) + stage); err != nil && !isNotExist(err) {
 					errs = append(errs, err)
 				}
 			}
@@ -143,14 +144,8 @@ func (w *cleanedWriter) abandon() error {
 func (w *cleanedWriter) swap(old []*segment, end int64) error {
 	l := w.l
 	for _, s := range w.done {
-		for _, suffix := range segmentSuffixes {
-			name := segmentPath(s.dir, s.base, suffix)
-			if err := s.fs.Rename(name+cleanedSuffix, name+swapSuffix); err != nil {
-				return err
-			}
-		}
-		for _, x := range s.indexes() {
-			x.path = strings.TrimSuffix(x.path, cleanedSuffix)
+		if err := s.rename(swapSuffix); err != nil {
+			return err
 		}
 	}
 	if err := l.syncDir(); err != nil {
@@ -179,7 +174,10 @@ func (w *cleanedWriter) swap(old []*segment, end int64) error {
 		}
 	}
 	for _, s := range gone {
-		s.deleted.Store(err == nil)
+		if err == nil {
+			discard := l.discard
+			s.discard.Store(&discard)
+		}
 		err = errors.Join(err, s.release())
 	}
 	if err != nil {
@@ -204,16 +202,13 @@ func (l *Log) exchange(old, new []*segment) error {
 		panic(fmt.Sprintf("log: %s: segments %d to %d changed during their compaction", l.name, old[0].base, old[len(old)-1].base))
 	}
 	for _, s := range old {
-		if err := s.setAside(); err != nil {
+		if err := s.rename(deletedSuffix); err != nil {
 			return err
 		}
 	}
 	for _, s := range new {
-		for _, suffix := range segmentSuffixes {
-			name := segmentPath(s.dir, s.base, suffix)
-			if err := s.fs.Rename(name+swapSuffix, name); err != nil {
-				return err
-			}
+		if err := s.rename(""); err != nil {
+			return err
 		}
 	}
 	segments := append([]*segment{}, l.segments[:at]...)
@@ -221,31 +216,6 @@ func (l *Log) exchange(old, new []*segment) error {
 	l.segments = append(segments, l.segments[at+len(old):]...)
 	l.swaps++
 	l.checkInvariants()
-	return nil
-}
-
-// setAside gives the segment's files their names of deleted ones. Readers keep them until they are done.
-func (s *segment) setAside() error {
-	s.aside.Store(true)
-	if err := s.fs.Rename(s.path, s.path+deletedSuffix); err != nil {
-		return err
-	}
-	for _, x := range s.indexes() {
-		if err := x.rename(x.path + deletedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-// rename renames the index's file. Who opens it later finds it.
-func (x *index) rename(to string) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if err := x.fs.Rename(x.path, to); err != nil {
-		return err
-	}
-	x.path = to
 	return nil
 }
 
@@ -289,12 +259,9 @@ func decodeSwap(p []byte) ([]swapRange, error) {
 	return out, nil
 }
 
-// finishSwap ends what a crash interrupted: an exchange of segments that was decided goes on, all else of a compaction goes.
-func (l *Log) finishSwap() error {
-	names, err := l.o.FS.List(l.o.Dir)
-	if err != nil {
-		return err
-	}
+// finishSwap ends what a crash interrupted: an exchange of segments that was decided goes on, all else of a compaction goes. names
+// are the directory's; changed says that they are not any more.
+func (l *Log) finishSwap(names []string) (changed bool, err error) {
 	var logs, leftovers []string
 	decided := false
 	for _, n := range names {
@@ -310,21 +277,21 @@ func (l *Log) finishSwap() error {
 	}
 	if decided {
 		if err := l.goOnWithSwap(logs); err != nil {
-			return err
+			return false, err
 		}
 	}
 	for _, n := range leftovers {
 		name, isSwap := strings.CutSuffix(n, swapSuffix)
 		if base, ok := parseBase(name, ".log"); ok && isSwap && !decided && !contains(logs, name) {
 			// Ours is never without both; Kafka's last user was not shut down properly.
-			return &CorruptError{File: filepath.Join(l.o.Dir, n), Offset: base, Reason: "Apache Kafka was interrupted while it put compacted segments in place",
+			return false, &CorruptError{File: filepath.Join(l.o.Dir, n), Offset: base, Reason: "Apache Kafka was interrupted while it put compacted segments in place",
 				Next: "start Apache Kafka on the directory once, so that it finishes that, and stop it properly"}
 		}
 		if err := l.o.FS.Remove(filepath.Join(l.o.Dir, n)); err != nil && !isNotExist(err) {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return decided || len(leftovers) > 0, nil
 }
 
 func contains(names []string, name string) bool {

@@ -6,78 +6,108 @@ import (
 	"io"
 	"sort"
 	"sync"
-
-	"github.com/moldau-stream/moldau/internal/vfs"
 )
 
 // An index is the sorted, fixed-size entries that belong to one segment: of offsets
 // (8 bytes: relative offset, position), of times (12 bytes: timestamp, relative
 // offset) and of aborted transactions (34 bytes).
 //
-// The active segment's entries live in memory and are written when the segment is
-// full or the log closes; after a crash they are rebuilt from the segment. Hence
-// appending costs no index writes, and an index file is never half true. A full
-// segment's entries live in the file alone and are found there by binary search.
+//	file: entry 0 ... entry n-1 | mem: entry n ...
+//
+// The active segment's last entries are in memory, and go to the file some at a time, so that an append costs hardly
+// any index write and a partition little memory. Nothing trusts the file of an active segment after a crash: it is made
+// anew from the segment. A full segment's file was synced when the segment ended.
 type index struct {
-	fs       vfs.FS
+	files    *Files
 	path     string
 	entryLen int
+	optional bool // no file means no entries
 
-	mem    []byte // entries while the segment is active
-	inFile bool   // entries are in the file, mem is not used
+	mem []byte // the entries after those in the file; guarded by the log's lock
 
-	mu   sync.Mutex // guards file and n, which are set on first use
-	file vfs.File
-	n    int
+	mu   sync.Mutex // guards what follows
+	file *handle    // nil: not used yet
+	made bool       // the file is this index's, not a leftover of one before a crash
+	n    int        // entries in the file; -1: see its size
 }
 
 const (
 	offsetEntryLen = 8
 	timeEntryLen   = 12
 	txnEntryLen    = 34
+	// indexMem is how many bytes of entries are in memory.
+	indexMem = 4 << 10
 )
 
-// len returns the number of entries.
-func (x *index) len() (int, error) {
-	if !x.inFile {
-		return len(x.mem) / x.entryLen, nil
-	}
+// inFile finds the number of entries in the file, which is there since the log was opened or a segment was full.
+func (x *index) inFile() (int, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.openLocked(); err != nil {
-		return 0, err
+	if x.n >= 0 {
+		return x.n, nil
 	}
-	return x.n, nil
-}
-
-func (x *index) openLocked() error {
-	if x.file != nil {
-		return nil
+	if x.file == nil {
+		x.file = x.files.handleOf(x.path)
 	}
-	f, err := x.fs.Open(x.path)
-	if err != nil {
-		return err
+	size, err := x.file.Size()
+	if x.optional && isNotExist(err) {
+		x.n, x.made, x.file = 0, false, nil
+		return 0, nil
 	}
-	size, err := f.Size()
 	if err == nil && size%int64(x.entryLen) != 0 {
 		err = fmt.Errorf("%s has %d bytes, not a multiple of %d", x.path, size, x.entryLen)
 	}
 	if err != nil {
-		_ = f.Close() // the first error is the one to report
-		return err
+		return 0, err
 	}
-	x.file, x.n = f, int(size)/x.entryLen
-	return nil
+	x.n = int(size) / x.entryLen
+	return x.n, nil
+}
+
+// written is the number of entries in the file as far as it is known, or -1.
+func (x *index) written() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.n
+}
+
+// useFile makes the index one whose entries are all in its file, as after a clean close.
+func (x *index) useFile() {
+	x.mem = nil
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.n, x.made = -1, true
+}
+
+// reset makes the index empty.
+func (x *index) reset() error {
+	x.mem = nil
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.n, x.made = 0, false
+	if x.file == nil {
+		return nil
+	}
+	err := x.file.Close()
+	x.file = nil
+	return err
+}
+
+// len returns the number of entries. The caller holds the log's lock if the segment is active.
+func (x *index) len() (int, error) {
+	n, err := x.inFile()
+	return n + len(x.mem)/x.entryLen, err
 }
 
 // entry reads entry i; buf has room for one.
 func (x *index) entry(i int, buf []byte) ([]byte, error) {
-	if !x.inFile {
+	x.mu.Lock()
+	n, f := x.n, x.file
+	x.mu.Unlock()
+	if i >= n {
+		i -= n
 		return x.mem[i*x.entryLen : (i+1)*x.entryLen], nil
 	}
-	x.mu.Lock()
-	f := x.file
-	x.mu.Unlock()
 	_, err := f.ReadAt(buf[:x.entryLen], int64(i*x.entryLen))
 	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("read entry %d of %s: %w", i, x.path, err)
@@ -86,12 +116,30 @@ func (x *index) entry(i int, buf []byte) ([]byte, error) {
 }
 
 // lastNotAfter returns the last entry for which after is false, assuming that after is
-// monotonic. ok is false when there is none.
+// monotonic. ok is false when there is none. The caller holds the log's lock if the segment is active.
 func (x *index) lastNotAfter(after func(entry []byte) bool) (entry []byte, ok bool, err error) {
-	n, err := x.len()
-	if err != nil || n == 0 {
+	if e, ok := x.lastInMem(after); ok {
+		return e, true, nil
+	}
+	n, err := x.inFile()
+	if err != nil {
 		return nil, false, err
 	}
+	return x.lastInFile(n, after)
+}
+
+// lastInMem is lastNotAfter among the entries in memory.
+func (x *index) lastInMem(after func(entry []byte) bool) (entry []byte, ok bool) {
+	n := len(x.mem) / x.entryLen
+	i := sort.Search(n, func(i int) bool { return after(x.mem[i*x.entryLen : (i+1)*x.entryLen]) })
+	if i == 0 {
+		return nil, false
+	}
+	return x.mem[(i-1)*x.entryLen : i*x.entryLen], true
+}
+
+// lastInFile is lastNotAfter among the first n entries in the file, which do not change: it needs no lock.
+func (x *index) lastInFile(n int, after func(entry []byte) bool) (entry []byte, ok bool, err error) {
 	buf := make([]byte, x.entryLen)
 	i := sort.Search(n, func(i int) bool {
 		if err != nil {
@@ -110,50 +158,79 @@ func (x *index) lastNotAfter(after func(entry []byte) bool) (entry []byte, ok bo
 	return entry, err == nil, err
 }
 
-func (x *index) append(entry []byte) { x.mem = append(x.mem, entry...) }
+// append adds an entry. When the disk takes no entries, memory keeps them until it does.
+func (x *index) append(entry []byte) {
+	if len(x.mem) >= indexMem && len(x.mem)%indexMem < len(entry) {
+		_ = x.spill() // said by the flush that must succeed
+	}
+	x.mem = append(x.mem, entry...)
+}
 
-// flush writes the entries to the file and syncs it. They stay in memory too, until
-// seal. An index without entries gets no file when optional.
-func (x *index) flush(optional bool) error {
-	if x.inFile || (optional && len(x.mem) == 0) {
+// spill moves the entries from memory to the file.
+func (x *index) spill() error {
+	n, err := x.inFile()
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.made {
+		if x.file != nil {
+			panic("log: " + x.path + " is in use before it is made")
+		}
+		if x.file, err = x.files.create(x.path); err != nil {
+			return err
+		}
+		x.made = true
+	}
+	if len(x.mem) == 0 {
 		return nil
 	}
-	f, err := x.fs.Create(x.path)
-	if err != nil {
+	if x.file == nil {
+		x.file = x.files.handleOf(x.path)
+	}
+	if _, err := x.file.WriteAt(x.mem, int64(n*x.entryLen)); err != nil {
 		return err
 	}
-	if len(x.mem) > 0 {
-		_, err = f.WriteAt(x.mem, 0)
-	}
-	if err == nil {
-		if serr := f.Sync(); serr != nil {
-			err = &SyncError{File: x.path, Err: serr}
+	x.n = n + len(x.mem)/x.entryLen
+	x.mem = x.mem[:0]
+	return nil
+}
+
+// flush writes the entries to the file and syncs it. An optional index without entries gets no file.
+func (x *index) flush() error {
+	if x.optional {
+		if n, err := x.len(); err != nil {
+			return err
+		} else if n == 0 && !x.made {
+			if err := x.files.fs.Remove(x.path); err != nil && !isNotExist(err) { // a leftover from before a crash
+				return err
+			}
+			return nil
 		}
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// seal forgets the entries in memory, which flush has written.
-func (x *index) seal() {
-	if !x.inFile {
-		x.inFile, x.mem = true, nil
-	}
-}
-
-// load reads the entries of an active segment from a file of at most max bytes.
-func (x *index) load(max int64) error {
-	p, err := vfs.ReadFile(x.fs, x.path, max)
-	if err != nil {
+	if err := x.spill(); err != nil {
 		return err
 	}
-	if len(p)%x.entryLen != 0 {
-		return fmt.Errorf("%s has %d bytes, not a multiple of %d", x.path, len(p), x.entryLen)
+	x.mu.Lock()
+	f := x.file
+	x.mu.Unlock()
+	if f == nil { // nothing was added since it was opened
+		return nil
 	}
-	x.mem, x.inFile = p, false
+	if err := f.Sync(); err != nil {
+		return &SyncError{File: x.path, Err: err}
+	}
 	return nil
+}
+
+// seal gives back the memory of an index that flush has written for the last time.
+func (x *index) seal() { x.mem = nil }
+
+// isFull says whether so many bytes of entries are reached.
+func (x *index) isFull(bytes int64, spare int64) bool {
+	n, err := x.len()
+	return err == nil && int64(n) >= bytes/int64(x.entryLen)-spare
 }
 
 func (x *index) close() error {
@@ -162,8 +239,22 @@ func (x *index) close() error {
 	if x.file == nil {
 		return nil
 	}
-	err := x.file.Close()
-	x.file = nil
+	return x.file.Close()
+}
+
+// rename renames the index's file, if there is one. Who opens it later finds it.
+func (x *index) rename(to string) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var err error
+	if x.file != nil {
+		err = x.file.rename(to)
+	} else {
+		err = x.files.fs.Rename(x.path, to)
+	}
+	if err == nil {
+		x.path = to
+	}
 	return err
 }
 

@@ -65,6 +65,13 @@ type Options struct {
 	Cleaned int64
 	// LogStart is the first offset that may be read.
 	LogStart int64
+	// Known says that the directory exists and is this topic's.
+	Known bool
+	// Files opens the log's files; nil makes one.
+	Files *Files
+	// Discard takes the renamed files of deleted segments, to be removed after a delay (file.delete.delay.ms). nil
+	// removes them at once. What a crash leaves of them is removed by the next Open.
+	Discard func(names []string, after time.Duration)
 	// Pool decompresses produced batches for validation; nil makes a small one.
 	Pool   *batch.Pool
 	Now    func() time.Time
@@ -96,9 +103,11 @@ type Log struct {
 	// unverified is the offset below which bytes were read from disk by nobody since
 	// the open; reads check their CRC.
 	unverified int64
-	failed     error // set once; everything fails with it
-	cleaned    int64 // offset up to which the log was compacted
-	swaps      int64 // exchanges of segments by compaction
+	// unchecked says that nobody has looked at the active segment's end since a clean close; the first append does.
+	unchecked bool
+	failed    error // set once; everything fails with it
+	cleaned   int64 // offset up to which the log was compacted
+	swaps     int64 // exchanges of segments by compaction
 }
 
 // Recovery tells what Open had to do.

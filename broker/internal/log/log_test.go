@@ -58,10 +58,11 @@ func TestReadersFinishWhileTheirSegmentIsDeleted(t *testing.T) {
 	got, err := v.read(pos, size, 0, 4)
 	require.NoError(t, err)
 	require.NoError(t, batch.Batch(got).Check())
-	_, err = m.Stat(segmentPath("t-0", 0, ".log"))
+	gone := segmentPath("t-0", 0, ".log") + deletedSuffix
+	_, err = m.Stat(gone)
 	require.NoError(t, err, "the file stays while it is read")
 	v.release()
-	_, err = m.Stat(segmentPath("t-0", 0, ".log"))
+	_, err = m.Stat(gone)
 	require.Error(t, err)
 	require.NoError(t, l.Close(true))
 }

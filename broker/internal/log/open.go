@@ -31,6 +31,9 @@ func Open(o Options) (*Log, Recovery, error) {
 	if o.Pool == nil {
 		o.Pool = batch.NewPool(1, 0)
 	}
+	if o.Files == nil {
+		o.Files = NewFiles(o.FS, 0)
+	}
 	l := &Log{
 		o: o, name: fmt.Sprintf("%s-%d", o.Topic, o.Partition), cfg: o.Config.bounded(),
 		start: max(o.LogStart, 0), cleaned: o.Cleaned, epochs: &epochCache{}, producers: newProducers(), changed: true,
@@ -49,19 +52,31 @@ func Open(o Options) (*Log, Recovery, error) {
 
 func (l *Log) open() (rec Recovery, err error) {
 	o := l.o
-	if err := o.FS.MkdirAll(o.Dir); err != nil {
-		return rec, err
+	if !o.Known {
+		if err := o.FS.MkdirAll(o.Dir); err != nil {
+			return rec, err
+		}
 	}
-	if err := l.finishSwap(); err != nil {
-		return rec, err
-	}
-	bases, err := l.list()
+	names, err := o.FS.List(o.Dir)
 	if err != nil {
 		return rec, err
 	}
-	if id, ok := TopicIDIn(o.FS, o.Dir); !ok || id != o.TopicID {
-		if err := l.writeMetadata(); err != nil {
+	if changed, err := l.finishSwap(names); err != nil {
+		return rec, err
+	} else if changed {
+		if names, err = o.FS.List(o.Dir); err != nil {
 			return rec, err
+		}
+	}
+	bases, err := l.list(names)
+	if err != nil {
+		return rec, err
+	}
+	if !o.Known {
+		if id, ok := TopicIDIn(o.FS, o.Dir); !ok || id != o.TopicID {
+			if err := l.writeMetadata(); err != nil {
+				return rec, err
+			}
 		}
 	}
 	if len(bases) == 0 {
@@ -79,16 +94,14 @@ func (l *Log) open() (rec Recovery, err error) {
 		return rec, err
 	}
 	for _, base := range bases {
-		f, err := o.FS.Open(segmentPath(o.Dir, base, ".log"))
+		path := segmentPath(o.Dir, base, ".log")
+		info, err := o.FS.Stat(path)
 		if err != nil {
 			return rec, err
 		}
-		s := newSegment(o.FS, o.Dir, base, f)
-		s.created = o.Now()
+		s := newSegment(o.Files, o.Dir, base, o.Files.handleOf(path))
+		s.created, s.size = o.Now(), info.Size
 		l.segments = append(l.segments, s)
-		if s.size, err = f.Size(); err != nil {
-			return rec, err
-		}
 	}
 	if bases[0] > l.start {
 		l.start = bases[0] // older segments were deleted, the checkpoint came too late
@@ -97,14 +110,14 @@ func (l *Log) open() (rec Recovery, err error) {
 		return rec, err
 	}
 	for i, s := range l.segments[:len(l.segments)-1] {
-		if err := l.openFull(s, l.segments[i+1].base); err != nil {
+		if err := l.openFull(s, l.segments[i+1].base, names); err != nil {
 			return rec, err
 		}
 	}
 	last := l.active()
 	opened := false
 	if o.Clean {
-		if opened, err = l.openClean(last); err != nil {
+		if opened, err = l.openClean(last, names); err != nil {
 			return rec, err
 		}
 	}
@@ -126,11 +139,7 @@ func (l *Log) open() (rec Recovery, err error) {
 }
 
 // list removes leftovers of unfinished writes and finds segments and snapshots.
-func (l *Log) list() (bases []int64, err error) {
-	names, err := l.o.FS.List(l.o.Dir)
-	if err != nil {
-		return nil, err
-	}
+func (l *Log) list(names []string) (bases []int64, err error) {
 	for _, n := range names {
 		if strings.HasSuffix(n, tmpSuffix) {
 			if err := l.o.FS.Remove(filepath.Join(l.o.Dir, n)); err != nil && !isNotExist(err) {
@@ -191,11 +200,11 @@ func (l *Log) writeMetadata() error {
 
 // create makes the first segment of an empty log.
 func (l *Log) create(base int64) error {
-	f, err := l.o.FS.Create(segmentPath(l.o.Dir, base, ".log"))
+	f, err := l.o.Files.create(segmentPath(l.o.Dir, base, ".log"))
 	if err != nil {
 		return err
 	}
-	s := newSegment(l.o.FS, l.o.Dir, base, f)
+	s := newSegment(l.o.Files, l.o.Dir, base, f)
 	s.created = l.o.Now()
 	l.segments = append(l.segments, s)
 	l.start, l.end, l.hw, l.durable = base, base, base, base
@@ -216,8 +225,7 @@ func (l *Log) restartAt(offset int64) error {
 		return err
 	}
 	for _, s := range l.segments {
-		s.deleted.Store(true)
-		if err := s.release(); err != nil {
+		if err := s.remove(l.discard); err != nil {
 			return err
 		}
 	}
@@ -243,24 +251,28 @@ func (l *Log) loadEpochs() error {
 	return nil
 }
 
-// openFull opens the indexes of a full segment, or rebuilds them if they are missing.
-func (l *Log) openFull(s *segment, nextBase int64) error {
-	s.offsets.inFile, s.times.inFile = true, true
-	n, err := s.times.len()
-	if err == nil {
-		_, err = s.offsets.len()
-	}
-	if _, serr := l.o.FS.Stat(s.txns.path); serr == nil {
-		s.txns.inFile = true
-		if _, terr := s.txns.len(); err == nil {
-			err = terr
+// indexesIn says whether the directory has the indexes that every segment must have.
+func (s *segment) indexesIn(names []string) bool {
+	for _, suffix := range []string{".index", ".timeindex"} {
+		if _, ok := slices.BinarySearch(names, filepath.Base(segmentPath("", s.base, suffix))); !ok {
+			return false
 		}
 	}
-	if err == nil && n > 0 {
-		var e []byte
-		if e, err = s.times.entry(n-1, make([]byte, timeEntryLen)); err == nil {
-			ts, rel := parseTimeEntry(e)
-			s.maxTS, s.maxTSOffset = ts, s.base+rel
+	return true
+}
+
+// openFull makes a full segment use its index files, or rebuilds them if they are missing. After a clean close nothing of them is
+// looked at before they are used.
+func (l *Log) openFull(s *segment, nextBase int64, names []string) error {
+	s.useIndexFiles()
+	var err error
+	if !s.indexesIn(names) {
+		err = errors.New("an index is missing")
+	} else if !l.o.Clean {
+		for _, x := range s.indexes() {
+			if _, xerr := x.len(); err == nil {
+				err = xerr
+			}
 		}
 	}
 	if err == nil {
@@ -273,18 +285,14 @@ func (l *Log) openFull(s *segment, nextBase int64) error {
 // rebuildIndexes reads a full segment for its indexes.
 func (l *Log) rebuildIndexes(s *segment, nextBase int64) error {
 	size := s.size
-	for _, x := range []*index{&s.offsets, &s.times, &s.txns} {
-		if err := x.close(); err != nil {
-			return err
-		}
-		x.inFile, x.mem = false, nil
+	if err := s.resetIndexes(); err != nil {
+		return err
 	}
 	// Aborted transactions depend on the producers before the segment.
 	p, err := l.producersAt(s.base)
 	if err != nil {
 		return err
 	}
-	s.size = 0
 	r := batchReader{file: s.file, end: size}
 	expected := s.base
 	for {
@@ -318,6 +326,9 @@ func (l *Log) replay(p *producers, s *segment, b batch.Batch) error {
 		return nil
 	}
 	m, ok, err := b.Marker()
+	if err == nil && !ok && b.Count() == 0 {
+		p.applyEmptied(b, l.o.Now())
+	}
 	if err != nil || !ok {
 		return err
 	}
@@ -383,77 +394,78 @@ func (l *Log) replayRange(p *producers, from, to int64) error {
 	return nil
 }
 
-// openClean opens the active segment after a clean close from its indexes and the snapshot
-// at its end. It returns false when these are not all there.
-func (l *Log) openClean(s *segment) (bool, error) {
-	if s.offsets.load(l.cfg.IndexBytes+offsetEntryLen) != nil || s.times.load(2*l.cfg.IndexBytes+timeEntryLen) != nil {
-		s.offsets.mem, s.times.mem = nil, nil
-		if s.size > 0 || s.base > 0 || l.o.RecoveryPoint > s.base {
-			l.o.Logger.Warn("indexes are missing or damaged; reading the last segment", "partition", l.name, "segment", s.path)
-		}
+// openClean opens the active segment after a clean close: the recovery point is the log's end, the indexes are complete, and a
+// snapshot has the producers of that moment. It returns false when these are not all there.
+func (l *Log) openClean(s *segment, names []string) (bool, error) {
+	end := max(l.o.RecoveryPoint, s.base)
+	if s.size > 0 && !s.indexesIn(names) {
+		l.o.Logger.Warn("indexes are missing; reading the last segment", "partition", l.name, "segment", s.path)
 		return false, nil
 	}
-	if err := s.txns.load(maxSnapshotBytes); err != nil && !isNotExist(err) {
-		s.offsets.mem, s.times.mem = nil, nil
+	if n := len(l.snapshots); (s.size == 0) != (end == s.base) || end > 0 && (n == 0 || l.snapshots[n-1] != end) {
 		return false, nil
 	}
-	size := s.size
-	var pos int64
-	if n := len(s.offsets.mem); n > 0 {
-		_, pos = parseOffsetEntry(s.offsets.mem[n-offsetEntryLen:])
+	if s.size > 0 {
+		s.useIndexFiles()
 	}
-	if n := len(s.times.mem); n > 0 {
-		ts, rel := parseTimeEntry(s.times.mem[n-timeEntryLen:])
-		s.maxTS, s.maxTSOffset = ts, s.base+rel
-	}
-	l.end = s.base
-	if pos > size {
-		return false, l.corrupt(s, size, s.base, fmt.Errorf("it ends before byte %d, which its index mentions", pos))
-	}
-	sc := newScanner(s.file, pos, size)
-	for {
-		ok, err := sc.next()
-		if err == nil && ok && sc.head.BaseOffset() < l.end {
-			err = fmt.Errorf("offset %d follows %d", sc.head.BaseOffset(), l.end-1)
-		}
-		if err != nil {
-			return false, l.corrupt(s, sc.pos, l.end, err)
-		}
-		if !ok {
-			break
-		}
-		l.end = sc.head.LastOffset() + 1
-	}
-	if l.end < l.o.RecoveryPoint {
-		return false, l.corrupt(s, size, l.end, fmt.Errorf("it ends at offset %d, although records up to %d were stored", l.end, l.o.RecoveryPoint))
-	}
-	s.unindexed = size - pos
-	if size > 0 {
-		first := newScanner(s.file, 0, size)
-		if ok, err := first.next(); err != nil || !ok {
-			return false, l.corrupt(s, 0, s.base, err)
-		}
-		s.firstTS = first.head.MaxTimestamp()
-	}
-	if n := len(l.snapshots); l.end > 0 && (n == 0 || l.snapshots[n-1] != l.end) {
-		s.offsets.mem, s.times.mem, s.txns.mem = nil, nil, nil
-		return false, nil
-	}
-	p, err := l.producersAt(l.end)
+	p, err := l.producersAt(end)
 	if err != nil {
 		return false, err
 	}
 	l.producers = p
-	l.unverified = l.end
+	l.end, l.unverified, l.unchecked = end, end, true
 	l.dirSynced, l.changed = true, false
 	return true, nil
+}
+
+// checkTail looks at the active segment's end before anything is appended to it for the first time since a clean close: what is
+// there must be what was closed.
+func (l *Log) checkTail() error {
+	s := l.active()
+	var pos, end int64 = 0, s.base
+	last := func([]byte) bool { return false }
+	if e, ok, err := s.offsets.lastNotAfter(last); err != nil {
+		return err
+	} else if ok {
+		_, pos = parseOffsetEntry(e)
+	}
+	if pos > s.size {
+		return l.corrupt(s, s.size, s.base, fmt.Errorf("it ends before byte %d, which its index mentions", pos))
+	}
+	sc := newScanner(s.file, pos, s.size)
+	for {
+		ok, err := sc.next()
+		if err == nil && ok && sc.head.BaseOffset() < end {
+			err = fmt.Errorf("offset %d follows %d", sc.head.BaseOffset(), end-1)
+		}
+		if err != nil {
+			return l.corrupt(s, sc.pos, end, err)
+		}
+		if !ok {
+			break
+		}
+		end = sc.head.LastOffset() + 1
+	}
+	if end != l.end {
+		return l.corrupt(s, s.size, end, fmt.Errorf("it ends at offset %d, and at %d when it was closed", end, l.end))
+	}
+	if _, err := s.firstTimestamp(); err != nil {
+		return err
+	}
+	if _, _, err := s.largest(); err != nil {
+		return err
+	}
+	s.unindexed = s.size - pos
+	l.unchecked = false
+	return nil
 }
 
 // recover reads the whole last segment after an unclean end.
 func (l *Log) recover(s *segment) (rec Recovery, err error) {
 	size := s.size
-	s.size, s.unindexed, s.maxTS, s.maxTSOffset, s.firstTS = 0, 0, batch.NoTimestamp, -1, batch.NoTimestamp
-	s.offsets.mem, s.times.mem, s.txns.mem = nil, nil, nil
+	if err := s.resetIndexes(); err != nil {
+		return rec, err
+	}
 	if l.producers, err = l.producersAt(s.base); err != nil {
 		return rec, err
 	}

@@ -330,6 +330,16 @@ func (s *producers) applyMarker(m batch.Marker, offset int64, seen time.Time) (t
 	return t, true
 }
 
+// applyEmptied takes a control batch without its record: compaction leaves it when nothing but it tells its producer's epoch.
+func (s *producers) applyEmptied(b batch.Batch, seen time.Time) {
+	if b.ProducerID() < 0 {
+		return
+	}
+	p := s.get(b.ProducerID(), b.ProducerEpoch(), seen)
+	p.setEpoch(b.ProducerEpoch())
+	p.timestamp = b.MaxTimestamp()
+}
+
 // committed forgets ended transactions whose marker lies below the high watermark.
 func (s *producers) committed(hw int64) {
 	if len(s.ended) > 0 {

@@ -139,7 +139,7 @@ type view struct {
 	l    *Log
 	segs []*segment
 	size []int64 // readable bytes
-	hint []int64 // where to start the scan, known for the active segment only; -1 otherwise
+	hint []hint  // where to start the scan; has what of the indexes may change meanwhile
 	i    int
 	// end is the log's end and unverified as in Log, when the view was taken.
 	end, unverified int64
@@ -152,12 +152,12 @@ func (l *Log) view(offset int64) *view {
 	v := &view{l: l}
 	first := l.segmentFor(offset)
 	for _, s := range l.segments[first:min(first+3, len(l.segments))] {
-		hint := int64(-1)
-		if !s.offsets.inFile { // entries in memory change with appends
-			hint, _ = s.positionFor(offset) // memory: no error
+		h := hint{pos: -1, n: -1}
+		if s == l.active() { // its index changes with appends
+			h = s.hintFor(offset)
 		}
 		s.acquire()
-		v.segs, v.size, v.hint = append(v.segs, s), append(v.size, s.size), append(v.hint, hint)
+		v.segs, v.size, v.hint = append(v.segs, s), append(v.size, s.size), append(v.hint, h)
 	}
 	v.next = l.end
 	if after := first + len(v.segs); after < len(l.segments) {
@@ -181,10 +181,8 @@ func (v *view) release() {
 // says that the segment has none.
 func (v *view) find(offset int64) (pos int64, size int, err error) {
 	s := v.segs[v.i]
-	if pos = v.hint[v.i]; pos < 0 {
-		if pos, err = s.positionFor(offset); err != nil {
-			return 0, 0, storageError(err)
-		}
+	if pos, err = s.resolve(v.hint[v.i], offset); err != nil {
+		return 0, 0, storageError(err)
 	}
 	sc := newScanner(s.file, pos, v.size[v.i])
 	next := s.base
@@ -313,18 +311,23 @@ func (l *Log) OffsetForTime(ts int64, iso Isolation) (t TimestampOffset, ok bool
 	start, limit := l.start, l.limit(iso)
 	v := &view{l: l}
 	for i, s := range l.segments {
-		if s.maxTS < ts || (i+1 < len(l.segments) && l.segments[i+1].base <= start) {
+		if i+1 < len(l.segments) && l.segments[i+1].base <= start {
 			continue
 		}
-		hint := int64(-1)
-		if !s.offsets.inFile {
-			hint, _ = s.positionForTime(ts) // memory: no error
+		h := hint{pos: -1}
+		if s == l.active() { // its index changes with appends
+			if h.pos, err = s.positionForTime(ts); err != nil {
+				break
+			}
 		}
 		s.acquire()
-		v.segs, v.size, v.hint = append(v.segs, s), append(v.size, s.size), append(v.hint, hint)
+		v.segs, v.size, v.hint = append(v.segs, s), append(v.size, s.size), append(v.hint, h)
 	}
 	l.mu.RUnlock()
 	defer v.release()
+	if err != nil {
+		return t, false, storageError(err)
+	}
 	for ; v.ok() && !ok && err == nil; v.nextSegment() {
 		t, ok, err = v.findTime(ts, start, limit)
 	}
@@ -334,7 +337,12 @@ func (l *Log) OffsetForTime(ts int64, iso Isolation) (t TimestampOffset, ok bool
 // findTime is OffsetForTime in the view's present segment.
 func (v *view) findTime(ts, start, limit int64) (t TimestampOffset, ok bool, err error) {
 	s := v.segs[v.i]
-	pos := v.hint[v.i]
+	if newest, _, err := s.largest(); err != nil {
+		return t, false, storageError(err)
+	} else if newest < ts {
+		return t, false, nil
+	}
+	pos := v.hint[v.i].pos
 	if pos < 0 {
 		if pos, err = s.positionForTime(ts); err != nil {
 			return t, false, storageError(err)
@@ -399,15 +407,23 @@ func (l *Log) MaxTimestampOffset(iso Isolation) (t TimestampOffset, ok bool, err
 	first := l.segmentFor(start)
 	for i, s := range l.segments[first:] {
 		// The ends of the range may lie inside of a segment: read those.
-		if next := first + i + 1; s.base < start || s == l.active() || l.segments[next].base > limit {
+		end := l.end
+		if next := first + i + 1; next < len(l.segments) {
+			end = l.segments[next].base
+		}
+		if s.base < start || end > limit {
 			s.acquire()
 			v.segs, v.size = append(v.segs, s), append(v.size, s.size)
 			continue
 		}
-		newest = max(newest, s.maxTS)
+		ts, _, lerr := s.largest()
+		newest, err = max(newest, ts), errors.Join(err, lerr)
 	}
 	l.mu.RUnlock()
 	defer v.release()
+	if err != nil {
+		return t, false, storageError(err)
+	}
 	for i, s := range v.segs {
 		sc := newScanner(s.file, 0, v.size[i])
 		for {

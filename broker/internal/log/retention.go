@@ -2,8 +2,10 @@ package log
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -56,13 +58,9 @@ func (l *Log) Retain() (moved bool, err error) {
 			break
 		}
 		if next > start {
-			newest := s.maxTS
-			if newest < 0 {
-				info, err := l.o.FS.Stat(s.path)
-				if err != nil {
-					return false, storageError(err)
-				}
-				newest = info.ModTime.UnixMilli()
+			newest, err := l.newest(s)
+			if err != nil {
+				return false, err
 			}
 			old := l.cfg.RetentionMs >= 0 && now.UnixMilli()-newest > l.cfg.RetentionMs
 			large := l.cfg.RetentionBytes >= 0 && total-s.size >= l.cfg.RetentionBytes
@@ -70,9 +68,6 @@ func (l *Log) Retain() (moved bool, err error) {
 				break
 			}
 			if last {
-				if !old {
-					break // by size alone the active segment stays
-				}
 				if err := l.roll(); err != nil {
 					return false, storageError(err)
 				}
@@ -114,8 +109,7 @@ func (l *Log) DeleteUnread(upTo int64) (int, error) {
 	l.mu.Unlock()
 	var err error
 	for _, s := range gone { // oldest first, so that a crash leaves no gap
-		s.deleted.Store(true)
-		if rerr := s.release(); err == nil {
+		if rerr := s.remove(l.discard); err == nil {
 			err = rerr
 		}
 	}
@@ -124,6 +118,22 @@ func (l *Log) DeleteUnread(upTo int64) (int, error) {
 	}
 	return n, nil
 }
+
+// discard has the files of a deleted segment removed, after the topic's delay.
+func (l *Log) discard(names []string) {
+	if l.o.Discard != nil {
+		l.o.Discard(names, time.Duration(min(max(l.Config().FileDeleteDelayMs, 0), maxDelayMs))*time.Millisecond)
+		return
+	}
+	for _, n := range names {
+		if err := l.o.FS.Remove(n); err != nil && !isNotExist(err) {
+			l.o.Logger.Warn("removing a deleted segment; the next start tries again", "file", n, "error", err)
+		}
+	}
+}
+
+// maxDelayMs is what a time.Duration can express.
+const maxDelayMs = int64(math.MaxInt64 / time.Millisecond)
 
 // Truncate removes everything from offset on, which must be where a batch begins or the
 // end, and not below the start. For followers that have diverged from their leader.
@@ -155,8 +165,7 @@ func (l *Log) Truncate(offset int64) error {
 func (l *Log) truncate(offset int64) error {
 	keep := l.segmentFor(offset)
 	for _, s := range slices.Backward(l.segments[keep+1:]) { // newest first, so that a crash leaves a prefix
-		s.deleted.Store(true)
-		if err := s.release(); err != nil {
+		if err := s.remove(l.discard); err != nil {
 			return err
 		}
 	}
@@ -197,21 +206,17 @@ func (l *Log) truncate(offset int64) error {
 		return err
 	}
 	// Readers may still use the old handle and its indexes: take new ones.
-	f, err := l.o.FS.Open(s.path)
-	if err != nil {
-		return err
-	}
 	if err := s.release(); err != nil {
 		return err
 	}
-	s = newSegment(l.o.FS, l.o.Dir, s.base, f)
-	s.size = cut
+	s = newSegment(l.o.Files, l.o.Dir, s.base, l.o.Files.handleOf(s.path))
+	s.size, s.created = cut, l.o.Now()
 	l.segments[keep] = s
 	l.o.RecoveryPoint = min(l.o.RecoveryPoint, offset)
 	if _, err := l.recover(s); err != nil {
 		return err
 	}
-	l.changed = true
+	l.changed, l.unchecked = true, false
 	l.hw = min(l.hw, l.end)
 	l.cleaned = min(l.cleaned, l.end)
 	l.durable = l.end

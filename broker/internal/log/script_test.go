@@ -122,6 +122,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		return s.open(d.HasArg("clean"))
 	case "close":
+		s.point = s.l.End() // as the checkpoint of a clean end says
 		require.NoError(t, s.l.Close(true))
 		return "ok\n"
 	case "kill": // the process dies: what it wrote stays, what it kept in memory is gone

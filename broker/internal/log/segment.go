@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,28 +15,31 @@ import (
 )
 
 // segment is one .log file with its indexes. Readers hold a reference while they
-// read without the log's lock; the files close, and vanish if the segment was
-// deleted, with the last reference.
+// read without the log's lock; the files close with the last reference.
 type segment struct {
-	fs   vfs.FS
-	dir  string
-	base int64 // offset that names the files
-	file vfs.File
-	path string
+	files *Files
+	dir   string
+	base  int64 // offset that names the files
+	file  *handle
+	path  string // its name, but while compaction works on it
 
 	// Guarded by the log's lock while the segment is active, constant afterwards.
-	size        int64     // valid bytes
-	maxTS       int64     // largest timestamp, NoTimestamp if none
-	maxTSOffset int64     // last offset of the batch that has it
-	firstTS     int64     // of the first batch, for rolling by time
-	unindexed   int64     // bytes since the last index entry
-	created     time.Time // or opened; for rolling by time records without timestamps
+	size      int64     // valid bytes
+	firstTS   int64     // of the first batch, for rolling by time
+	unindexed int64     // bytes since the last index entry
+	created   time.Time // or opened; for rolling by time records without timestamps
+
+	tsMu        sync.Mutex // guards what follows for readers
+	tsKnown     bool       // it is read from the time index when it is asked for
+	indexedTS   int64      // last entry of the time index
+	maxTS       int64      // largest timestamp, NoTimestamp if none
+	maxTSOffset int64      // last offset of the batch that has it
 
 	offsets, times, txns index
 
-	refs    atomic.Int32 // starts at 1 for the log itself
-	deleted atomic.Bool
-	aside   atomic.Bool // compaction has renamed the files: to .deleted
+	refs atomic.Int32 // starts at 1 for the log itself
+	// discard, if set, takes the renamed files of a deleted segment, once nobody uses them.
+	discard atomic.Pointer[func(names []string)]
 }
 
 var segmentSuffixes = []string{".log", ".index", ".timeindex", ".txnindex"}
@@ -61,28 +64,82 @@ func parseBase(name, suffix string) (int64, bool) {
 	return n, true
 }
 
-func newSegment(fsys vfs.FS, dir string, base int64, file vfs.File) *segment {
+func newSegment(files *Files, dir string, base int64, file *handle) *segment {
+	x := func(suffix string, entryLen int, optional bool) index {
+		return index{files: files, path: segmentPath(dir, base, suffix), entryLen: entryLen, optional: optional}
+	}
 	s := &segment{
-		fs: fsys, dir: dir, base: base, file: file, path: segmentPath(dir, base, ".log"),
-		maxTS: batch.NoTimestamp, maxTSOffset: -1, firstTS: batch.NoTimestamp,
-		offsets: index{fs: fsys, path: segmentPath(dir, base, ".index"), entryLen: offsetEntryLen},
-		times:   index{fs: fsys, path: segmentPath(dir, base, ".timeindex"), entryLen: timeEntryLen},
-		txns:    index{fs: fsys, path: segmentPath(dir, base, ".txnindex"), entryLen: txnEntryLen},
+		files: files, dir: dir, base: base, file: file, path: segmentPath(dir, base, ".log"),
+		tsKnown: true, maxTS: batch.NoTimestamp, maxTSOffset: -1, indexedTS: batch.NoTimestamp, firstTS: batch.NoTimestamp,
+		offsets: x(".index", offsetEntryLen, false),
+		times:   x(".timeindex", timeEntryLen, false),
+		txns:    x(".txnindex", txnEntryLen, true),
 	}
 	s.refs.Store(1)
 	return s
 }
 
-// added accounts for a batch that was written at the end of the segment.
+func (s *segment) indexes() [3]*index { return [3]*index{&s.offsets, &s.times, &s.txns} }
+
+// useIndexFiles makes the segment one whose indexes are complete and on disk.
+func (s *segment) useIndexFiles() {
+	for _, x := range s.indexes() {
+		x.useFile()
+	}
+	s.tsMu.Lock()
+	defer s.tsMu.Unlock()
+	s.tsKnown = false
+}
+
+// resetIndexes makes the segment one without any batch, for its batches to be added again.
+func (s *segment) resetIndexes() error {
+	s.size, s.unindexed, s.firstTS = 0, 0, batch.NoTimestamp
+	s.tsMu.Lock()
+	s.tsKnown, s.maxTS, s.maxTSOffset, s.indexedTS = true, batch.NoTimestamp, -1, batch.NoTimestamp
+	s.tsMu.Unlock()
+	for _, x := range s.indexes() {
+		if err := x.reset(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// largest returns the largest timestamp in the segment, NoTimestamp if there is none, and the last offset of the batch that has it.
+func (s *segment) largest() (ts, offset int64, err error) {
+	s.tsMu.Lock()
+	defer s.tsMu.Unlock()
+	if !s.tsKnown {
+		s.maxTS, s.maxTSOffset = batch.NoTimestamp, -1
+		n, err := s.times.len()
+		if err != nil {
+			return 0, 0, err
+		}
+		if n > 0 {
+			e, err := s.times.entry(n-1, make([]byte, timeEntryLen))
+			if err != nil {
+				return 0, 0, err
+			}
+			ts, rel := parseTimeEntry(e)
+			s.maxTS, s.maxTSOffset, s.indexedTS = ts, s.base+rel, ts
+		}
+		s.tsKnown = true
+	}
+	return s.maxTS, s.maxTSOffset, nil
+}
+
+// added accounts for a batch that was written at the end of the segment, whose largest timestamp is known.
 func (s *segment) added(b batch.Batch, indexInterval int64) {
 	pos := s.size
 	s.size += int64(len(b))
 	if s.firstTS == batch.NoTimestamp {
 		s.firstTS = b.MaxTimestamp()
 	}
+	s.tsMu.Lock()
 	if b.MaxTimestamp() > s.maxTS {
 		s.maxTS, s.maxTSOffset = b.MaxTimestamp(), b.LastOffset()
 	}
+	s.tsMu.Unlock()
 	if s.unindexed > indexInterval {
 		s.offsets.append(offsetEntry(b.LastOffset()-s.base, pos))
 		s.indexTime()
@@ -93,54 +150,103 @@ func (s *segment) added(b batch.Batch, indexInterval int64) {
 
 // indexTime adds the largest timestamp so far to the time index, if it is news.
 func (s *segment) indexTime() {
-	if s.maxTS < 0 {
+	ts, offset, err := s.largest()
+	if err != nil || ts < 0 || ts <= s.indexedTS {
 		return
 	}
-	if n := len(s.times.mem); n > 0 {
-		if ts, _ := parseTimeEntry(s.times.mem[n-timeEntryLen:]); ts >= s.maxTS {
-			return
-		}
-	}
-	s.times.append(timeEntry(s.maxTS, s.maxTSOffset-s.base))
+	s.times.append(timeEntry(ts, offset-s.base))
+	s.tsMu.Lock()
+	defer s.tsMu.Unlock()
+	s.indexedTS = ts
 }
 
 // flushIndexes writes the indexes of an active segment.
 func (s *segment) flushIndexes() error {
 	s.indexTime()
-	if err := s.offsets.flush(false); err != nil {
+	if err := s.offsets.flush(); err != nil {
 		return err
 	}
-	if err := s.times.flush(false); err != nil {
+	if err := s.times.flush(); err != nil {
 		return err
 	}
-	return s.txns.flush(true)
+	return s.txns.flush()
 }
 
 // seal makes the segment one that is not appended to any more.
 func (s *segment) seal() {
-	s.offsets.seal()
-	s.times.seal()
-	s.sealTxns()
-}
-
-// sealTxns keeps an empty transaction index in memory: it has no file.
-func (s *segment) sealTxns() {
-	if s.txns.inFile || len(s.txns.mem) > 0 {
-		s.txns.seal()
+	for _, x := range s.indexes() {
+		x.seal()
 	}
 }
 
-// positionFor returns where to start scanning for offset.
+// positionFor returns where to start scanning for offset. The caller holds the log's lock if the segment is active.
 func (s *segment) positionFor(offset int64) (int64, error) {
-	e, ok, err := s.offsets.lastNotAfter(func(e []byte) bool {
+	return position(s.offsets.lastNotAfter(s.isAfter(offset)))
+}
+
+func (s *segment) isAfter(offset int64) func(e []byte) bool {
+	return func(e []byte) bool {
 		rel, _ := parseOffsetEntry(e)
 		return s.base+rel > offset
-	})
+	}
+}
+
+func position(e []byte, ok bool, err error) (int64, error) {
 	if err != nil || !ok {
 		return 0, err
 	}
 	_, pos := parseOffsetEntry(e)
 	return pos, nil
+}
+
+// hint is what is said under the log's lock about where to start scanning.
+type hint struct {
+	pos int64 // -1: look it up
+	n   int   // in so many entries of the index's file; -1: all
+}
+
+// hintFor is positionFor without reading the index's file.
+func (s *segment) hintFor(offset int64) hint {
+	if e, ok := s.offsets.lastInMem(s.isAfter(offset)); ok {
+		_, pos := parseOffsetEntry(e)
+		return hint{pos: pos}
+	}
+	return hint{pos: -1, n: s.offsets.written()}
+}
+
+// resolve finds the position for offset from what hintFor said. It needs no lock.
+func (s *segment) resolve(h hint, offset int64) (pos int64, err error) {
+	if h.pos >= 0 {
+		return h.pos, nil
+	}
+	if h.n < 0 {
+		if h.n, err = s.offsets.inFile(); err != nil {
+			return 0, err
+		}
+	}
+	return position(s.offsets.lastInFile(h.n, s.isAfter(offset)))
+}
+
+// rename gives the segment's files their names with a suffix.
+func (s *segment) rename(suffix string) error {
+	if err := s.file.rename(s.path + suffix); err != nil {
+		return err
+	}
+	for i, x := range s.indexes() {
+		if err := x.rename(segmentPath(s.dir, s.base, segmentSuffixes[i+1]) + suffix); err != nil && !isNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove takes the segment away: its files are renamed at once, and given to discard when the last reader has left.
+func (s *segment) remove(discard func(names []string)) error {
+	err := s.rename(deletedSuffix)
+	if err == nil {
+		s.discard.Store(&discard)
+	}
+	return errors.Join(err, s.release())
 }
 
 func (s *segment) acquire() { s.refs.Add(1) }
@@ -150,22 +256,22 @@ func (s *segment) release() error {
 	if s.refs.Add(-1) > 0 {
 		return nil
 	}
+	err := s.closeFiles()
+	if f := s.discard.Load(); f != nil {
+		names := make([]string, len(segmentSuffixes))
+		for i, suffix := range segmentSuffixes {
+			names[i] = segmentPath(s.dir, s.base, suffix) + deletedSuffix
+		}
+		(*f)(names)
+	}
+	return err
+}
+
+func (s *segment) closeFiles() error {
 	err := s.file.Close()
-	for _, x := range []*index{&s.offsets, &s.times, &s.txns} {
+	for _, x := range s.indexes() {
 		if cerr := x.close(); err == nil {
 			err = cerr
-		}
-	}
-	if s.deleted.Load() {
-		for _, suffix := range segmentSuffixes {
-			name := segmentPath(s.dir, s.base, suffix)
-			if s.aside.Load() {
-				name += deletedSuffix
-			}
-			rerr := s.fs.Remove(name)
-			if err == nil && rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-				err = rerr
-			}
 		}
 	}
 	return err

@@ -12,59 +12,6 @@ import (
 // maxRecordErrors bounds how many bad records of one batch are listed, each with its own error.
 const maxRecordErrors = 100_000
 
-// Versions of the Produce API that the rules for batches depend on.
-const (
-	produceOneBatch = 3 // exactly one batch, of the present format
-	produceZstd     = 7
-)
-
-// ProducedBatch finds the batch in what a produce request of the given version carries for one partition. Bytes behind it that
-// are not a whole batch are ignored, as Kafka does. Errors unwrap to a *kerr.Error.
-func ProducedBatch(records []byte, version int16) (batch.Batch, error) {
-	first, rest, err := nextProduced(records)
-	switch {
-	case err != nil:
-		return nil, err
-	case first == nil:
-		return nil, codef(kerr.InvalidRecord, "%d bytes of records hold no whole batch", len(records))
-	case first.Magic() != batch.Magic:
-		return nil, codef(kerr.InvalidRecord, "record format version (magic) %d; only %d is supported", first.Magic(), batch.Magic)
-	case version < produceZstd && first.Codec() == batch.Zstd:
-		return nil, codef(kerr.UnsupportedCompressionType, "zstd in a produce request of version %d; it is allowed from version %d on", version, produceZstd)
-	}
-	if second, _, err := nextProduced(rest); err != nil {
-		return nil, err
-	} else if second != nil {
-		return nil, codef(kerr.InvalidRecord, "%d bytes follow the batch; exactly one batch per partition is allowed", len(rest))
-	}
-	return first, nil
-}
-
-// minRecordOverhead is the least that a length field can say, that of the oldest format; magicEnd is where the version ends.
-const (
-	minRecordOverhead = 14
-	magicEnd          = 17
-)
-
-// nextProduced takes a batch of any format off the front of p; nil if p does not hold a whole one.
-func nextProduced(p []byte) (b batch.Batch, rest []byte, err error) {
-	if len(p) < magicEnd {
-		return nil, p, nil
-	}
-	b = batch.Batch(p)
-	n := b.Size() - batch.PrefixLen
-	if n < minRecordOverhead {
-		return nil, p, codef(kerr.CorruptMessage, "batch length %d is less than the smallest record's", n)
-	}
-	if m := b.Magic(); m < 0 || m > batch.Magic {
-		return nil, p, codef(kerr.CorruptMessage, "record format version (magic) %d", m)
-	}
-	if n += batch.PrefixLen; n > len(p) {
-		return nil, p, nil
-	}
-	return b[:n:n], p[n:], nil
-}
-
 // validated is a batch that may be appended. release gives back what holds its bytes.
 type validated struct {
 	batch batch.Batch
