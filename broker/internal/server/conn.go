@@ -62,6 +62,9 @@ type slot struct {
 	key, version       int16
 	received, answered time.Time
 	local              atomic.Int64 // nanoseconds in the handler; 0 while it runs
+
+	request *Request // who pays for it; nil: nobody
+	size    int      // bytes of its frame
 }
 
 // errors that end a connection without being anybody's fault.
@@ -235,7 +238,7 @@ func (c *Conn) next() error {
 		func(n int) error { return c.reserve(sl, n) })
 	switch {
 	case err == nil:
-		sl.received = time.Now()
+		sl.received, sl.size = time.Now(), n
 		err = c.dispatch(frame, sl)
 		sl.local.Store(int64(time.Since(sl.received)))
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -303,6 +306,7 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 	sl.flexibleHeader = flexible && h.key != keyApiVersions
 	req := &Request{Ctx: c.ctx, Conn: c, Key: h.key, Version: h.version, ClientID: h.clientID,
 		Principal: c.principal, Listener: c.listener.Name, slot: sl}
+	sl.request = req
 	if a.raw == nil {
 		cost, err := walk(a.layout, body, h.version, flexible)
 		if err != nil {
@@ -370,6 +374,13 @@ func (c *Conn) push(sl *slot, alone bool) bool {
 
 // answer makes a slot ready. The second answer to a request is a bug of its handler.
 func (c *Conn) answer(sl *slot, body any) {
+	if sl.request != nil && c.s.quotas.Active() {
+		spent := time.Duration(sl.local.Load())
+		if spent == 0 { // the handler is still running
+			spent = time.Since(sl.received)
+		}
+		c.s.charge(sl.request, sl.size, spent)
+	}
 	c.mu.Lock()
 	if sl.ready {
 		c.mu.Unlock()
@@ -380,7 +391,7 @@ func (c *Conn) answer(sl *slot, body any) {
 			r.SetThrottle(int32(sl.throttle.Milliseconds()))
 		}
 	}
-	sl.ready, sl.body, sl.answered = true, body, time.Now()
+	sl.ready, sl.body, sl.answered, sl.request = true, body, time.Now(), nil
 	budget := sl.budget
 	sl.budget = 0
 	if c.closed {

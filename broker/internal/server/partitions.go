@@ -115,6 +115,9 @@ func (s *Server) Published(next *controller.Image, d controller.Delta) {
 			}
 		}
 	}
+	if len(d.Quotas) > 0 {
+		s.learnQuotas(next)
+	}
 	s.groupsLearn(next, d)
 	for _, t := range d.Changed {
 		for i := range t.Partitions {

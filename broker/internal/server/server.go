@@ -16,6 +16,7 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/fault"
 	"github.com/moldau-stream/moldau/broker/internal/group"
 	"github.com/moldau-stream/moldau/broker/internal/metrics"
+	"github.com/moldau-stream/moldau/broker/internal/quota"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/broker/internal/security"
 	"github.com/moldau-stream/moldau/broker/internal/txn"
@@ -75,6 +76,11 @@ type Config struct {
 	Users map[string]string
 	// FailedLoginDelay is how long a failed login waits for its answer (connection.failed.authentication.delay.ms).
 	FailedLoginDelay time.Duration
+	// Quota has the settings of the measurement of quotas.
+	Quota quota.Config
+	// LogDir is the directory of the logs, and DiskSpace tells the bytes of its volume and those that are free; nil: not known.
+	LogDir    string
+	DiskSpace func() (total, usable int64, err error)
 	// Endpoints are the advertised addresses of the listeners, as the metadata log shows them.
 	Endpoints []controller.Endpoint
 	// AutoCreateTopics lets Metadata make the topics that it is asked for.
@@ -111,6 +117,7 @@ type Server struct {
 	fetches   *budget
 	directory controller.TopicID // id of the log directory
 	logins    logins
+	quotas    *quota.Manager
 	repair    sync.Mutex // creation of partitions that the metadata has and the disk refused
 
 	ctx      context.Context // ends at Close
@@ -154,6 +161,7 @@ func New(cfg Config) *Server {
 		s.flexFrom[a.key] = firstFlexible(a.key)
 	}
 	s.ctl = controller.New(cfg.Quorum, s)
+	s.quotas = quota.New(cfg.Quota)
 	s.logins = logins{users: cfg.Users, image: s.ctl.Image, scrams: map[scramUser]security.Credential{}}
 	s.newCoordinators()
 	return s

@@ -1,0 +1,17 @@
+package server
+
+import (
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func handleDeleteACLs(_ *Server, r *Request, reply func(kmsg.Response)) {
+	req := r.Msg.(*kmsg.DeleteACLsRequest)
+	resp := req.ResponseKind().(*kmsg.DeleteACLsResponse)
+	for range req.Filters {
+		out := kmsg.NewDeleteACLsResponseResult()
+		out.ErrorCode, out.ErrorMessage = kerr.SecurityDisabled.Code, kmsg.StringPtr(noAuthorizer)
+		resp.Results = append(resp.Results, out)
+	}
+	reply(resp)
+}
