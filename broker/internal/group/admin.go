@@ -142,49 +142,90 @@ func (gl *groupLedger) tombstones(id string, which func(topicPartition) bool) []
 	return recs
 }
 
-// deleteTopics drops the offsets of topics that were deleted: a topic of the same
-// name that comes later is another one.
+// deleteTopics drops the offsets of topics that were deleted: a topic of the same name
+// that comes later is another one. A topic without an id is one of which only the name
+// is known: what was committed for its present namesake stays.
 func (m *Machine) deleteTopics(e *coordinator.Effects, topics []TopicInfo) {
-	gone := make(map[string]TopicInfo, len(topics))
+	gone := make(map[string]topicID, len(topics))
 	for _, t := range topics {
-		gone[t.Name] = t
+		gone[t.Name] = t.ID
 	}
+	none := topicID{}
 	for _, id := range slices.Sorted(maps.Keys(m.ledger.groups)) {
-		e.Append = append(e.Append, m.ledger.groups[id].tombstones(id, func(tp topicPartition) bool {
-			_, ok := gone[tp.topic]
-			return ok
+		gl := m.ledger.groups[id]
+		e.Append = append(e.Append, gl.tombstones(id, func(tp topicPartition) bool {
+			deleted, ok := gone[tp.topic]
+			if !ok {
+				return false
+			}
+			of := gl.offsets[tp].topic // zero for one of an open transaction
+			if deleted == none {
+				now, exists := m.topics.Topic(tp.topic)
+				return !exists || of != now.ID
+			}
+			return of == none || of == deleted
 		})...)
 	}
 }
 
-// checkRetention drops what expired. Offsets of a group without members expire from
-// when the last member left, or from their commit if there never was one. A group
-// with members keeps all of its offsets: what they subscribe to is opaque here. A
-// group without members and offsets goes too.
+// checkRetention drops what expired:
+//
+//   - of a classic group without members, offsets since the last member left; of one
+//     that never had any, since their commit;
+//   - of a classic group of consumers whose subscriptions are known, and of a consumer
+//     group, offsets of topics that nobody subscribes to, since their commit;
+//   - a group without members, offsets and open transactions.
+//
+// Offsets that an open transaction is about to replace stay.
 func (m *Machine) checkRetention(now time.Time, e *coordinator.Effects) {
-	limit := now.Add(-m.cfg.OffsetsRetention)
 	for _, id := range slices.Sorted(maps.Keys(m.ledger.groups)) {
-		if _, s, _ := m.status(id); s != empty {
-			continue
-		}
-		gl := m.ledger.groups[id]
-		var recs []coordinator.Record
-		for _, tp := range sortedPartitions(gl.offsets) {
-			from := gl.offsets[tp].committed
-			if gl.meta != nil && gl.meta.since.After(from) {
-				from = gl.meta.since
-			}
-			if gl.unstable[tp] == 0 && from.Before(limit) {
-				recs = append(recs, coordinator.Record{Key: offsetKey(id, tp)})
-			}
-		}
-		if gl.meta != nil && len(recs) == len(gl.offsets) && len(gl.unstable) == 0 && gl.meta.since.Before(limit) {
-			recs = append(recs, coordinator.Record{Key: groupKey(id)})
-		}
+		recs := m.expired(now, id, m.ledger.groups[id])
 		if len(e.Append) > 0 && len(e.Append)+len(recs) > maxTombstones {
 			m.nextCheck = now.Add(time.Second)
 			return
 		}
 		e.Append = append(e.Append, recs...)
 	}
+}
+
+// expired are the records that drop what expired of one group.
+func (m *Machine) expired(now time.Time, id string, gl *groupLedger) []coordinator.Record {
+	k, s, protocolType := m.status(id)
+	since := time.Time{} // when the retention of all offsets began; zero: each with its commit
+	switch {
+	case k == kindShare:
+		return nil // its offsets are not here
+	case k == kindConsumer || protocolType == "":
+	case s == empty:
+		if gl.meta != nil {
+			since = gl.meta.since
+		}
+	case s != stable || protocolType != consumerProtocolType || !m.groups[id].topicsKnown:
+		return nil
+	}
+	var recs []coordinator.Record
+	for _, tp := range sortedPartitions(gl.offsets) {
+		if gl.unstable[tp] > 0 || m.subscribes(id, tp.topic) || !gl.offsets[tp].expired(now, since, m.cfg.OffsetsRetention) {
+			continue
+		}
+		recs = append(recs, coordinator.Record{Key: offsetKey(id, tp)})
+	}
+	if s == empty && len(recs) == len(gl.offsets) && len(gl.unstable) == 0 {
+		if gl.modern != nil {
+			recs = append(recs, gl.modern.tombstones()...)
+		} else if gl.meta != nil {
+			recs = append(recs, coordinator.Record{Key: groupKey(id)})
+		}
+	}
+	return recs
+}
+
+func (o offset) expired(now, since time.Time, retention time.Duration) bool {
+	if !o.expires.IsZero() {
+		return !now.Before(o.expires)
+	}
+	if since.IsZero() {
+		since = o.committed
+	}
+	return now.Sub(since) >= retention
 }

@@ -185,25 +185,22 @@ func (c *script) run() string {
 		s.ask(who, "leave", func(ref coordinator.Ref) any { return &leaveEvent{ref, req} })
 	case "commit":
 		req := kmsg.NewPtrOffsetCommitRequest()
-		req.Version = 9
+		req.Version = int16(c.num("v", 9))
+		req.RetentionTimeMillis = int64(c.num("retention-ms", -1))
 		req.Group, req.MemberID, req.InstanceID, req.Generation = group, memberID, instance, generation
 		resp := kmsg.NewPtrOffsetCommitResponse()
 		topics, parts, offsets := c.partitions()
+		var valid []commitTopic
 		for i := range topics {
-			rt := kmsg.NewOffsetCommitRequestTopic()
-			rt.Topic = topics[i]
 			p := kmsg.NewOffsetCommitRequestTopicPartition()
 			p.Partition, p.Offset, p.LeaderEpoch = parts[i], offsets[i], int32(c.num("epoch", -1))
 			p.Metadata = kmsg.StringPtr(c.str("meta", ""))
 			if n := c.num("meta-bytes", 0); n > 0 {
 				p.Metadata = kmsg.StringPtr(strings.Repeat("m", n))
 			}
-			rt.Partitions = append(rt.Partitions, p)
-			req.Topics = append(req.Topics, rt)
-			resp.Topics = append(resp.Topics, kmsg.OffsetCommitResponseTopic{Topic: topics[i],
-				Partitions: []kmsg.OffsetCommitResponseTopicPartition{{Partition: parts[i]}}})
+			valid = append(valid, commitTopic{s.topic(topics[i]), []kmsg.OffsetCommitRequestTopicPartition{p}})
 		}
-		s.ask(who, "commit", func(ref coordinator.Ref) any { return &commitEvent{ref, req, resp} })
+		s.ask(who, "commit", func(ref coordinator.Ref) any { return &commitEvent{ref, req, valid, resp} })
 	case "txn-commit":
 		req := kmsg.NewPtrTxnOffsetCommitRequest()
 		req.Version = 4
@@ -211,15 +208,15 @@ func (c *script) run() string {
 		req.ProducerID, req.ProducerEpoch = int64(c.num("pid", 1)), int16(c.num("pepoch", 0))
 		resp := kmsg.NewPtrTxnOffsetCommitResponse()
 		topics, parts, offsets := c.partitions()
+		var valid []txnCommitTopic
 		for i := range topics {
 			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
 			p.Partition, p.Offset = parts[i], offsets[i]
-			req.Topics = append(req.Topics, kmsg.TxnOffsetCommitRequestTopic{Topic: topics[i],
-				Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{p}})
-			resp.Topics = append(resp.Topics, kmsg.TxnOffsetCommitResponseTopic{Topic: topics[i],
-				Partitions: []kmsg.TxnOffsetCommitResponseTopicPartition{{Partition: parts[i]}}})
+			valid = append(valid, txnCommitTopic{s.topic(topics[i]), []kmsg.TxnOffsetCommitRequestTopicPartition{p}})
 		}
-		s.ask(who, "txn-commit", func(ref coordinator.Ref) any { return &txnCommitEvent{ref: ref, req: req, resp: resp} })
+		s.ask(who, "txn-commit", func(ref coordinator.Ref) any {
+			return &txnCommitEvent{ref: ref, req: req, topics: valid, resp: resp}
+		})
 		if n := len(s.held); n > 0 {
 			return fmt.Sprintf("(%d to verify)\n", n)
 		}
@@ -241,7 +238,10 @@ func (c *script) run() string {
 		g.Group = group
 		topics, parts, _ := c.partitions()
 		for i := range topics {
-			g.Topics = append(g.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: topics[i], Partitions: []int32{parts[i]}})
+			g.Topics = append(g.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: topics[i], TopicID: s.topic(topics[i]).ID, Partitions: []int32{parts[i]}})
+		}
+		if d.HasArg("member") {
+			g.MemberID, g.MemberEpoch = kmsg.StringPtr(s.client(c.str("member", "")).memberID), int32(c.num("epoch", -1))
 		}
 		s.ask(s.client("admin"), "fetch", func(ref coordinator.Ref) any {
 			return &fetchEvent{ref: ref, req: g, requireStable: d.HasArg("stable")}
@@ -259,7 +259,14 @@ func (c *script) run() string {
 	case "delete":
 		s.ask(s.client("admin"), "delete", func(ref coordinator.Ref) any { return &deleteEvent{ref, []string{group}} })
 	case "delete-topic":
-		s.step(topicsChanged{TopicChange{View: noTopics{}, Deleted: []TopicInfo{{Name: c.str("topic", "")}}}})
+		name := c.str("topic", "")
+		if _, ok := s.topics.topics[name]; ok {
+			s.change(s.topics.set(name, 0))
+		} else {
+			s.step(topicsChanged{TopicChange{View: s.topics, Deleted: []TopicInfo{{Name: name}}}})
+		}
+	case "topic":
+		s.change(s.topics.set(d.CmdArgs[0].Key, int32(c.num("partitions", 1))))
 	case "advance":
 		s.advance(parseDuration(c.t, d.CmdArgs[0].Key))
 	case "forget":
@@ -271,6 +278,8 @@ func (c *script) run() string {
 		require.Equal(c.t, before, s.m.ledger.dump(), "replaying the log must give the state before the crash")
 	case "log":
 		return c.renderLog()
+	case "consumer", "describe-consumer", "offset-delete", "group-config":
+		return c.runConsumer(who, group)
 	default:
 		c.t.Fatalf("unknown command %s", d.Cmd)
 	}
@@ -298,6 +307,9 @@ func describeRecord(t *testing.T, r coordinator.Replayed) string {
 	txn := ""
 	if r.Transactional {
 		txn = fmt.Sprintf(" in transaction of %d", r.ProducerID)
+	}
+	if k.typ > keyGroupMetadata {
+		return describeModern(k, r.Value)
 	}
 	switch {
 	case k.typ == keyGroupMetadata && r.Value == nil:

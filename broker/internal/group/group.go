@@ -50,6 +50,29 @@ type Config struct {
 	MaxOffsetMetadata     int           // offset.metadata.max.bytes, default 4096
 	OffsetsRetention      time.Duration // offsets.retention.minutes, default 7 days
 	RetentionCheck        time.Duration // offsets.retention.check.interval.ms, default 10 min
+
+	// Of consumer groups (KIP-848). A group's own configuration comes before these, within the bounds.
+	ConsumerSession      time.Duration // group.consumer.session.timeout.ms, default 45 s
+	MinConsumerSession   time.Duration // group.consumer.min.session.timeout.ms, default 45 s
+	MaxConsumerSession   time.Duration // group.consumer.max.session.timeout.ms, default 60 s
+	ConsumerHeartbeat    time.Duration // group.consumer.heartbeat.interval.ms, default 5 s
+	MinConsumerHeartbeat time.Duration // group.consumer.min.heartbeat.interval.ms, default 5 s
+	MaxConsumerHeartbeat time.Duration // group.consumer.max.heartbeat.interval.ms, default 15 s
+	ConsumerMaxSize      int           // group.consumer.max.size, default 10,000 (Kafka: no limit)
+	ConsumerAssignors    []string      // group.consumer.assignors, default uniform and range; the first is for members that name none
+	Migration            Migration     // group.consumer.migration.policy, default MigrateBoth
+	RegexRefresh         time.Duration // group.consumer.regex.refresh.interval.ms, default 10 min
+	// AssignmentInterval is the time between two assignments of a group, in which changes
+	// are gathered (group.consumer.assignment.interval.ms, Kafka's default is 1 s; it can
+	// change at any time). nil: each change makes an assignment at once, for programs that
+	// would rather not wait for it.
+	AssignmentInterval    func() time.Duration
+	MinAssignmentInterval time.Duration // group.consumer.min.assignment.interval.ms, default 0
+	MaxAssignmentInterval time.Duration // group.consumer.max.assignment.interval.ms, default 15 s
+
+	// Share has the settings of share groups.
+	Share ShareConfig
+
 	// VerifyTxn makes the first transactional commit of a producer to a shard wait
 	// for a Verify call to be answered (KIP-890 part 1).
 	VerifyTxn bool
@@ -65,9 +88,30 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxSessionTimeout, 30*time.Minute)
 	set(&c.OffsetsRetention, 7*24*time.Hour)
 	set(&c.RetentionCheck, 10*time.Minute)
+	set(&c.ConsumerSession, 45*time.Second)
+	set(&c.MinConsumerSession, 45*time.Second)
+	set(&c.MaxConsumerSession, 60*time.Second)
+	set(&c.ConsumerHeartbeat, 5*time.Second)
+	set(&c.MinConsumerHeartbeat, 5*time.Second)
+	set(&c.MaxConsumerHeartbeat, 15*time.Second)
+	set(&c.RegexRefresh, 10*time.Minute)
+	set(&c.MaxAssignmentInterval, 15*time.Second)
 	if c.MaxSize <= 0 {
 		c.MaxSize = 10_000
 	}
+	if c.ConsumerMaxSize <= 0 {
+		c.ConsumerMaxSize = 10_000
+	}
+	if len(c.ConsumerAssignors) == 0 {
+		c.ConsumerAssignors = []string{assignorUniform, assignorRange}
+	}
+	if c.Migration == "" {
+		c.Migration = MigrateBoth
+	}
+	if c.AssignmentInterval == nil {
+		c.AssignmentInterval = func() time.Duration { return 0 }
+	}
+	c.Share = c.Share.withDefaults()
 	if c.MaxGroups <= 0 {
 		c.MaxGroups = 100_000
 	}
@@ -76,6 +120,21 @@ func (c Config) withDefaults() Config {
 	}
 	return c
 }
+
+// Migration says which groups with members may change their protocol, with Kafka's names
+// for that. Groups without members always may.
+type Migration string
+
+// Values of Migration.
+const (
+	MigrateBoth      Migration = "BIDIRECTIONAL"
+	MigrateUpgrade   Migration = "UPGRADE"   // from classic to consumer
+	MigrateDowngrade Migration = "DOWNGRADE" // from consumer to classic
+	MigrateNone      Migration = "DISABLED"
+)
+
+func (m Migration) upgrades() bool   { return m == MigrateBoth || m == MigrateUpgrade }
+func (m Migration) downgrades() bool { return m == MigrateBoth || m == MigrateDowngrade }
 
 // newMemberTimeout is how long a new member may wait in its first join: it has no
 // member id yet and cannot send heartbeats.
@@ -158,11 +217,14 @@ type group struct {
 	protocol     string // chosen for this generation, "" for none
 	leader       string // member id, "" for none
 
-	members  []*member // by time of joining
-	byID     map[string]*member
-	static   map[string]*member   // by instance id
-	pending  map[string]time.Time // member ids given out with MEMBER_ID_REQUIRED, and until when they hold
-	incoming *member              // replaces the static member of its instance id when the record that says so is replayed
+	members []*member // by time of joining
+	byID    map[string]*member
+	static  map[string]*member   // by instance id
+	pending map[string]time.Time // member ids given out with MEMBER_ID_REQUIRED, and until when they hold
+	// topics are what the members of the generation subscribe to, if that is known.
+	topics      map[string]bool
+	topicsKnown bool
+	incoming    *member // replaces the static member of its instance id when the record that says so is replayed
 
 	joinDeadline time.Time // end of the join phase, zero for none
 	syncDeadline time.Time // end of the sync phase

@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,6 +32,17 @@ func (m *Machine) join(now time.Time, e *coordinator.Effects, ev *joinEvent) {
 		refuse(kerr.InvalidRequest)
 		return
 	}
+	switch g := m.modern(req.Group).(type) {
+	case nil:
+	case *consumerGroup:
+		if !g.isEmpty() {
+			m.classicJoin(now, e, ev, g)
+			return
+		}
+	default:
+		reply(e, ev.ref, joinError(req.Version, "", kerr.InconsistentGroupProtocol))
+		return
+	}
 	g, ok := m.groups[req.Group]
 	if !ok {
 		switch {
@@ -40,6 +52,9 @@ func (m *Machine) join(now time.Time, e *coordinator.Effects, ev *joinEvent) {
 		case !m.mayCreate(req.Group):
 			refuse(kerr.PolicyViolation)
 			return
+		}
+		if g := m.modern(req.Group); g != nil {
+			e.Append = append(e.Append, g.tombstones()...) // an empty one: it becomes a classic group
 		}
 		g = m.conversation(req.Group)
 	}
@@ -76,8 +91,8 @@ func (m *Machine) join(now time.Time, e *coordinator.Effects, ev *joinEvent) {
 		return
 	}
 	switch {
-	case g.state == completing && old.sameProtocols(mb.protocols),
-		g.state == stable && g.leader != old.id && old.sameProtocols(mb.protocols):
+	case g.state == completing && sameProtocols(old.protocols, mb.protocols),
+		g.state == stable && g.leader != old.id && sameProtocols(old.protocols, mb.protocols):
 		// Nothing changed, or the answer was lost: the same again.
 		m.extend(now, g, old)
 		reply(e, ev.ref, g.joinAnswer(old, req.Version))
@@ -292,14 +307,9 @@ func (m *Machine) replaceStatic(now time.Time, e *coordinator.Effects, ev *joinE
 	reply(e, ev.ref, resp)
 }
 
-func (m *member) sameProtocols(offered []protocol) bool {
-	if len(m.protocols) != len(offered) {
-		return false
-	}
-	for i, p := range m.protocols {
-		if p.name != offered[i].name || !bytes.Equal(p.metadata, offered[i].metadata) {
-			return false
-		}
-	}
-	return true
+// sameProtocols tells whether two members offer the same.
+func sameProtocols(a, b []protocol) bool {
+	return slices.EqualFunc(a, b, func(x, y protocol) bool {
+		return x.name == y.name && bytes.Equal(x.metadata, y.metadata)
+	})
 }

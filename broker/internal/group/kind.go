@@ -46,11 +46,24 @@ type modernGroup interface {
 // modernRecord tells which record types modern groups have. named: the key has a
 // member or regular expression after the group.
 func modernRecord(typ int16) (named, ok bool) {
+	switch typ {
+	case keyConsumerGroup, keyConsumerPartitions, keyConsumerTargetMetadata, keyShareGroup, keyShareTargetMetadata, keyShareState:
+		return false, true
+	case keyConsumerMember, keyConsumerTarget, keyConsumerCurrent, keyConsumerRegex, keyShareMember, keyShareTarget, keyShareCurrent:
+		return true, true
+	}
 	return false, false
 }
 
 // newModern makes the empty group that a record of this type belongs to.
 func newModern(recordType int16, id string) modernGroup {
+	switch recordType {
+	case keyConsumerGroup, keyConsumerPartitions, keyConsumerTargetMetadata,
+		keyConsumerMember, keyConsumerTarget, keyConsumerCurrent, keyConsumerRegex:
+		return newConsumerGroup(id)
+	case keyShareGroup, keyShareTargetMetadata, keyShareState, keyShareMember, keyShareTarget, keyShareCurrent:
+		return newShareGroup(id)
+	}
 	panic(fmt.Sprintf("group %q: records of type %d belong to no kind", id, recordType))
 }
 
@@ -65,7 +78,12 @@ type presence struct {
 	alarm
 	group   string
 	members map[string]*attendance
-	stale   bool // topics that it subscribes to have changed
+	// stale: topics that it subscribes to may have changed since the metadata hash was
+	// computed. checked is the group epoch that came of the last look: if the group has
+	// not reached it, its record could not be written.
+	stale     bool
+	checked   int32
+	resolving bool // its regular expressions are about to be resolved
 }
 
 // attendance has the deadlines of one member; zero for none.
@@ -80,7 +98,7 @@ type attendance struct {
 func (m *Machine) presence(group string) *presence {
 	p := m.present[group]
 	if p == nil {
-		p = &presence{alarm: alarm{index: -1}, group: group, members: make(map[string]*attendance)}
+		p = &presence{alarm: alarm{index: -1}, group: group, stale: true, members: make(map[string]*attendance)}
 		m.present[group] = p
 	}
 	return p

@@ -18,8 +18,13 @@ type Machine struct {
 	loaded  bool
 	groups  map[string]*group    // conversations: classic groups with a protocol type, or being formed
 	present map[string]*presence // of modern groups
-	timers  timers
-	topics  TopicView
+	// staged are the conversations of consumer groups that become classic ones when
+	// their records are replayed.
+	staged map[string]*group
+	timers timers
+	topics TopicView
+	hasher xxh3
+	hashes map[TopicInfo]uint64
 	// topicsCreated is the version of topics when there last were new ones.
 	topicsCreated int64
 	// verifying are the transactional commits that wait to be verified.
@@ -38,7 +43,10 @@ func NewMachine(cfg Config, topics TopicView) *Machine {
 		ledger:  newLedger(),
 		groups:  make(map[string]*group),
 		present: make(map[string]*presence),
+		staged:  make(map[string]*group),
 		topics:  topics,
+		hasher:  newXXH3(),
+		hashes:  make(map[TopicInfo]uint64),
 		// What came before is not known to be old.
 		topicsCreated: topics.Version(),
 		verifying:     make(map[coordinator.Ref]*txnCommitEvent),
@@ -67,7 +75,11 @@ type (
 	}
 	// wrote is stepped when the records of these groups are committed, or could not
 	// be appended.
-	wrote struct{ groups []string }
+	wrote struct {
+		groups     []string // classic ones
+		regexes    []string // consumer groups whose regular expressions are to be resolved
+		downgraded []string // consumer groups that became classic ones, and rebalance
+	}
 )
 
 // Step implements coordinator.Machine.
@@ -84,8 +96,6 @@ func (m *Machine) Step(now time.Time, ev any) coordinator.Effects {
 		m.leave(now, &e, ev)
 	case *commitEvent:
 		m.commit(now, &e, ev)
-	case *fetchEvent:
-		m.fetch(&e, ev)
 	case *txnCommitEvent:
 		m.txnCommit(now, &e, ev)
 	case txnVerified:
@@ -104,10 +114,22 @@ func (m *Machine) Step(now time.Time, ev any) coordinator.Effects {
 	case coordinator.Tick:
 		m.tick(now, &e)
 	case wrote:
+		for _, id := range ev.regexes {
+			m.resolveRegexes(now, &e, id)
+		}
+		for _, id := range ev.downgraded {
+			m.downgraded(now, &e, id)
+		}
 	case coordinator.OnCommittedErr:
 		if w, ok := ev.Event.(wrote); ok {
 			for _, id := range w.groups {
 				m.writeFailed(now, &e, id)
+			}
+			for _, id := range w.regexes {
+				m.presence(id).resolving = false
+			}
+			for _, id := range w.downgraded {
+				delete(m.staged, id)
 			}
 		}
 	default:
@@ -152,7 +174,16 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 			m.drop(g)
 		}
 	} else if gl != nil && gl.meta != nil {
-		m.adopt(m.conversation(id), gl.meta)
+		staged := m.staged[id]
+		if staged != nil {
+			delete(m.staged, id)
+			m.groups[id] = staged
+		}
+		g := m.conversation(id)
+		m.adopt(g, gl.meta)
+		if staged != nil {
+			m.rearm(g)
+		}
 	} else if g, ok := m.groups[id]; ok && g.unused() {
 		m.drop(g)
 	}
@@ -230,6 +261,7 @@ func (m *Machine) adopt(g *group, meta *groupMeta) {
 	g.generation, g.protocolType = meta.generation, meta.protocolType
 	g.protocol, g.leader = deref(meta.protocol), deref(meta.leader)
 	g.joinDeadline = time.Time{}
+	defer g.learnTopics()
 	if len(meta.members) == 0 {
 		g.state = empty
 		g.syncDeadline = time.Time{}

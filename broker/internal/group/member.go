@@ -14,6 +14,10 @@ import (
 func (m *Machine) sync(now time.Time, e *coordinator.Effects, ev *syncEvent) {
 	req := ev.req
 	refuse := func(err *kerr.Error) { reply(e, ev.ref, syncError(req.Version, err)) }
+	if g, ok := m.modern(req.Group).(*consumerGroup); ok && !g.isEmpty() {
+		m.classicSync(now, e, ev, g)
+		return
+	}
 	g, mb, err := m.speaker(req.Group, req.MemberID, req.InstanceID)
 	switch {
 	case err != nil:
@@ -94,6 +98,10 @@ func (m *Machine) speaker(groupID, memberID string, instanceID *string) (*group,
 // heartbeat handles Heartbeat.
 func (m *Machine) heartbeat(now time.Time, e *coordinator.Effects, ev *heartbeatEvent) {
 	req := ev.req
+	if g, ok := m.modern(req.Group).(*consumerGroup); ok {
+		m.classicHeartbeat(now, e, ev, g)
+		return
+	}
 	resp := kmsg.NewPtrHeartbeatResponse()
 	resp.Version = req.Version
 	g, mb, err := m.speaker(req.Group, req.MemberID, req.InstanceID)
@@ -120,6 +128,10 @@ func (m *Machine) leave(now time.Time, e *coordinator.Effects, ev *leaveEvent) {
 	resp := kmsg.NewPtrLeaveGroupResponse()
 	resp.Version = req.Version
 	defer func() { reply(e, ev.ref, resp) }()
+	if g, ok := m.modern(req.Group).(*consumerGroup); ok {
+		m.classicLeave(now, e, req, resp, g)
+		return
+	}
 	g, ok := m.groups[req.Group]
 	switch {
 	case req.Group == "":

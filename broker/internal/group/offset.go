@@ -1,8 +1,10 @@
 package group
 
 import (
+	"slices"
 	"sort"
 	"time"
+	"unicode/utf16"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -11,22 +13,34 @@ import (
 )
 
 type (
-	// commitEvent is OffsetCommit. resp has a partition for each of the request, with
-	// an error where the topic does not exist.
+	// commitEvent is OffsetCommit for topics that exist. resp has the partitions that do
+	// not, with their errors.
 	commitEvent struct {
-		ref  coordinator.Ref
-		req  *kmsg.OffsetCommitRequest
-		resp *kmsg.OffsetCommitResponse
+		ref    coordinator.Ref
+		req    *kmsg.OffsetCommitRequest
+		topics []commitTopic
+		resp   *kmsg.OffsetCommitResponse
 	}
-	// txnCommitEvent is TxnOffsetCommit, with resp as above.
+	// commitTopic is a topic that exists, with the partitions of it to commit.
+	commitTopic struct {
+		TopicInfo
+		partitions []kmsg.OffsetCommitRequestTopicPartition
+	}
+	// txnCommitEvent is TxnOffsetCommit, with topics and resp as above.
 	txnCommitEvent struct {
 		ref       coordinator.Ref
 		req       *kmsg.TxnOffsetCommitRequest
+		topics    []txnCommitTopic
 		resp      *kmsg.TxnOffsetCommitResponse
 		overtaken bool // the producer's transaction ended while this was being verified
 	}
+	txnCommitTopic struct {
+		TopicInfo
+		partitions []kmsg.TxnOffsetCommitRequestTopicPartition
+	}
 	// Verify is a Call to the owner: is this shard's partition part of the producer's
-	// open transaction? The answer is a txnVerified event.
+	// open transaction, or from version 5 on, make it so. The answer is a txnVerified
+	// event.
 	Verify struct {
 		ref             coordinator.Ref
 		TransactionalID string
@@ -44,84 +58,182 @@ type (
 		ref    coordinator.Ref
 		marker coordinator.Marker
 	}
-	// fetchEvent is OffsetFetch for one group.
-	fetchEvent struct {
-		ref           coordinator.Ref
-		req           kmsg.OffsetFetchRequestGroup
-		requireStable bool
-	}
 )
+
+// admission says which partitions a committer may commit; nil for all.
+type admission func(topic topicID, partition int32) *kerr.Error
+
+// committer is who commits.
+type committer struct {
+	group, member string
+	instanceID    *string
+	generation    int32 // or member epoch
+	version       int16
+	txn           bool
+}
 
 // mayCommit checks who commits. A generation below 0 without a member is a consumer
 // that assigns itself, or an administrator: welcome while the group has no members.
 // In a transaction such a commit always is (KAFKA-18060).
-func (m *Machine) mayCommit(now time.Time, groupID, memberID string, instanceID *string, generation int32, txn bool) *kerr.Error {
-	g, ok := m.groups[groupID]
+func (m *Machine) mayCommit(now time.Time, c committer) (admission, *kerr.Error) {
+	switch g := m.modern(c.group).(type) {
+	case nil:
+		return nil, m.mayCommitClassic(now, c)
+	case *consumerGroup:
+		return g.mayCommit(c)
+	default:
+		return nil, kerr.GroupIDNotFound
+	}
+}
+
+func (m *Machine) mayCommitClassic(now time.Time, c committer) *kerr.Error {
+	g, ok := m.groups[c.group]
 	if !ok {
 		switch {
-		case generation < 0 && !m.mayCreate(groupID):
+		case c.generation < 0 && !m.mayCreate(c.group):
 			return kerr.PolicyViolation
-		case generation < 0:
+		case c.generation < 0:
 			return nil
-		case m.ledger.groups[groupID] != nil:
+		case m.ledger.groups[c.group] != nil:
 			return kerr.UnknownMemberID
+		case c.version >= 9 && !c.txn:
+			return kerr.GroupIDNotFound
 		default:
 			return kerr.IllegalGeneration
 		}
 	}
-	if generation < 0 && g.state == empty {
+	if c.generation < 0 && g.state == empty {
 		return nil
 	}
-	if generation >= 0 || memberID != "" || instanceID != nil {
-		mb, err := g.validate(memberID, instanceID)
+	if c.generation >= 0 || c.member != "" || c.instanceID != nil {
+		mb, err := g.validate(c.member, c.instanceID)
 		if err != nil {
 			return err
 		}
-		if generation != g.generation {
+		if c.generation != g.generation {
 			return kerr.IllegalGeneration
 		}
-		if !txn && g.state != completing {
+		if !c.txn && g.state != completing {
 			m.extend(now, g, mb)
 		}
-	} else if !txn && g.state != empty {
+	} else if !c.txn && g.state != empty {
 		return kerr.UnknownMemberID
 	}
-	if !txn && g.state == completing {
+	if !c.txn && g.state == completing {
 		// It has the generation but not its assignment: what it commits it read before.
 		return kerr.RebalanceInProgress
 	}
 	return nil
 }
 
-// commit handles OffsetCommit.
-func (m *Machine) commit(now time.Time, e *coordinator.Effects, ev *commitEvent) {
-	req, resp := ev.req, ev.resp
-	defer func() { reply(e, ev.ref, resp) }()
-	if err := m.mayCommit(now, req.Group, req.MemberID, req.InstanceID, req.Generation, false); err != nil {
-		for i := range resp.Topics {
-			for j := range resp.Topics[i].Partitions {
-				resp.Topics[i].Partitions[j].ErrorCode = err.Code
-			}
-		}
-		return
+// mayCommit checks a member of a consumer group. One with an older epoch may commit
+// what it has had since that epoch (KIP-1251): it did not hear of the new one yet.
+func (g *consumerGroup) mayCommit(c committer) (admission, *kerr.Error) {
+	if c.generation < 0 && len(g.members) == 0 || c.txn && c.generation == -1 && c.member == "" && c.instanceID == nil {
+		return nil, nil
 	}
-	for i, t := range req.Topics {
-		for j, p := range t.Partitions {
-			o := offset{offset: p.Offset, leaderEpoch: p.LeaderEpoch, metadata: deref(p.Metadata), committed: now}
-			m.appendOffset(e, req.Group, topicPartition{t.Topic, p.Partition}, o, &resp.Topics[i].Partitions[j].ErrorCode)
-		}
+	mb := g.members[c.member]
+	if mb == nil {
+		return nil, kerr.UnknownMemberID
 	}
+	stale := kerr.StaleMemberEpoch
+	if mb.classic != nil || c.txn {
+		stale = kerr.IllegalGeneration
+	}
+	switch {
+	case !c.txn && mb.classic == nil && c.version < 9:
+		return nil, kerr.UnsupportedVersion
+	case c.generation == mb.epoch:
+		return nil, nil
+	case c.generation > mb.epoch:
+		return nil, stale
+	}
+	return func(topic topicID, partition int32) *kerr.Error {
+		since, ok := mb.assigned[topic][partition]
+		if !ok {
+			since, ok = mb.revoking[topic][partition]
+		}
+		if !ok || c.generation < since {
+			return stale
+		}
+		return nil
+	}, nil
 }
 
-// appendOffset makes the record of a committed offset, or says in code why not. An error that code has already stands.
-func (m *Machine) appendOffset(e *coordinator.Effects, group string, tp topicPartition, o offset, code *int16) {
-	switch {
-	case *code != 0:
-	case len(o.metadata) > m.cfg.MaxOffsetMetadata:
-		*code = kerr.OffsetMetadataTooLarge.Code
-	default:
-		e.Append = append(e.Append, offsetRecord(group, tp, o))
+// commit handles OffsetCommit.
+func (m *Machine) commit(now time.Time, e *coordinator.Effects, ev *commitEvent) {
+	req := ev.req
+	admit, err := m.mayCommit(now, committer{
+		group: req.Group, member: req.MemberID, instanceID: req.InstanceID, generation: req.Generation, version: req.Version,
+	})
+	var results []kmsg.OffsetCommitResponseTopic
+	for _, t := range ev.topics {
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = t.Name, t.ID
+		for _, p := range t.partitions {
+			rp := kmsg.NewOffsetCommitResponseTopicPartition()
+			rp.Partition = p.Partition
+			o := offset{
+				offset: p.Offset, leaderEpoch: p.LeaderEpoch, metadata: deref(p.Metadata), committed: now, topic: t.ID,
+			}
+			if req.RetentionTimeMillis != -1 && req.Version <= 4 {
+				o.expires = now.Add(time.Duration(req.RetentionTimeMillis) * time.Millisecond)
+			}
+			switch {
+			case err != nil:
+			case javaLength(o.metadata) > m.cfg.MaxOffsetMetadata:
+				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+			case admit != nil && admit(t.ID, p.Partition) != nil:
+				err = admit(t.ID, p.Partition) // for all: the member is behind
+			default:
+				e.Append = append(e.Append, offsetRecord(req.Group, topicPartition{t.Name, p.Partition}, o))
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		results = append(results, rt)
 	}
+	if err != nil {
+		e.Append = nil
+		for i := range results {
+			for j := range results[i].Partitions {
+				results[i].Partitions[j].ErrorCode = err.Code
+			}
+		}
+	}
+	reply(e, ev.ref, mergeCommits(ev.resp, results))
+}
+
+// mergeCommits returns an answer that has errors with the results added, in Kafka's
+// order. The answer itself stays: the results count only when they are committed.
+func mergeCommits(errors *kmsg.OffsetCommitResponse, results []kmsg.OffsetCommitResponseTopic) *kmsg.OffsetCommitResponse {
+	resp := *errors
+	resp.Topics = slices.Clone(errors.Topics)
+	at := make(map[commitKey]int, len(resp.Topics))
+	for i, t := range resp.Topics {
+		at[commitKey{t.Topic, t.TopicID}] = i
+	}
+	for _, t := range results {
+		if i, ok := at[commitKey{t.Topic, t.TopicID}]; ok {
+			resp.Topics[i].Partitions = slices.Concat(resp.Topics[i].Partitions, t.Partitions)
+		} else {
+			resp.Topics = append(resp.Topics, t)
+		}
+	}
+	return &resp
+}
+
+type commitKey struct {
+	name string
+	id   topicID
+}
+
+// javaLength is the length of a string in UTF-16, as Java counts it.
+func javaLength(s string) int {
+	n := 0
+	for _, r := range s {
+		n += max(utf16.RuneLen(r), 1)
+	}
+	return n
 }
 
 // txnCommit handles TxnOffsetCommit: the offsets count when the producer's
@@ -129,7 +241,7 @@ func (m *Machine) appendOffset(e *coordinator.Effects, group string, tp topicPar
 // removed from the group but still has a live producer (KIP-447).
 func (m *Machine) txnCommit(now time.Time, e *coordinator.Effects, ev *txnCommitEvent) {
 	req := ev.req
-	if err := m.mayCommit(now, req.Group, req.MemberID, req.InstanceID, req.Generation, true); err != nil {
+	if _, err := m.mayCommit(now, ev.committer()); err != nil {
 		ev.fail(e, err.Code)
 		return
 	}
@@ -141,8 +253,15 @@ func (m *Machine) txnCommit(now time.Time, e *coordinator.Effects, ev *txnCommit
 	m.txnAppend(now, e, ev)
 }
 
-// txnVerified goes on with a commit. A marker that came meanwhile ended the
-// transaction that was verified: appending now would leave one open for ever.
+func (ev *txnCommitEvent) committer() committer {
+	req := ev.req
+	return committer{
+		group: req.Group, member: req.MemberID, instanceID: req.InstanceID, generation: req.Generation, version: req.Version, txn: true,
+	}
+}
+
+// txnVerified goes on with a commit. A marker that came meanwhile ended the transaction
+// that was verified: appending now would leave one open for ever.
 func (m *Machine) txnVerified(now time.Time, e *coordinator.Effects, v txnVerified) {
 	ev, ok := m.verifying[v.ref]
 	if !ok {
@@ -153,12 +272,6 @@ func (m *Machine) txnVerified(now time.Time, e *coordinator.Effects, v txnVerifi
 	if code == 0 && ev.overtaken {
 		code = kerr.InvalidTxnState.Code
 	}
-	if code == 0 {
-		req := ev.req // the group may have moved on
-		if err := m.mayCommit(now, req.Group, req.MemberID, req.InstanceID, req.Generation, true); err != nil {
-			code = err.Code
-		}
-	}
 	if code != 0 {
 		ev.fail(e, code)
 		return
@@ -166,86 +279,79 @@ func (m *Machine) txnVerified(now time.Time, e *coordinator.Effects, v txnVerifi
 	m.txnAppend(now, e, ev)
 }
 
+// txnAppend checks the member once more, as the group may have moved on, and writes.
 func (m *Machine) txnAppend(now time.Time, e *coordinator.Effects, ev *txnCommitEvent) {
-	req, resp := ev.req, ev.resp
-	for i, t := range req.Topics {
-		for j, p := range t.Partitions {
+	req := ev.req
+	admit, err := m.mayCommit(now, ev.committer())
+	var results []kmsg.TxnOffsetCommitResponseTopic
+	for _, t := range ev.topics {
+		rt := kmsg.NewTxnOffsetCommitResponseTopic()
+		rt.Topic = t.Name
+		for _, p := range t.partitions {
+			rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
+			rp.Partition = p.Partition
 			o := offset{offset: p.Offset, leaderEpoch: p.LeaderEpoch, metadata: deref(p.Metadata), committed: now}
-			m.appendOffset(e, req.Group, topicPartition{t.Topic, p.Partition}, o, &resp.Topics[i].Partitions[j].ErrorCode)
+			switch {
+			case err != nil:
+			case javaLength(o.metadata) > m.cfg.MaxOffsetMetadata:
+				rp.ErrorCode = kerr.OffsetMetadataTooLarge.Code
+			case admit != nil && admit(t.ID, p.Partition) != nil:
+				err = admit(t.ID, p.Partition)
+			default:
+				e.Append = append(e.Append, offsetRecord(req.Group, topicPartition{t.Name, p.Partition}, o))
+			}
+			rt.Partitions = append(rt.Partitions, rp)
 		}
+		results = append(results, rt)
+	}
+	if err != nil {
+		e.Append = nil
+		ev.fail(e, err.Code)
+		return
 	}
 	if len(e.Append) > 0 {
 		e.Producer = &coordinator.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}
 	}
-	reply(e, ev.ref, resp)
+	reply(e, ev.ref, ev.merge(results))
+}
+
+// merge returns the answer that has errors with the results added, in Kafka's order.
+func (ev *txnCommitEvent) merge(results []kmsg.TxnOffsetCommitResponseTopic) *kmsg.TxnOffsetCommitResponse {
+	resp := *ev.resp
+	resp.Topics = slices.Clone(ev.resp.Topics)
+	at := make(map[string]int, len(resp.Topics))
+	for i, t := range resp.Topics {
+		at[t.Topic] = i
+	}
+	for _, t := range results {
+		if i, ok := at[t.Topic]; ok {
+			resp.Topics[i].Partitions = slices.Concat(resp.Topics[i].Partitions, t.Partitions)
+		} else {
+			resp.Topics = append(resp.Topics, t)
+		}
+	}
+	return &resp
 }
 
 func (ev *txnCommitEvent) fail(e *coordinator.Effects, code int16) {
 	if code == kerr.InvalidTxnState.Code && ev.req.Version >= 4 {
 		code = kerr.TransactionAbortable.Code // KIP-890: what the client can do about it
 	}
-	for i := range ev.resp.Topics {
-		for j := range ev.resp.Topics[i].Partitions {
-			ev.resp.Topics[i].Partitions[j].ErrorCode = code
-		}
-	}
-	reply(e, ev.ref, ev.resp)
+	reply(e, ev.ref, ev.failed(code))
 }
 
-// fetch handles OffsetFetch for one group. What nobody committed is -1 without an
-// error, also in a group that nobody heard of.
-func (m *Machine) fetch(e *coordinator.Effects, ev *fetchEvent) {
-	resp := kmsg.NewOffsetFetchResponseGroup()
-	resp.Group = ev.req.Group
-	gl := m.ledger.groups[ev.req.Group]
-	if ev.req.Topics == nil {
-		resp.Topics = gl.all(ev.requireStable)
-	} else {
-		for _, t := range ev.req.Topics {
-			rt := kmsg.NewOffsetFetchResponseGroupTopic()
-			rt.Topic = t.Topic
-			for _, p := range t.Partitions {
-				rt.Partitions = append(rt.Partitions, gl.fetch(topicPartition{t.Topic, p}, ev.requireStable))
-			}
-			resp.Topics = append(resp.Topics, rt)
+// failed is the answer with an error for all partitions that exist.
+func (ev *txnCommitEvent) failed(code int16) *kmsg.TxnOffsetCommitResponse {
+	var results []kmsg.TxnOffsetCommitResponseTopic
+	for _, t := range ev.topics {
+		rt := kmsg.NewTxnOffsetCommitResponseTopic()
+		rt.Topic = t.Name
+		for _, p := range t.partitions {
+			rt.Partitions = append(rt.Partitions, kmsg.TxnOffsetCommitResponseTopicPartition{Partition: p.Partition, ErrorCode: code})
 		}
+		results = append(results, rt)
 	}
-	reply(e, ev.ref, &resp)
-}
-
-// fetch answers for one partition; gl may be nil.
-func (gl *groupLedger) fetch(tp topicPartition, requireStable bool) kmsg.OffsetFetchResponseGroupTopicPartition {
-	rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
-	rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = tp.partition, -1, -1, kmsg.StringPtr("")
-	if gl == nil {
-		return rp
-	}
-	if requireStable && gl.unstable[tp] > 0 {
-		rp.ErrorCode = kerr.UnstableOffsetCommit.Code
-		return rp
-	}
-	if o, ok := gl.offsets[tp]; ok {
-		rp.Offset, rp.LeaderEpoch, rp.Metadata = o.offset, o.leaderEpoch, kmsg.StringPtr(o.metadata)
-	}
-	return rp
-}
-
-// all answers for every partition with a committed offset; gl may be nil.
-func (gl *groupLedger) all(requireStable bool) []kmsg.OffsetFetchResponseGroupTopic {
-	var topics []kmsg.OffsetFetchResponseGroupTopic
-	if gl == nil {
-		return nil
-	}
-	for _, tp := range sortedPartitions(gl.offsets) {
-		if len(topics) == 0 || topics[len(topics)-1].Topic != tp.topic {
-			rt := kmsg.NewOffsetFetchResponseGroupTopic()
-			rt.Topic = tp.topic
-			topics = append(topics, rt)
-		}
-		t := &topics[len(topics)-1]
-		t.Partitions = append(t.Partitions, gl.fetch(tp, requireStable))
-	}
-	return topics
+	return ev.merge(results)
 }
 
 func sortedPartitions[V any](m map[topicPartition]V) []topicPartition {

@@ -184,13 +184,12 @@ func (w *world) doCommit(t *rapid.T, c *client, memberID string, instance *strin
 	req.Group, req.MemberID, req.InstanceID, req.Generation = "g", memberID, instance, generation
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Partition, p.Offset = tp.partition, off
-	req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: tp.topic, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+	topics := []commitTopic{{TopicInfo{Name: tp.topic}, []kmsg.OffsetCommitRequestTopicPartition{p}}}
 	resp := kmsg.NewPtrOffsetCommitResponse()
-	resp.Topics = []kmsg.OffsetCommitResponseTopic{{Topic: tp.topic, Partitions: []kmsg.OffsetCommitResponseTopicPartition{{Partition: tp.partition}}}}
 	failed := w.fail
 	before := len(w.log.Entries())
-	w.ask(c, "commit", func(ref coordinator.Ref) any { return &commitEvent{ref, req, resp} })
-	if failed || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+	w.ask(c, "commit", func(ref coordinator.Ref) any { return &commitEvent{ref, req, topics, resp} })
+	if failed || w.last.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode != 0 {
 		require.Len(t, w.log.Entries(), before, "a refused commit writes nothing")
 		return
 	}
@@ -217,17 +216,16 @@ func (w *world) doTxnCommit(t *rapid.T, c *client, memberID string) {
 	req.ProducerID = pid
 	p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
 	p.Partition, p.Offset = tp.partition, off
-	req.Topics = []kmsg.TxnOffsetCommitRequestTopic{{Topic: tp.topic, Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{p}}}
+	topics := []txnCommitTopic{{TopicInfo{Name: tp.topic}, []kmsg.TxnOffsetCommitRequestTopicPartition{p}}}
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
-	resp.Topics = []kmsg.TxnOffsetCommitResponseTopic{{Topic: tp.topic, Partitions: []kmsg.TxnOffsetCommitResponseTopicPartition{{Partition: tp.partition}}}}
 	w.settleVerifications()
 	if w.m.cfg.VerifyTxn {
 		w.fail = false
 	}
 	failed := w.fail
-	w.ask(c, "txn-commit", func(ref coordinator.Ref) any { return &txnCommitEvent{ref: ref, req: req, resp: resp} })
+	w.ask(c, "txn-commit", func(ref coordinator.Ref) any { return &txnCommitEvent{ref: ref, req: req, topics: topics, resp: resp} })
 	w.settleVerifications()
-	if failed || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+	if failed || w.last.(*kmsg.TxnOffsetCommitResponse).Topics[0].Partitions[0].ErrorCode != 0 {
 		return
 	}
 	if w.pending[pid] == nil {
@@ -240,7 +238,7 @@ func (w *world) doTxnCommit(t *rapid.T, c *client, memberID string) {
 func (w *world) checkFetch(t *rapid.T) {
 	for _, tp := range tps {
 		for _, stable := range []bool{false, true} {
-			got := w.m.ledger.groups["g"].fetch(tp, stable)
+			got := w.m.ledger.groups["g"].fetch(tp, topicID{}, stable)
 			held := false
 			for _, p := range w.pending {
 				_, ok := p[tp]

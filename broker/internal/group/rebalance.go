@@ -106,6 +106,7 @@ func (m *Machine) completeJoin(now time.Time, e *coordinator.Effects, g *group) 
 	g.state = completing
 	g.generation++
 	g.protocol = g.choose()
+	g.learnTopics()
 	for _, mb := range g.members {
 		ref := mb.join
 		mb.join = 0

@@ -13,17 +13,17 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/coordinator"
 )
 
-// Records of __consumer_offsets, in Kafka's formats: an int16 in front of the key
-// names the type (0 and 1: OffsetCommit, 2: GroupMetadata), one in front of the
-// value its version. We write key 1 with value 3 and key 2 with value 3, and read
-// all older ones.
+// Records of __consumer_offsets, in Kafka's formats: an int16 in front of the key names
+// the type (0 and 1: OffsetCommit, 2: GroupMetadata), one in front of the value its
+// version. We write what Kafka 4.3 writes, key 1 with value 4 and key 2 with value 3,
+// and read all older ones.
 const (
 	keyOffsetV0      = 0
 	keyOffset        = 1
 	keyGroupMetadata = 2
 
-	offsetValueVersion = 3
 	groupValueVersion  = 3
+	newestValueVersion = 4 // of both
 )
 
 // topicPartition names a partition.
@@ -38,7 +38,9 @@ type offset struct {
 	leaderEpoch int32 // -1 for unknown
 	metadata    string
 	committed   time.Time
-	position    int64 // of its record in the log: the later one wins
+	expires     time.Time // what old clients ask for, else zero
+	topic       topicID   // zero for unknown
+	position    int64     // of its record in the log: the later one wins
 }
 
 // groupMeta is a settled generation.
@@ -134,7 +136,7 @@ func checkVersion(what string, b []byte, newest int16) error {
 }
 
 func decodeOffset(b []byte) (offset, error) {
-	if err := checkVersion("offset commit", b, offsetValueVersion); err != nil {
+	if err := checkVersion("offset commit", b, newestValueVersion); err != nil {
 		return offset{}, err
 	}
 	v := kmsg.NewOffsetCommitValue()
@@ -145,14 +147,18 @@ func decodeOffset(b []byte) (offset, error) {
 	if v.Version < 3 {
 		v.LeaderEpoch = -1
 	}
-	return offset{
+	o := offset{
 		offset: v.Offset, leaderEpoch: v.LeaderEpoch, metadata: v.Metadata,
-		committed: time.UnixMilli(v.CommitTimestamp),
-	}, nil
+		committed: time.UnixMilli(v.CommitTimestamp), topic: v.TopicID,
+	}
+	if v.Version == 1 && v.ExpireTimestamp != -1 {
+		o.expires = time.UnixMilli(v.ExpireTimestamp)
+	}
+	return o, nil
 }
 
 func decodeGroupMeta(b []byte) (*groupMeta, error) {
-	if err := checkVersion("group metadata", b, groupValueVersion); err != nil {
+	if err := checkVersion("group metadata", b, newestValueVersion); err != nil {
 		return nil, err
 	}
 	var v kmsg.GroupMetadataValue
@@ -192,8 +198,11 @@ func groupKey(group string) []byte {
 
 func offsetRecord(group string, tp topicPartition, o offset) coordinator.Record {
 	v := kmsg.OffsetCommitValue{
-		Version: offsetValueVersion, Offset: o.offset, LeaderEpoch: o.leaderEpoch, Metadata: o.metadata,
-		CommitTimestamp: o.committed.UnixMilli(),
+		Version: 4, Offset: o.offset, LeaderEpoch: o.leaderEpoch, Metadata: o.metadata,
+		CommitTimestamp: o.committed.UnixMilli(), TopicID: o.topic,
+	}
+	if !o.expires.IsZero() {
+		v.Version, v.ExpireTimestamp = 1, o.expires.UnixMilli() // the only one that can say it
 	}
 	return coordinator.Record{Key: offsetKey(group, tp), Value: v.AppendTo(nil)}
 }

@@ -12,7 +12,7 @@ import (
 
 // All formats that Kafka ever wrote at a version that we read.
 func TestReadsOlderRecords(t *testing.T) {
-	for version := range int16(4) {
+	for version := range int16(5) {
 		ov := kmsg.OffsetCommitValue{Version: version, Offset: 42, LeaderEpoch: 7, Metadata: "md", CommitTimestamp: 1000, ExpireTimestamp: 5}
 		o, err := decodeOffset(ov.AppendTo(nil))
 		require.NoError(t, err)
@@ -20,7 +20,11 @@ func TestReadsOlderRecords(t *testing.T) {
 		if version >= 3 {
 			epoch = 7
 		}
-		require.Equal(t, offset{offset: 42, leaderEpoch: epoch, metadata: "md", committed: time.UnixMilli(1000)}, o)
+		want := offset{offset: 42, leaderEpoch: epoch, metadata: "md", committed: time.UnixMilli(1000)}
+		if version == 1 {
+			want.expires = time.UnixMilli(5)
+		}
+		require.Equal(t, want, o)
 
 		gv := kmsg.GroupMetadataValue{
 			Version: version, ProtocolType: "consumer", Generation: 3,
@@ -48,13 +52,13 @@ func TestReadsOlderRecords(t *testing.T) {
 // What a newer version wrote must not be skipped in silence.
 func TestRefusesNewerRecords(t *testing.T) {
 	for _, rec := range []coordinator.Record{
-		{Key: groupKey("g"), Value: []byte{0, 4, 1}},
-		{Key: offsetKey("g", topicPartition{"t", 1}), Value: []byte{0, 4, 1}},
+		{Key: groupKey("g"), Value: []byte{0, 5, 1}},
+		{Key: offsetKey("g", topicPartition{"t", 1}), Value: []byte{0, 5, 1}},
 	} {
 		m := NewMachine(Config{}, nil)
 		m.Replay(coordinator.Replayed{Record: rec, Offset: 17})
 		require.ErrorContains(t, m.LoadError(), "offset 17")
-		require.ErrorContains(t, m.LoadError(), "version 4")
+		require.ErrorContains(t, m.LoadError(), "version 5")
 		require.ErrorContains(t, m.LoadError(), "newer")
 	}
 }
@@ -62,7 +66,7 @@ func TestRefusesNewerRecords(t *testing.T) {
 // Other coordinators of Kafka keep their records in the same topic.
 func TestSkipsUnknownKeys(t *testing.T) {
 	m := NewMachine(Config{}, nil)
-	m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: []byte{0, 3, 0, 1, 'g'}, Value: []byte{0, 0, 0, 0, 0, 1}}})
+	m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: []byte{0, 99, 0, 1, 'g'}, Value: []byte{0, 0, 0, 0, 0, 1}}})
 	m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: groupKey("nobody")}})
 	m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: offsetKey("nobody", topicPartition{"t", 1})}})
 	require.NoError(t, m.LoadError())

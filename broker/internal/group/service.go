@@ -26,9 +26,9 @@ type Options struct {
 	// Topics gives the metadata as it is now; TopicsChanged brings later ones. nil: a
 	// cluster without topics.
 	Topics func() TopicView
-	// HasPartition tells whether a partition exists, so that nobody commits offsets
-	// for what does not. nil: all do.
-	HasPartition func(topic string, partition int32) bool
+	// Share is the share coordinator; nil: there is none, and share groups get no
+	// partitions.
+	Share ShareStates
 	// Verify asks the transaction coordinator whether partition of Topic is part of
 	// the open transaction of the producer, or adds it if the version of the
 	// TxnOffsetCommit request is 5 or above, and calls done once with nil or with the
@@ -84,6 +84,10 @@ func (s *Service) Serve(partition, count int32, log coordinator.Log) {
 	ready := make(chan struct{})
 	calls := func(call any) {
 		<-ready
+		if call, ok := call.(initializeShare); ok {
+			s.initializeShare(call)
+			return
+		}
 		v := call.(Verify)
 		s.o.Verify(v.TransactionalID, v.ProducerID, v.ProducerEpoch, partition, v.Version, func(err *kerr.Error) {
 			var code int16
@@ -112,11 +116,14 @@ func (s *Service) Close() {
 	}
 }
 
-// PartitionFor is Kafka's choice among n partitions: Java's String.hashCode over
-// UTF-16, sign bit cleared, modulo n.
-func PartitionFor(group string, n int32) int32 {
+// PartitionFor is Kafka's choice among n partitions: Java's String.hashCode, sign bit
+// cleared, modulo n.
+func PartitionFor(group string, n int32) int32 { return javaHash(group) & 0x7fffffff % n }
+
+// javaHash is Java's String.hashCode: over UTF-16.
+func javaHash(s string) int32 {
 	var h int32
-	for _, r := range group {
+	for _, r := range s {
 		if r >= 0x10000 {
 			r -= 0x10000
 			h = 31*h + (0xd800 + r>>10)
@@ -124,7 +131,7 @@ func PartitionFor(group string, n int32) int32 {
 		}
 		h = 31*h + r
 	}
-	return h & 0x7fffffff % n
+	return h
 }
 
 // shard returns the loop that serves a group.
@@ -231,64 +238,6 @@ func (s *Service) Leave(req *kmsg.LeaveGroupRequest, reply func(kmsg.Response)) 
 	}, reply)
 }
 
-func (s *Service) hasPartition(topic string, partition int32) bool {
-	return s.o.HasPartition == nil || s.o.HasPartition(topic, partition)
-}
-
-// OffsetCommit serves OffsetCommit.
-func (s *Service) OffsetCommit(req *kmsg.OffsetCommitRequest, reply func(kmsg.Response)) {
-	answer := func(code int16) *kmsg.OffsetCommitResponse {
-		resp := kmsg.NewPtrOffsetCommitResponse()
-		resp.Version = req.Version
-		for _, t := range req.Topics {
-			rt := kmsg.NewOffsetCommitResponseTopic()
-			rt.Topic = t.Topic
-			for _, p := range t.Partitions {
-				rp := kmsg.NewOffsetCommitResponseTopicPartition()
-				rp.Partition, rp.ErrorCode = p.Partition, code
-				if code == 0 && !s.hasPartition(t.Topic, p.Partition) {
-					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
-				}
-				rt.Partitions = append(rt.Partitions, rp)
-			}
-			resp.Topics = append(resp.Topics, rt)
-		}
-		return resp
-	}
-	resp := answer(0)
-	s.serve(req.Group, func(ref coordinator.Ref) any { return &commitEvent{ref, req, resp} },
-		func(code int16) kmsg.Response { return answer(code) }, reply)
-}
-
-// TxnOffsetCommit serves TxnOffsetCommit.
-func (s *Service) TxnOffsetCommit(req *kmsg.TxnOffsetCommitRequest, reply func(kmsg.Response)) {
-	answer := func(code int16) *kmsg.TxnOffsetCommitResponse {
-		resp := kmsg.NewPtrTxnOffsetCommitResponse()
-		resp.Version = req.Version
-		for _, t := range req.Topics {
-			rt := kmsg.NewTxnOffsetCommitResponseTopic()
-			rt.Topic = t.Topic
-			for _, p := range t.Partitions {
-				rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
-				rp.Partition, rp.ErrorCode = p.Partition, code
-				if code == 0 && !s.hasPartition(t.Topic, p.Partition) {
-					rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
-				}
-				rt.Partitions = append(rt.Partitions, rp)
-			}
-			resp.Topics = append(resp.Topics, rt)
-		}
-		return resp
-	}
-	if req.Group == "" {
-		reply(answer(kerr.InvalidGroupID.Code))
-		return
-	}
-	resp := answer(0)
-	s.serve(req.Group, func(ref coordinator.Ref) any { return &txnCommitEvent{ref: ref, req: req, resp: resp} },
-		func(code int16) kmsg.Response { return answer(code) }, reply)
-}
-
 // gather runs n asynchronous calls and then, when the last is done, finish.
 func gather(n int, start func(i int, done func()), finish func()) {
 	if n == 0 {
@@ -304,76 +253,6 @@ func gather(n int, start func(i int, done func()), finish func()) {
 			}
 		})
 	}
-}
-
-// OffsetFetch serves OffsetFetch.
-func (s *Service) OffsetFetch(req *kmsg.OffsetFetchRequest, reply func(kmsg.Response)) {
-	groups := req.Groups
-	if req.Version < 8 {
-		g := kmsg.NewOffsetFetchRequestGroup()
-		g.Group = req.Group
-		if req.Topics != nil {
-			g.Topics = make([]kmsg.OffsetFetchRequestGroupTopic, 0, len(req.Topics))
-		}
-		for _, t := range req.Topics {
-			gt := kmsg.NewOffsetFetchRequestGroupTopic()
-			gt.Topic, gt.Partitions = t.Topic, t.Partitions
-			g.Topics = append(g.Topics, gt)
-		}
-		groups = []kmsg.OffsetFetchRequestGroup{g}
-	}
-	results := make([]kmsg.OffsetFetchResponseGroup, len(groups))
-	gather(len(groups), func(i int, done func()) {
-		g := groups[i]
-		s.ask(g.Group, func(ref coordinator.Ref) any {
-			return &fetchEvent{ref: ref, req: g, requireStable: req.RequireStable}
-		}, func(response any, code int16) {
-			if code != 0 {
-				results[i] = fetchFailed(g, code)
-			} else {
-				results[i] = *response.(*kmsg.OffsetFetchResponseGroup)
-			}
-			done()
-		})
-	}, func() {
-		resp := kmsg.NewPtrOffsetFetchResponse()
-		resp.Version = req.Version
-		if req.Version >= 8 {
-			resp.Groups = results
-			reply(resp)
-			return
-		}
-		resp.ErrorCode = results[0].ErrorCode
-		for _, t := range results[0].Topics {
-			rt := kmsg.NewOffsetFetchResponseTopic()
-			rt.Topic = t.Topic
-			for _, p := range t.Partitions {
-				rp := kmsg.NewOffsetFetchResponseTopicPartition()
-				rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata, rp.ErrorCode = p.Partition, p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode
-				rt.Partitions = append(rt.Partitions, rp)
-			}
-			resp.Topics = append(resp.Topics, rt)
-		}
-		reply(resp)
-	})
-}
-
-// fetchFailed has the error on the group and, for versions that know no other, on
-// each partition.
-func fetchFailed(g kmsg.OffsetFetchRequestGroup, code int16) kmsg.OffsetFetchResponseGroup {
-	rg := kmsg.NewOffsetFetchResponseGroup()
-	rg.Group, rg.ErrorCode = g.Group, code
-	for _, t := range g.Topics {
-		rt := kmsg.NewOffsetFetchResponseGroupTopic()
-		rt.Topic = t.Topic
-		for _, p := range t.Partitions {
-			rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
-			rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata, rp.ErrorCode = p, -1, -1, kmsg.StringPtr(""), code
-			rt.Partitions = append(rt.Partitions, rp)
-		}
-		rg.Topics = append(rg.Topics, rt)
-	}
-	return rg
 }
 
 // Describe serves DescribeGroups.
@@ -404,16 +283,22 @@ func (s *Service) Delete(req *kmsg.DeleteGroupsRequest, reply func(kmsg.Response
 	resp.Groups = make([]kmsg.DeleteGroupsResponseGroup, len(req.Groups))
 	gather(len(req.Groups), func(i int, done func()) {
 		id := req.Groups[i]
-		s.ask(id, func(ref coordinator.Ref) any { return &deleteEvent{ref, []string{id}} },
-			func(response any, code int16) {
-				if code != 0 {
-					resp.Groups[i] = kmsg.NewDeleteGroupsResponseGroup()
-					resp.Groups[i].Group, resp.Groups[i].ErrorCode = id, code
-				} else {
-					resp.Groups[i] = response.([]kmsg.DeleteGroupsResponseGroup)[0]
-				}
-				done()
-			})
+		finish := func(response any, code int16) {
+			if code != 0 {
+				resp.Groups[i] = kmsg.NewDeleteGroupsResponseGroup()
+				resp.Groups[i].Group, resp.Groups[i].ErrorCode = id, code
+			} else {
+				resp.Groups[i] = response.([]kmsg.DeleteGroupsResponseGroup)[0]
+			}
+			done()
+		}
+		s.dropShareGroup(id, func(code int16) {
+			if code != 0 {
+				finish(nil, code)
+				return
+			}
+			s.ask(id, func(ref coordinator.Ref) any { return &deleteEvent{ref, []string{id}} }, finish)
+		})
 	}, func() { reply(resp) })
 }
 

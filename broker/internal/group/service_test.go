@@ -36,6 +36,9 @@ type served struct {
 }
 
 func serve(shards int, o Options) *served {
+	if o.Topics == nil {
+		o.Topics = oneTopic("t")
+	}
 	s := &served{Service: NewService(o)}
 	for i := range shards {
 		s.logs = append(s.logs, &coordinatortest.Log{})
@@ -76,9 +79,15 @@ func commitRequest(group string, version int16, topic string, partition int32, o
 	return req
 }
 
+// oneTopic is a cluster with that topic.
+func oneTopic(name string) func() TopicView {
+	view := newTestCluster().set(name, 3).View
+	return func() TopicView { return view }
+}
+
 func TestServiceRoutesByGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := serve(4, Options{HasPartition: func(topic string, _ int32) bool { return topic == "t" }})
+		s := serve(4, Options{})
 		defer s.Close()
 		for i := range 20 {
 			id := fmt.Sprintf("g%d", i)

@@ -18,7 +18,7 @@ import (
 // goroutines and with a clock of its own.
 type sim struct {
 	cfg     Config
-	topics  TopicView
+	topics  *testCluster
 	now     time.Time
 	log     *coordinatortest.Log
 	m       *Machine
@@ -29,6 +29,7 @@ type sim struct {
 	held    []call // Verify calls
 	out     strings.Builder
 	fail    bool // the next append fails
+	last    any  // answer
 }
 
 // call is a request under way.
@@ -51,7 +52,7 @@ type client struct {
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newSim(cfg Config) *sim {
-	s := &sim{cfg: cfg, now: start, log: &coordinatortest.Log{}, clients: map[string]*client{}}
+	s := &sim{cfg: cfg, now: start, log: &coordinatortest.Log{}, clients: map[string]*client{}, topics: newTestCluster()}
 	s.restart()
 	return s
 }
@@ -68,6 +69,20 @@ func (s *sim) restart() {
 		panic(err)
 	}
 	s.m.Loaded(s.now)
+}
+
+// change applies a change of the cluster's metadata.
+func (s *sim) change(c TopicChange) {
+	s.topics = c.View.(*testCluster)
+	s.step(topicsChanged{c})
+}
+
+// topic is a topic of the cluster, or one that has only a name.
+func (s *sim) topic(name string) TopicInfo {
+	if t, ok := s.topics.Topic(name); ok {
+		return t
+	}
+	return TopicInfo{Name: name}
 }
 
 func (s *sim) client(name string) *client {
@@ -163,11 +178,16 @@ func (s *sim) answer(ref coordinator.Ref, response any) {
 	delete(s.waiting, ref)
 	c.who.answers++
 	c.who.learn(response)
-	fmt.Fprintf(&s.out, "%s <- %s: %s\n", c.who.name, c.what, render(response))
+	s.last = response
+	fmt.Fprintf(&s.out, "%s <- %s: %s\n", c.who.name, c.what, s.renderConsumer(response))
 }
 
 // learn keeps what a client would.
 func (c *client) learn(response any) {
+	if r, ok := response.(*kmsg.ConsumerGroupHeartbeatResponse); ok {
+		c.learnConsumer(r)
+		return
+	}
 	r, ok := response.(*kmsg.JoinGroupResponse)
 	if !ok {
 		return
@@ -297,6 +317,9 @@ func (l *ledger) dump() string {
 	for _, id := range ids {
 		g := l.groups[id]
 		fmt.Fprintf(&b, "group %s\n", id)
+		if cg, ok := g.modern.(*consumerGroup); ok {
+			cg.dump(&b)
+		}
 		if g.meta != nil {
 			fmt.Fprintf(&b, "  %x\n", groupRecord(id, g.meta).Value)
 		}

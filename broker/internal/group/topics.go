@@ -1,7 +1,9 @@
 package group
 
 import (
+	"cmp"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -74,5 +76,8 @@ func (ev topicsChanged) step(m *Machine, now time.Time, e *coordinator.Effects) 
 	}
 	if len(c.Deleted) > 0 {
 		m.deleteTopics(e, c.Deleted)
+		m.forgetShareTopics(e, c.Deleted)
 	}
 }
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -2,12 +2,11 @@ package server
 
 import "github.com/twmb/franz-go/pkg/kmsg"
 
-// groupAPIs are the APIs of the group coordinator, one file each. Versions with topic ids (OffsetCommit and OffsetFetch 10) and
-// with the implicit AddOffsetsToTxn of KIP-890 part 2 (TxnOffsetCommit 5) are not served yet.
+// groupAPIs are the APIs of the group coordinator, one file each.
 func groupAPIs() []api {
 	return []api{
-		serve(&kmsg.OffsetCommitRequest{}, 2, 9, handleOffsetCommit),
-		alone(serve(&kmsg.OffsetFetchRequest{}, 1, 9, handleOffsetFetch)),
+		serve(&kmsg.OffsetCommitRequest{}, 2, 10, handleOffsetCommit),
+		alone(serve(&kmsg.OffsetFetchRequest{}, 1, 10, handleOffsetFetch)),
 		serve(&kmsg.JoinGroupRequest{}, 0, 9, handleJoinGroup),
 		serve(&kmsg.HeartbeatRequest{}, 0, 4, handleHeartbeat),
 		serve(&kmsg.LeaveGroupRequest{}, 0, 5, handleLeaveGroup),
@@ -16,5 +15,8 @@ func groupAPIs() []api {
 		alone(serve(&kmsg.ListGroupsRequest{}, 0, 5, handleListGroups)),
 		serve(&kmsg.DeleteGroupsRequest{}, 0, 2, handleDeleteGroups),
 		serve(&kmsg.TxnOffsetCommitRequest{}, 0, 5, handleTxnOffsetCommit),
+		serve(&kmsg.OffsetDeleteRequest{}, 0, 0, handleOffsetDelete),
+		serve(&kmsg.ConsumerGroupHeartbeatRequest{}, 0, 1, handleConsumerGroupHeartbeat),
+		alone(serve(&kmsg.ConsumerGroupDescribeRequest{}, 0, 1, handleConsumerGroupDescribe)),
 	}
 }

@@ -1,0 +1,135 @@
+package group
+
+import (
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
+)
+
+// regexUpdate says what became of a member's regular expression.
+type regexUpdate int
+
+const (
+	regexSame     regexUpdate = iota
+	regexChanged              // what it matches is not known yet
+	regexResolved             // what it matches is known
+)
+
+// regexRest is the least time between two resolutions for one group.
+const regexRest = 10 * time.Second
+
+// updateRegex takes in a change of the member's regular expression, and has those of
+// the group resolved if that is due: because there is a new one, because of new topics,
+// or because of time.
+func (c *consumerChange) updateRegex(next *consumerMember) (regexUpdate, *apiError) {
+	g := c.g
+	before, after := deref(c.old.regex), deref(next.regex)
+	subscribers := roster{g: g}.regexSubscribers()
+	update, refresh := regexSame, false
+	if !equalPtr(c.old.regex, next.regex) {
+		update = regexChanged
+		if before != "" && subscribers[before] == 1 {
+			c.write(coordinator.Record{Key: modernKey(keyConsumerRegex, g.id, before)})
+		}
+		switch {
+		case after != "" && subscribers[after] == 0:
+			if _, err := compileRegex(after); err != nil {
+				return 0, errorf(kerr.InvalidRegularExpression, "%q is not a regular expression: %v", after, err)
+			}
+			refresh = true
+		case after != "":
+			if _, ok := g.regexes[after]; ok {
+				update = regexResolved
+			}
+		case before != "":
+			update = regexResolved
+		}
+	}
+	if !refresh && len(subscribers) == 0 || c.p.resolving {
+		return update, nil
+	}
+	var last resolvedRegex
+	resolved := false
+	for _, r := range g.regexes { // all of one time
+		last, resolved = r, true
+		break
+	}
+	since := c.now.Sub(time.UnixMilli(last.at))
+	if resolved && since <= regexRest {
+		return update, nil
+	}
+	wanted := c.roster(next).regexSubscribers()
+	refresh = refresh || len(wanted) != len(g.regexes) || last.version < c.m.topicsCreated || !resolved || since > c.m.cfg.RegexRefresh
+	if refresh && len(wanted) > 0 {
+		c.p.resolving = true
+		w, _ := c.e.OnCommitted.(wrote)
+		w.regexes = append(w.regexes, g.id)
+		c.e.OnCommitted = w
+	}
+	return update, nil
+}
+
+// regexSubscribers counts the members of each regular expression.
+func (r roster) regexSubscribers() map[string]int {
+	var n map[string]int
+	for mb := range r.members {
+		if regex := deref(mb.regex); regex != "" {
+			if n == nil {
+				n = map[string]int{}
+			}
+			n[regex]++
+		}
+	}
+	return n
+}
+
+// compileRegex makes a regular expression (RE2) that matches whole names.
+func compileRegex(text string) (*regexp.Regexp, error) {
+	if _, err := regexp.Compile(text); err != nil {
+		return nil, err
+	}
+	return regexp.Compile(`\A(?:` + text + `)\z`)
+}
+
+// resolveRegexes finds the topics of a group's regular expressions anew.
+func (m *Machine) resolveRegexes(now time.Time, e *coordinator.Effects, id string) {
+	p := m.present[id]
+	if p == nil || !p.resolving {
+		return
+	}
+	p.resolving = false
+	g, ok := m.modern(id).(*consumerGroup)
+	if !ok {
+		return
+	}
+	r := roster{g: g}
+	subs := r.subscriptions()
+	byRegex := map[string]int{}
+	bump := false
+	for _, text := range sortedKeys(subs.regexes) {
+		found := resolvedRegex{version: m.topics.Version(), at: now.UnixMilli()}
+		if re, err := compileRegex(text); err == nil { // checked when it came
+			for name := range m.topics.Names() {
+				if re.MatchString(name) {
+					found.topics = append(found.topics, name)
+				}
+			}
+		}
+		found.topics = sortedSet(found.topics)
+		for _, name := range found.topics {
+			byRegex[name]++
+		}
+		bump = bump || !slices.Equal(found.topics, g.regexes[text].topics)
+		e.Append = append(e.Append, g.regexRecord(text, found))
+	}
+	subs.byRegex = byRegex
+	hash := m.metadataHash(subs.topics())
+	if bump || hash != g.metadataHash {
+		e.Append = append(e.Append, g.epochRecord(g.epoch+1, hash))
+		p.stale, p.checked = false, g.epoch+1
+	}
+}
