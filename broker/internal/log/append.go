@@ -156,6 +156,9 @@ func (l *Log) mustRoll(b batch.Batch, now time.Time) bool {
 // made durable with all that belongs to it before the new one exists.
 func (l *Log) roll() error {
 	old := l.active()
+	if err := l.trim(); err != nil {
+		return err
+	}
 	if err := old.file.Sync(); err != nil {
 		return l.fail(&SyncError{File: old.path, Err: err})
 	}
@@ -170,7 +173,7 @@ func (l *Log) roll() error {
 		return l.noteSync(err)
 	}
 	path := segmentPath(l.o.Dir, l.end, ".log")
-	f, err := l.o.Files.create(path)
+	f, err := l.newFile(path)
 	if err != nil {
 		return err
 	}
@@ -183,6 +186,26 @@ func (l *Log) roll() error {
 	s.created = l.o.Now()
 	l.segments = append(l.segments, s)
 	l.dropSnapshots()
+	return nil
+}
+
+// newFile makes the file of a segment, with its space if the topic preallocates.
+func (l *Log) newFile(path string) (*handle, error) {
+	f, err := l.o.Files.create(path)
+	if err != nil || !l.cfg.Preallocate {
+		return f, err
+	}
+	if err := f.Preallocate(l.cfg.SegmentBytes); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// trim gives back what the active segment has preallocated and not used.
+func (l *Log) trim() error {
+	if s := l.active(); l.cfg.Preallocate && s.size < l.cfg.SegmentBytes {
+		return s.file.Truncate(s.size)
+	}
 	return nil
 }
 

@@ -167,3 +167,25 @@ func TestAShortenedSegmentIsFoundByTheFirstAppend(t *testing.T) {
 	require.Equal(t, path, damage.File)
 	require.NoError(t, l.Close(false))
 }
+
+func TestPreallocatedSegmentsGiveBackWhatTheyDoNotUse(t *testing.T) {
+	dir := t.TempDir()
+	cfg := DefaultConfig()
+	cfg.SegmentBytes, cfg.Preallocate = 1<<20, true
+	l, _, err := Open(Options{FS: vfs.OS(), Dir: dir, Topic: "t", TopicID: topicID, Config: cfg})
+	require.NoError(t, err)
+	_, err = l.Append(data(t, batch.Options{}, 1, 50), 0, AppendOptions{})
+	require.NoError(t, err)
+	used := func(base int64) int64 { return allocated(t, segmentPath(dir, base, ".log")) }
+	if used(0) < 0 {
+		t.Skip("this system does not tell how much space a file has")
+	}
+	reserved := used(0)
+	require.NoError(t, l.Roll())
+	require.Less(t, used(0), int64(64<<10))
+	require.Equal(t, reserved, used(1), "the next one is preallocated like the first")
+	info, err := vfs.OS().Stat(segmentPath(dir, 1, ".log"))
+	require.NoError(t, err)
+	require.Zero(t, info.Size, "readers see what was written only")
+	require.NoError(t, l.Close(true))
+}

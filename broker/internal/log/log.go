@@ -357,7 +357,9 @@ func (l *Log) Close(clean bool) error {
 		return nil
 	}
 	if err == nil && clean && l.changed {
-		err = l.noteSync(l.writeState())
+		if err = l.trim(); err == nil {
+			err = l.noteSync(l.writeState())
+		}
 	}
 	for _, s := range l.segments {
 		if cerr := s.release(); err == nil {

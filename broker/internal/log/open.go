@@ -200,7 +200,7 @@ func (l *Log) writeMetadata() error {
 
 // create makes the first segment of an empty log.
 func (l *Log) create(base int64) error {
-	f, err := l.o.Files.create(segmentPath(l.o.Dir, base, ".log"))
+	f, err := l.newFile(segmentPath(l.o.Dir, base, ".log"))
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type compactedWorld struct {
 
 func newCompactedWorld(seed uint64) *compactedWorld {
 	w := &compactedWorld{rng: rand.New(rand.NewPCG(seed, 11)), fs: vfs.NewMem(), cfg: log.DefaultConfig()}
+	w.cfg.FileDeleteDelayMs = 0
 	w.now.Store(1_000_000)
 	w.cfg.Compact, w.cfg.Delete = true, false
 	w.cfg.DeleteRetentionMs = w.rng.Int64N(2) * 50

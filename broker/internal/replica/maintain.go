@@ -21,6 +21,15 @@ func (m *Manager) maintain() {
 	defer checkpoint.Stop()
 	retention := time.NewTicker(m.cfg.RetentionInterval)
 	defer retention.Stop()
+	expiration := time.NewTicker(m.cfg.ProducerExpirationInterval)
+	defer expiration.Stop()
+	trash := time.NewTimer(0)
+	defer trash.Stop()
+	emptyTrash := func() {
+		if next, none := m.emptyTrash(); !none {
+			trash.Reset(max(next, time.Millisecond))
+		}
+	}
 	for {
 		var err error
 		select {
@@ -30,6 +39,12 @@ func (m *Manager) maintain() {
 			err = errors.Join(m.Checkpoint(), m.noteBoot())
 		case <-retention.C:
 			err = m.Retain()
+		case <-expiration.C:
+			m.ExpireProducers()
+		case <-m.trash.added:
+			emptyTrash()
+		case <-trash.C:
+			emptyTrash()
 		}
 		var s *vfs.SyncError
 		if errors.As(err, &s) {
@@ -61,7 +76,16 @@ func (m *Manager) Checkpoint() error {
 	return nil
 }
 
-// Retain deletes segments that retention or DeleteRecords gave up, and forgets idle producers.
+// ExpireProducers forgets producers that were idle for too long.
+func (m *Manager) ExpireProducers() {
+	before := m.now().Add(-time.Duration(m.expiration.Load()))
+	for _, p := range m.Partitions() {
+		p.log.ExpireProducers(before, m.cfg.MaxProducers)
+	}
+}
+
+// Retain deletes segments that retention or DeleteRecords gave up, as of the broker's clock. The files of those that were
+// deleted earlier go when their delay is over.
 func (m *Manager) Retain() error {
 	if err := m.failure(); err != nil {
 		return err
@@ -69,7 +93,6 @@ func (m *Manager) Retain() error {
 	all := m.Partitions()
 	var errs []error
 	for _, p := range all {
-		p.log.ExpireProducers(m.now().Add(-m.cfg.ProducerExpiration), m.cfg.MaxProducers)
 		if _, err := p.log.Retain(); err != nil && !errors.Is(err, log.ErrClosed) {
 			errs = append(errs, p.wrap(err))
 		}
@@ -90,6 +113,7 @@ func (m *Manager) Retain() error {
 		}
 		p.advance(p.hw.Load()) // the last stable offset may have moved with the start
 	}
+	m.emptyTrash()
 	return errors.Join(errs...)
 }
 

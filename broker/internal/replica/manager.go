@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"github.com/moldau-stream/moldau/broker/internal/log"
+	"github.com/moldau-stream/moldau/broker/internal/metrics"
 	"github.com/moldau-stream/moldau/internal/batch"
 	"github.com/moldau-stream/moldau/internal/vfs"
 )
@@ -52,12 +53,17 @@ type Config struct {
 	// CheckpointInterval is how often recovery points and log starts are written, when they
 	// changed; 5 s. It bounds the part of a log in which a power cut is told from damage.
 	CheckpointInterval time.Duration
-	// RetentionInterval is how often old segments are looked for; 5 min.
+	// RetentionInterval is how often old segments are looked for; 5 min (log.retention.check.interval.ms).
 	RetentionInterval time.Duration
-	// ProducerExpiration forgets idempotent producers that were idle this long; 24 h.
+	// ProducerExpiration forgets idempotent producers that were idle this long; 24 h (producer.id.expiration.ms). See
+	// Manager.SetProducerExpiration.
 	ProducerExpiration time.Duration
+	// ProducerExpirationInterval is how often they are looked for; 10 min (producer.id.expiration.check.interval.ms).
+	ProducerExpirationInterval time.Duration
 	// MaxProducers bounds the remembered producers of one partition; 100,000.
 	MaxProducers int
+	// OpenFiles is about how many files of logs are kept open; log.DefaultOpenFiles.
+	OpenFiles int
 	// DecompressLimit bounds the decompressed size of one produced batch, in bytes; 64 MiB.
 	DecompressLimit int
 	// Cleaner compacts the logs of compacted topics.
@@ -79,6 +85,7 @@ func (c Config) withDefaults() Config {
 		{&c.CheckpointInterval, 5 * time.Second},
 		{&c.RetentionInterval, 5 * time.Minute},
 		{&c.ProducerExpiration, 24 * time.Hour},
+		{&c.ProducerExpirationInterval, 10 * time.Minute},
 	} {
 		if *d.p <= 0 {
 			*d.p = d.v
@@ -106,6 +113,12 @@ type Manager struct {
 	lock   io.Closer
 	meta   properties
 	pool   *batch.Pool
+	files  *log.Files
+	trash  trash
+	// flushes has the times of fsyncs.
+	flushes metrics.Durations
+	// expiration is Config.ProducerExpiration as it is now.
+	expiration atomic.Int64
 
 	clean    bool // the last process closed the directory
 	sameBoot bool // the operating system runs since
@@ -178,9 +191,11 @@ func Open(fsys vfs.FS, dir string, cfg Config, now func() time.Time, logger *slo
 	m := &Manager{
 		fs: fsys, dir: dir, cfg: cfg.withDefaults(), now: now, logger: logger,
 		partitions: map[key]*Partition{}, opening: map[key]chan struct{}{},
-		pool: batch.NewPool(max(runtime.GOMAXPROCS(0), 2), cfg.DecompressLimit),
+		pool:  batch.NewPool(max(runtime.GOMAXPROCS(0), 2), cfg.DecompressLimit),
+		files: log.NewFiles(fsys, cfg.OpenFiles), trash: trash{added: make(chan struct{}, 1)},
 		stop: make(chan struct{}),
 	}
+	m.expiration.Store(int64(m.cfg.ProducerExpiration))
 	m.queueCond = sync.NewCond(&m.queueMu)
 	if err := m.open(); err != nil {
 		if m.lock != nil {
@@ -203,6 +218,12 @@ func (m *Manager) ClusterID() string { return m.meta.clusterID }
 
 // DirectoryID is the random id of this data directory.
 func (m *Manager) DirectoryID() string { return m.meta.directoryID }
+
+// SetProducerExpiration changes Config.ProducerExpiration (producer.id.expiration.ms).
+func (m *Manager) SetProducerExpiration(d time.Duration) { m.expiration.Store(int64(d)) }
+
+// OpenFiles is the number of files of logs that are open.
+func (m *Manager) OpenFiles() int { return m.files.Open() }
 
 // Clean says that the last process closed the directory properly.
 func (m *Manager) Clean() bool { return m.clean }
@@ -288,12 +309,13 @@ func (m *Manager) openPartition(k key, topicID [16]byte, cfg log.Config, leaderE
 	name := fmt.Sprintf("%s-%d", k.topic, k.partition)
 	dir := filepath.Join(m.dir, name)
 	_, err := m.fs.Stat(dir)
-	exists := err == nil
+	exists, known := err == nil, false
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if exists {
-		if id, ok := log.TopicIDIn(m.fs, dir); ok && id != topicID {
+		id, ok := log.TopicIDIn(m.fs, dir)
+		if known = ok && id == topicID; ok && !known {
 			aside := filepath.Join(m.dir, shorten(name)+"."+hex.EncodeToString(id[:])+straySuffix)
 			m.logger.Warn("moving the directory of another topic of the same name aside", "directory", dir, "to", aside)
 			if err := m.fs.Rename(dir, aside); err != nil {
@@ -308,13 +330,14 @@ func (m *Manager) openPartition(k key, topicID [16]byte, cfg log.Config, leaderE
 	l, _, err := log.Open(log.Options{
 		FS: m.fs, Dir: dir, Topic: k.topic, Partition: k.partition, TopicID: topicID, Config: cfg,
 		Clean: m.clean && exists, SameBoot: m.sameBoot, RecoveryPoint: was.point, LogStart: was.start, Cleaned: was.cleaned,
-		Pool: m.pool, Now: m.now, Logger: m.logger,
+		Known: known, Files: m.files, Discard: m.discard, Pool: m.pool, Now: m.now, Logger: m.logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	m.rootMade.Add(1)
 	p := &Partition{m: m, topic: k.topic, topicID: topicID, id: k.partition, dir: name, log: l}
+	p.noteFlush(cfg)
 	p.leaderEpoch.Store(leaderEpoch)
 	l.StartEpoch(leaderEpoch)
 	_, hw, stable, end := l.Offsets()
@@ -334,6 +357,9 @@ func (m *Manager) Partition(topic string, partition int32) (*Partition, bool) {
 	p, ok := m.partitions[key{topic, partition}]
 	return p, ok
 }
+
+// Flushes has the times of fsyncs (LogFlushRateAndTimeMs).
+func (m *Manager) Flushes() *metrics.Durations { return &m.flushes }
 
 // Partitions returns the open partitions by topic and number.
 func (m *Manager) Partitions() []*Partition {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/moldau-stream/moldau/broker/internal/log"
+	"github.com/moldau-stream/moldau/broker/internal/metrics"
 	"github.com/moldau-stream/moldau/internal/batch"
 )
 
@@ -22,6 +23,9 @@ type Partition struct {
 	id      int32
 	dir     string // base name
 	log     *log.Log
+
+	// Traffic counts what clients write and read; its callers add to it.
+	Traffic metrics.Traffic
 
 	leaderEpoch atomic.Int32
 
@@ -36,6 +40,11 @@ type Partition struct {
 	commits []commitWaiter // ascending by offset
 	readers map[*readWaiter]struct{}
 	err     error // set once, by close, delete or a fatal error
+
+	// How page-cache durability flushes; see noteFlush.
+	flushMessages, flushMs atomic.Int64
+	flushing               atomic.Bool // an fsync is on its way that acknowledgements wait for
+	flushTimer             *time.Timer // guarded by mu; nil: nothing waits for flush.ms
 
 	// Guarded by the manager's queue lock.
 	state syncState
@@ -86,7 +95,10 @@ func (p *Partition) SetLeaderEpoch(epoch int32) {
 func (p *Partition) Config() log.Config { return p.log.Config() }
 
 // SetConfig changes the log's configuration for what comes.
-func (p *Partition) SetConfig(c log.Config) { p.log.SetConfig(c) }
+func (p *Partition) SetConfig(c log.Config) {
+	p.log.SetConfig(c)
+	p.noteFlush(c)
+}
 
 // HighWatermark is the offset below which everything is committed and can be read.
 func (p *Partition) HighWatermark() int64 { return p.hw.Load() }
@@ -140,11 +152,11 @@ func (p *Partition) wrap(err error) error {
 // records at fault.
 func (p *Partition) Append(b []byte, o AppendOptions) (AppendResult, error) {
 	if err := p.failure(); err != nil {
-		return AppendResult{}, err
+		return AppendResult{LogStartOffset: -1}, err
 	}
 	res, err := p.log.Append(b, p.leaderEpoch.Load(), o)
 	if err != nil {
-		return AppendResult{}, p.wrap(err)
+		return res, p.wrap(err)
 	}
 	if !res.Duplicate {
 		p.appended(res.LastOffset + 1)
@@ -221,7 +233,7 @@ func (p *Partition) StartVerification(producerID int64, seq int32, epoch int16, 
 
 // appended lets an append become committed.
 func (p *Partition) appended(end int64) {
-	if p.m.cfg.Durability == PageCache {
+	if p.m.cfg.Durability == PageCache && !p.mustFlush(end) {
 		p.advance(end)
 		return
 	}
@@ -413,6 +425,9 @@ func (p *Partition) stop(err error) {
 	}
 	commits, readers := p.commits, p.readers
 	p.commits, p.readers = nil, nil
+	if p.flushTimer != nil {
+		p.flushTimer.Stop()
+	}
 	p.mu.Unlock()
 	for _, w := range commits {
 		w.done(err)

@@ -484,7 +484,7 @@ func TestStartsAreDurableBeforeTheirSegmentsGo(t *testing.T) {
 			require.NoError(t, err)
 			require.EqualValues(t, 10, start)
 		}
-		if op.Name == "remove" && strings.HasSuffix(op.Path, ".log") {
+		if op.Name == "rename" && strings.HasSuffix(op.Path, ".log.deleted") {
 			removed++
 			cut := mem.CrashClone(rand.New(rand.NewPCG(uint64(removed), 1)))
 			data, err := vfs.ReadFile(cut, "data/"+logStartFile, 1000)
@@ -498,7 +498,7 @@ func TestStartsAreDurableBeforeTheirSegmentsGo(t *testing.T) {
 	require.True(t, moved)
 	before := removed
 	mem.SetHook(func(op vfs.Op) error {
-		if op.Name == "remove" && strings.HasSuffix(op.Path, ".log") {
+		if op.Name == "rename" && strings.HasSuffix(op.Path, ".log.deleted") {
 			removed++
 		}
 		return nil
@@ -650,4 +650,113 @@ func TestDamageIsReportedUntilTheOperatorGivesTheRecordsUp(t *testing.T) {
 		require.EqualValues(t, 5, p.HighWatermark())
 		require.NoError(t, m.Close())
 	}
+}
+
+func TestDeletedSegmentsStayForTheirDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewMem()
+		m := open(t, mem, "data", Config{})
+		cfg := log.DefaultConfig()
+		cfg.SegmentBytes, cfg.RetentionBytes, cfg.FileDeleteDelayMs = 200, 200, time.Hour.Milliseconds()
+		p, err := m.CreatePartition("t", topicID, 0, cfg, 0)
+		require.NoError(t, err)
+		for range 10 {
+			_, err := p.Append(produced(batch.Options{}), AppendOptions{})
+			require.NoError(t, err)
+		}
+		require.NoError(t, committed(p, 9))
+		kept := func() (deleted, live int) {
+			names, err := mem.List("data/t-0")
+			require.NoError(t, err)
+			for _, n := range names {
+				if strings.HasSuffix(n, ".log.deleted") {
+					deleted++
+				}
+				if strings.HasSuffix(n, ".log") {
+					live++
+				}
+			}
+			return deleted, live
+		}
+		require.NoError(t, m.Retain())
+		deleted, live := kept()
+		require.NotZero(t, deleted)
+		time.Sleep(59 * time.Minute)
+		still, _ := kept()
+		require.Equal(t, deleted, still)
+		time.Sleep(2 * time.Minute)
+		none, left := kept()
+		require.Zero(t, none)
+		require.Equal(t, live, left)
+		// A delay that the process does not live to see ends with the next start.
+		cfg.RetentionBytes = 0
+		p.SetConfig(cfg)
+		require.NoError(t, m.Retain())
+		deleted, _ = kept()
+		require.NotZero(t, deleted)
+		require.NoError(t, m.Close())
+		m = open(t, mem, "data", Config{})
+		_, err = m.CreatePartition("t", topicID, 0, cfg, 0)
+		require.NoError(t, err)
+		none, _ = kept()
+		require.Zero(t, none)
+		require.NoError(t, m.Close())
+	})
+}
+
+func TestFlushMessagesHoldsBackWhatPageCacheWouldAcknowledge(t *testing.T) {
+	mem := vfs.NewMem()
+	m := open(t, mem, "data", Config{Durability: PageCache})
+	cfg := log.DefaultConfig()
+	cfg.FlushMessages = 3
+	p, err := m.CreatePartition("t", topicID, 0, cfg, 0)
+	require.NoError(t, err)
+	held := make(chan struct{})
+	syncs := 0
+	mem.SetHook(func(op vfs.Op) error {
+		if op.Name == "sync" && strings.HasSuffix(op.Path, ".log") {
+			syncs++
+			<-held
+		}
+		return nil
+	})
+	add := func() int64 {
+		res, err := p.Append(produced(batch.Options{}), AppendOptions{})
+		require.NoError(t, err)
+		return res.LastOffset
+	}
+	add()
+	last := add()
+	require.EqualValues(t, last+1, p.HighWatermark(), "two records are not flushed")
+	last = add()
+	require.EqualValues(t, last, p.HighWatermark(), "the third waits for a flush")
+	next := add()
+	require.EqualValues(t, last, p.HighWatermark(), "what follows waits too")
+	close(held)
+	require.NoError(t, committed(p, next))
+	require.EqualValues(t, next+1, p.HighWatermark())
+	require.NoError(t, m.Close())
+	require.NotZero(t, syncs)
+}
+
+func TestFlushMsFlushesByTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewMem()
+		m := open(t, mem, "data", Config{Durability: PageCache, CheckpointInterval: time.Hour})
+		cfg := log.DefaultConfig()
+		cfg.FlushMs = 2000
+		p, err := m.CreatePartition("t", topicID, 0, cfg, 0)
+		require.NoError(t, err)
+		for range 2 {
+			_, err = p.Append(produced(batch.Options{}), AppendOptions{})
+			require.NoError(t, err)
+			end := p.LogEndOffset()
+			require.Equal(t, end, p.HighWatermark())
+			time.Sleep(1900 * time.Millisecond)
+			require.Less(t, p.log.Durable(), end)
+			time.Sleep(200 * time.Millisecond)
+			require.Equal(t, end, p.log.Durable())
+		}
+		require.NoError(t, m.Close())
+	})
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"time"
 
 	"github.com/moldau-stream/moldau/broker/internal/log"
 )
@@ -65,7 +66,10 @@ func (m *Manager) syncPartition(p *Partition) {
 	if m.failure() != nil {
 		return
 	}
+	began := time.Now()
 	durable, err := p.log.Sync()
+	ended := time.Now()
+	m.flushes.Record(ended, ended.Sub(began))
 	if err == nil && !p.named {
 		if err = m.syncRoot(); err == nil {
 			p.named = true
@@ -79,6 +83,11 @@ func (m *Manager) syncPartition(p *Partition) {
 		return
 	}
 	p.advance(durable)
+	if p.flushing.Swap(false) {
+		if end := p.log.End(); end > durable {
+			p.appended(end) // came meanwhile, and may not have to wait for a flush of its own
+		}
+	}
 }
 
 // syncRoot makes the names of the partition directories durable.
