@@ -35,6 +35,7 @@ const (
 	kindStructs
 	kindScalars // array of fixed
 	kindStrings // array of strings
+	kindStruct  // one struct or null: a byte, negative for null
 )
 
 type field struct {
@@ -46,7 +47,7 @@ type field struct {
 }
 
 // layouts describes the requests that kmsg decodes. Fields stand in wire order: i8 i16 i32 i64 uuid str bytes, arrays of these
-// as []i32, arrays of structs as [ ... ], and a range of versions as /3+ or /0-4. Tagged fields are not listed: every struct of
+// as []i32, arrays of structs as [ ... ], a struct that may be null as ?[ ... ], and a range of versions as /3+ or /0-4. Tagged fields are not listed: every struct of
 // a flexible version ends with tags.
 var layouts = map[kmsg.Key]string{
 	kmsg.ListOffsets:                  `i32 i8/2+ [ str [ i32 i32/4+ i64 i32/0-0 ] ] i32/10+`,
@@ -75,10 +76,17 @@ var layouts = map[kmsg.Key]string{
 	kmsg.CreatePartitions:             `[ str i32 [ []i32 ] ] i32 i8`,
 	kmsg.DeleteGroups:                 `[]str`,
 	kmsg.IncrementalAlterConfigs:      `[ i8 str [ str i8 str ] ] i8`,
+	kmsg.AlterConfigs:                 `[ i8 str [ str str ] ] i8`,
+	kmsg.ListConfigResources:          `[]i8/1+`,
+	kmsg.DescribeTopicPartitions:      `[ str ] i32 ?[ str i32 ]`,
+	kmsg.DescribeQuorum:               `[ str [ i32 ] ]`,
+	kmsg.UpdateFeatures:               `i32 [ str i16 i8/0-0 i8/1+ ] i8/1+`,
 	kmsg.SASLHandshake:                `str`,
 	kmsg.SASLAuthenticate:             `bytes`,
 	kmsg.DescribeUserSCRAMCredentials: `[ str ]`,
 	kmsg.AlterUserSCRAMCredentials:    `[ str i8 ] [ str i8 i32 bytes bytes ]`,
+	kmsg.ConsumerGroupHeartbeat:       `str str i32 str str i32 []str str/1+ str [ uuid []i32 ]`,
+	kmsg.ConsumerGroupDescribe:        `[]str i8`,
 	kmsg.OffsetDelete:                 `str [ str [ i32 ] ]`,
 	kmsg.DescribeCluster:              `i8 i8/1+ i8/2+`,
 	kmsg.DescribeACLs:                 `i8 str i8/1+ str str i8 i8`,
@@ -93,6 +101,13 @@ var layouts = map[kmsg.Key]string{
 	kmsg.DescribeProducers:            `[ str []i32 ]`,
 	kmsg.DescribeTransactions:         `[]str`,
 	kmsg.ListTransactions:             `[]str []i64 i64/1+ str/2+`,
+	kmsg.ShareGroupHeartbeat:          `str str i32 str []str`,
+	kmsg.ShareGroupDescribe:           `[]str i8`,
+	kmsg.ShareFetch:                   `str str i32 i32 i32 i32 i32/1+ i32/1+ i8/2+ i8/2+ [ uuid [ i32 i32/0-0 [ i64 i64 []i8 ] ] ] [ uuid []i32 ]`,
+	kmsg.ShareAcknowledge:             `str str i32 i8/2+ [ uuid [ i32 [ i64 i64 []i8 ] ] ]`,
+	kmsg.DescribeShareGroupOffsets:    `[ str [ str []i32 ] ]`,
+	kmsg.AlterShareGroupOffsets:       `str [ str [ i32 i64 ] ]`,
+	kmsg.DeleteShareGroupOffsets:      `str [ str ]`,
 }
 
 // layout gives the fields of a request; ok is false if it has no layout.
@@ -119,8 +134,11 @@ func (p *layoutParser) fields() []field {
 		f := field{max: math.MaxInt16}
 		name, versions, _ := strings.Cut(word, "/")
 		switch {
-		case name == "[":
+		case name == "[", name == "?[":
 			f.kind = kindStructs
+			if name == "?[" {
+				f.kind = kindStruct
+			}
 			f.fields = p.fields()
 			_, versions, _ = strings.Cut(p.words[0], "/")
 			p.words = p.words[1:]
@@ -220,6 +238,8 @@ func (w *walker) fields(fields []field) error {
 			err = w.string()
 		case kindBytes:
 			err = w.bytes()
+		case kindStruct:
+			err = w.nullable(f)
 		default:
 			err = w.array(f)
 		}
@@ -231,6 +251,20 @@ func (w *walker) fields(fields []field) error {
 		return w.tags()
 	}
 	return nil
+}
+
+func (w *walker) nullable(f *field) error {
+	if len(w.b) == 0 {
+		return errShort
+	}
+	null := int8(w.b[0]) < 0
+	if err := w.skip(1); err != nil || null {
+		return err
+	}
+	if err := w.charge(1, structCost); err != nil {
+		return err
+	}
+	return w.fields(f.fields)
 }
 
 func (w *walker) array(f *field) error {
