@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -97,7 +96,6 @@ func (n *names) text(s string, assign bool) string {
 var (
 	hexID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	shortID = regexp.MustCompile(`(^|[^A-Za-z0-9_./-])([A-Za-z0-9_-]{22})($|[^A-Za-z0-9_./-])`)
-	millis  = regexp.MustCompile(`\b1[0-9]{12}\b`)
 	foreign = regexp.MustCompile(`\bd[0-9]{5}-`)
 )
 
@@ -129,6 +127,10 @@ func structTree(n *node, x reflect.Value, port string) {
 	if f := x.FieldByName("Name"); f.IsValid() && f.Kind() == reflect.String {
 		host = hostConfigs[f.String()]
 	}
+	failed := false
+	if f := x.FieldByName("ErrorCode"); f.IsValid() && f.Kind() == reflect.Int16 {
+		failed = f.Int() != 0
+	}
 	for i := range x.NumField() {
 		f := t.Field(i)
 		switch {
@@ -138,6 +140,8 @@ func structTree(n *node, x reflect.Value, port string) {
 			tags, _ := x.Field(i).Interface().(kmsg.Tags)
 			tags.Each(func(tag uint32, v []byte) { n.add(fmt.Sprintf("tag%d", tag), fmt.Sprintf("%q", v)) })
 			continue
+		case failed && (f.Name == "ErrorMessage" || f.Name == "StatusMessage"):
+			continue // the words are ours, and more often there
 		case masked[f.Name] || masked[t.Name()+"."+f.Name] || host && f.Name == "Value":
 			continue
 		}
@@ -239,15 +243,6 @@ func idText(id [16]byte) string {
 }
 
 func stringText(owner, name, s string) string {
-	if strings.HasSuffix(name, "Message") {
-		if !messages.Load() {
-			return "a message"
-		}
-		s = millis.ReplaceAllStringFunc(s, func(m string) string {
-			v, _ := strconv.ParseInt(m, 10, 64)
-			return timeText(v)
-		})
-	}
 	s = hexID.ReplaceAllStringFunc(s, func(id string) string { return placeholder("member", id) })
 	if name == "Name" || name == "Value" || name == "Documentation" || name == "Feature" {
 		return strconv.Quote(s)
@@ -361,6 +356,3 @@ func decode(req kmsg.Request, body []byte) (kmsg.Response, string) {
 	}
 	return resp, ""
 }
-
-// messages tells whether texts of error messages are compared.
-var messages atomic.Bool

@@ -1,8 +1,6 @@
 package differential
 
 import (
-	"bytes"
-	"context"
 	"flag"
 	"fmt"
 	"net"
@@ -22,20 +20,19 @@ import (
 )
 
 var (
-	kafkaAddr   = flag.String("kafka", "", "address of an Apache Kafka node to compare with")
-	restartCmd  = flag.String("restart", "", "command that restarts that node; it gets \"stop\" or \"kill\" as its last argument")
-	oursAddr    = flag.String("ours", "", "address of a running broker of ours, instead of one that is built and started")
-	oursBinary  = flag.String("moldau", "", "binary of our server, instead of one that is built")
-	sequences   = flag.Int("sequences", 200, "number of sequences")
-	firstSeed   = flag.Uint64("seed", 1, "seed of the first sequence")
-	themeName   = flag.String("theme", "", "only sequences of this theme")
-	workers     = flag.Int("workers", 4, "sequences side by side")
-	perKind     = flag.Int("minimize", 1, "differences of one kind to minimize")
-	straddle    = flag.Int("straddle", 24, "sequences that one restart of both brokers interrupts")
-	every       = flag.Int("every", 400, "sequences between two restarts")
-	trace       = flag.Bool("trace", false, "print each answer of Apache Kafka")
-	recordTo    = flag.String("record", "", "file to store what Apache Kafka answers in")
-	withMessage = flag.Bool("messages", false, "compare texts of error messages, too")
+	kafkaAddr  = flag.String("kafka", "", "address of an Apache Kafka node to compare with")
+	restartCmd = flag.String("restart", "", "command that restarts that node; it gets \"stop\" or \"kill\" as its last argument")
+	oursAddr   = flag.String("ours", "", "address of a running broker of ours, instead of one that is built and started")
+	oursBinary = flag.String("moldau", "", "binary of our server, instead of one that is built")
+	sequences  = flag.Int("sequences", 200, "number of sequences")
+	firstSeed  = flag.Uint64("seed", 1, "seed of the first sequence")
+	themeName  = flag.String("theme", "", "only sequences of this theme")
+	workers    = flag.Int("workers", 4, "sequences side by side")
+	perKind    = flag.Int("minimize", 1, "differences of one kind to minimize")
+	straddle   = flag.Int("straddle", 24, "sequences that one restart of both brokers interrupts")
+	every      = flag.Int("every", 400, "sequences between two restarts")
+	trace      = flag.Bool("trace", false, "print each answer of Apache Kafka")
+	recordTo   = flag.String("record", "", "file to store what Apache Kafka answers in")
 )
 
 // TestAgainstKafka compares with a running Apache Kafka: make differential.
@@ -43,7 +40,6 @@ func TestAgainstKafka(t *testing.T) {
 	if *kafkaAddr == "" {
 		t.Skip("needs a running Apache Kafka: -kafka HOST:PORT (make differential starts one); TestRecordings compares with stored answers")
 	}
-	messages.Store(*withMessage)
 	ours := &process{addr: *oursAddr}
 	if ours.addr == "" {
 		ours.build(t)
@@ -217,7 +213,7 @@ func (d *duel) sequence(seq *Sequence, restart func(string)) {
 		}
 		cut := *seq
 		cut.Steps = seq.Steps[:last.At+1]
-		minimize(&cut, 40, again)
+		minimize(&cut, 60, again)
 		d.keep(sig, last)
 	}
 }
@@ -334,6 +330,3 @@ func (p *process) stop(signal os.Signal) {
 	p.cmd.Process.Signal(signal)
 	p.cmd.Wait()
 }
-
-var _ = bytes.Equal
-var _ = context.Background

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -112,7 +113,7 @@ func (g *generator) step(th theme) {
 
 // add appends a request. Now and then something about it is made wrong.
 func (g *generator) add(conn int, actor string, req kmsg.Request, batches ...Batch) *Step {
-	if !g.calm && g.chance(8) {
+	if !g.calm && g.chance(5) {
 		for range 1 + g.rnd.IntN(2) {
 			g.disturb(reflect.ValueOf(req).Elem())
 		}
@@ -172,6 +173,28 @@ func (g *generator) topic() string {
 
 func (g *generator) partition() int32 {
 	return pick[int32](g, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 7, -1)
+}
+
+// distinct chooses some names; only rarely the same one twice.
+func (g *generator) distinct(choose func() string) (names []string) {
+	twice := g.chance(6)
+	for range g.few() {
+		if n := choose(); twice || !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// partitions chooses one or more partitions; only rarely the same one twice.
+func (g *generator) partitions() (numbers []int32) {
+	twice := g.chance(6)
+	for range max(1, g.few()) {
+		if n := g.partition(); twice || !slices.Contains(numbers, n) {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
 }
 
 func (g *generator) group() string {

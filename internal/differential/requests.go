@@ -198,13 +198,13 @@ func (g *generator) produceAs(producer string, txn *string) {
 		req.TimeoutMillis = 5000
 	}
 	var batches []Batch
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewProduceRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		t.TopicID = g.topicID(t.Topic)
-		for range max(1, g.few()) {
+		for _, partition := range g.partitions() {
 			p := kmsg.NewProduceRequestTopicPartition()
-			p.Partition = g.partition()
+			p.Partition = partition
 			b := g.batch()
 			if v >= 3 && v < 7 && b.Codec == 4 && g.chance(70) {
 				b.Codec = 0
@@ -246,13 +246,13 @@ func (g *generator) produce() {
 }
 
 func (g *generator) fetchTopics(v int16) (topics []kmsg.FetchRequestTopic) {
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewFetchRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		t.TopicID = g.topicID(t.Topic)
-		for range max(1, g.few()) {
+		for _, partition := range g.partitions() {
 			p := kmsg.NewFetchRequestTopicPartition()
-			p.Partition = g.partition()
+			p.Partition = partition
 			p.CurrentLeaderEpoch = g.leaderEpoch()
 			p.FetchOffset = g.offset()
 			p.LastFetchedEpoch = pick[int32](g, -1, -1, -1, -1, -1, -1, -1, 0, 1)
@@ -331,12 +331,12 @@ func (g *generator) listOffsets() {
 	req.ReplicaID = -1
 	req.IsolationLevel = int8(g.rnd.IntN(2))
 	req.TimeoutMillis = 5000
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewListOffsetsRequestTopic()
-		t.Topic = g.topic()
-		for range max(1, g.few()) {
+		t.Topic = name
+		for _, partition := range g.partitions() {
 			p := kmsg.NewListOffsetsRequestTopicPartition()
-			p.Partition, p.CurrentLeaderEpoch = g.partition(), g.leaderEpoch()
+			p.Partition, p.CurrentLeaderEpoch = partition, g.leaderEpoch()
 			p.Timestamp = pick[int64](g, -1, -1, -2, -2, -3, -3, -4, -5, -6, -7, past, past+5, past+20, past+100, 0, math.MaxInt64, math.MinInt64)
 			t.Partitions = append(t.Partitions, p)
 		}
@@ -349,12 +349,12 @@ func (g *generator) offsetForLeaderEpoch() {
 	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
 	g.version(req)
 	req.ReplicaID = pick[int32](g, -1, -1, -1, -2, 1, 5)
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewOffsetForLeaderEpochRequestTopic()
-		t.Topic = g.topic()
-		for range max(1, g.few()) {
+		t.Topic = name
+		for _, partition := range g.partitions() {
 			p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
-			p.Partition, p.CurrentLeaderEpoch, p.LeaderEpoch = g.partition(), g.leaderEpoch(), g.leaderEpoch()
+			p.Partition, p.CurrentLeaderEpoch, p.LeaderEpoch = partition, g.leaderEpoch(), g.leaderEpoch()
 			t.Partitions = append(t.Partitions, p)
 		}
 		req.Topics = append(req.Topics, t)
@@ -396,12 +396,12 @@ func (g *generator) deleteRecords() {
 	req := kmsg.NewPtrDeleteRecordsRequest()
 	g.version(req)
 	req.TimeoutMillis = 5000
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewDeleteRecordsRequestTopic()
-		t.Topic = g.topic()
-		for range max(1, g.few()) {
+		t.Topic = name
+		for _, partition := range g.partitions() {
 			p := kmsg.NewDeleteRecordsRequestTopicPartition()
-			p.Partition, p.Offset = g.partition(), g.offset()
+			p.Partition, p.Offset = partition, g.offset()
 			t.Partitions = append(t.Partitions, p)
 		}
 		req.Topics = append(req.Topics, t)
@@ -433,9 +433,9 @@ func (g *generator) restartSequences(producer string) {
 func (g *generator) describeProducers() {
 	req := kmsg.NewPtrDescribeProducersRequest()
 	g.version(req)
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewDescribeProducersRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		t.Partitions = []int32{0}
 		if g.chance(50) {
 			t.Partitions = append(t.Partitions, g.partition())

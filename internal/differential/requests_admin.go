@@ -76,9 +76,9 @@ func (g *generator) createPartitions() {
 	g.version(req)
 	req.TimeoutMillis = 10_000
 	req.ValidateOnly = g.chance(20)
-	for range g.few() {
+	for _, name := range g.distinct(g.mayDelete) {
 		t := kmsg.NewCreatePartitionsRequestTopic()
-		t.Topic = g.mayDelete()
+		t.Topic = name
 		t.Count = pick[int32](g, 1, 2, 3, 4, 4, 5, 0, -1)
 		if g.chance(30) {
 			for range g.few() {
@@ -215,9 +215,9 @@ func (g *generator) listConfigResources() {
 func (g *generator) describeTopicPartitions() {
 	req := kmsg.NewPtrDescribeTopicPartitionsRequest()
 	g.version(req)
-	for range 1 + g.rnd.IntN(3) {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewDescribeTopicPartitionsRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		req.Topics = append(req.Topics, t)
 	}
 	req.ResponsePartitionLimit = pick[int32](g, 2000, 2000, 1, 2, 3, 5000)
@@ -237,9 +237,9 @@ func (g *generator) electLeaders() {
 	g.version(req)
 	req.ElectionType = pick[int8](g, 0, 0, 0, 1, 1, 2, -1)
 	req.TimeoutMillis = 10_000
-	for range 1 + g.rnd.IntN(2) {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewElectLeadersRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		for range g.few() {
 			t.Partitions = append(t.Partitions, g.partition())
 		}
@@ -253,9 +253,9 @@ func (g *generator) alterPartitionAssignments() {
 	g.version(req)
 	req.TimeoutMillis = 10_000
 	req.AllowReplicationFactorChange = g.chance(60)
-	for range 1 + g.rnd.IntN(2) {
+	for _, name := range g.distinct(g.mayDelete) {
 		t := kmsg.NewAlterPartitionAssignmentsRequestTopic()
-		t.Topic = g.mayDelete()
+		t.Topic = name
 		for range g.few() {
 			p := kmsg.NewAlterPartitionAssignmentsRequestTopicPartition()
 			p.Partition = g.partition()
@@ -271,9 +271,9 @@ func (g *generator) listPartitionReassignments() {
 	req := kmsg.NewPtrListPartitionReassignmentsRequest()
 	g.version(req)
 	req.TimeoutMillis = 10_000
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewListPartitionReassignmentsRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		t.Partitions = []int32{g.partition()}
 		req.Topics = append(req.Topics, t)
 	}
@@ -283,9 +283,9 @@ func (g *generator) listPartitionReassignments() {
 func (g *generator) describeLogDirs() {
 	req := kmsg.NewPtrDescribeLogDirsRequest()
 	g.version(req)
-	for range 1 + g.rnd.IntN(2) {
+	for _, name := range g.distinct(g.mayDelete) {
 		t := kmsg.NewDescribeLogDirsRequestTopic()
-		t.Topic = g.mayDelete()
+		t.Topic = name
 		t.Partitions = []int32{0, g.partition()}
 		req.Topics = append(req.Topics, t)
 	}

@@ -169,13 +169,13 @@ func (g *generator) offsetCommit() {
 	}
 	req.RetentionTimeMillis = pick[int64](g, -1, -1, -1, 0, 1000_000_000)
 	g.spoilMember(m, &req.Group, &req.MemberID, &req.InstanceID, &req.Generation)
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewOffsetCommitRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		t.TopicID = g.topicID(t.Topic)
-		for range max(1, g.few()) {
+		for _, partition := range g.partitions() {
 			p := kmsg.NewOffsetCommitRequestTopicPartition()
-			p.Partition, p.Offset, p.LeaderEpoch = g.partition(), g.offset(), g.leaderEpoch()
+			p.Partition, p.Offset, p.LeaderEpoch = partition, g.offset(), g.leaderEpoch()
 			p.Metadata = pick(g, nil, ptr(""), ptr("meta"), ptr("meta"))
 			if g.chance(2) {
 				p.Metadata = ptr(fmt.Sprintf("%4097d", 1))
@@ -192,9 +192,9 @@ func (g *generator) offsetFetch() {
 	g.version(req)
 	req.RequireStable = g.chance(30)
 	req.Group = g.group()
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewOffsetFetchRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		t.Partitions = []int32{g.partition(), 0}
 		req.Topics = append(req.Topics, t)
 	}
@@ -213,9 +213,9 @@ func (g *generator) offsetFetch() {
 			c := g.consumer()
 			r.Group, r.MemberID, r.MemberEpoch = c.group, &c.id, g.vars.i32(c.name+".gen", pick(g, 0, 0, 0, 1, -1))
 		}
-		for range g.few() {
+		for _, name := range g.distinct(g.topic) {
 			t := kmsg.NewOffsetFetchRequestGroupTopic()
-			t.Topic = g.topic()
+			t.Topic = name
 			t.TopicID = g.topicID(t.Topic)
 			t.Partitions = []int32{g.partition(), 0}
 			r.Topics = append(r.Topics, t)
@@ -228,11 +228,8 @@ func (g *generator) offsetFetch() {
 	g.add(g.conn(), "", req)
 }
 
-func (g *generator) groups() (names []string) {
-	for range g.few() {
-		names = append(names, g.group())
-	}
-	return names
+func (g *generator) groups() []string {
+	return g.distinct(g.group)
 }
 
 func (g *generator) describeGroups() {
@@ -265,9 +262,9 @@ func (g *generator) offsetDelete() {
 	req := kmsg.NewPtrOffsetDeleteRequest()
 	g.version(req)
 	req.Group = g.group()
-	for range g.few() {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewOffsetDeleteRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		p := kmsg.NewOffsetDeleteRequestTopicPartition()
 		p.Partition = g.partition()
 		t.Partitions = append(t.Partitions, p)

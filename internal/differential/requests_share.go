@@ -154,9 +154,9 @@ func (g *generator) alterShareGroupOffsets() {
 	req := kmsg.NewPtrAlterShareGroupOffsetsRequest()
 	g.version(req)
 	req.GroupID = g.shareGroup()
-	for range max(1, g.few()) {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewAlterShareGroupOffsetsRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		p := kmsg.NewAlterShareGroupOffsetsRequestTopicPartition()
 		p.Partition, p.StartOffset = g.partition(), g.offset()
 		t.Partitions = append(t.Partitions, p)
@@ -169,9 +169,9 @@ func (g *generator) deleteShareGroupOffsets() {
 	req := kmsg.NewPtrDeleteShareGroupOffsetsRequest()
 	g.version(req)
 	req.GroupID = g.shareGroup()
-	for range max(1, g.few()) {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewDeleteShareGroupOffsetsRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		req.Topics = append(req.Topics, t)
 	}
 	g.add(g.conn(), "", req)

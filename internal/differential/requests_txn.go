@@ -57,9 +57,9 @@ func (g *generator) addPartitionsToTxn() {
 	req.TransactionalID = id
 	req.ProducerID, req.ProducerEpoch = g.ids(who)
 	g.inTxn[who] = true
-	for range max(1, g.few()) {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewAddPartitionsToTxnRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		for range max(1, g.few()) {
 			t.Partitions = append(t.Partitions, g.partition())
 		}
@@ -70,9 +70,9 @@ func (g *generator) addPartitionsToTxn() {
 		x.TransactionalID = id
 		x.ProducerID, x.ProducerEpoch = g.ids(who)
 		x.VerifyOnly = g.chance(40)
-		for range max(1, g.few()) {
+		for _, name := range g.distinct(g.topic) {
 			t := kmsg.NewAddPartitionsToTxnRequestTransactionTopic()
-			t.Topic = g.topic()
+			t.Topic = name
 			t.Partitions = []int32{g.partition()}
 			x.Topics = append(x.Topics, t)
 		}
@@ -122,9 +122,9 @@ func (g *generator) txnOffsetCommit() {
 		req.Group, req.Generation, req.MemberID, req.InstanceID = m.group, g.vars.i32(m.name+".gen", 0), "${"+m.name+".id}", m.instance
 		g.spoilMember(m, &req.Group, &req.MemberID, &req.InstanceID, &req.Generation)
 	}
-	for range max(1, g.few()) {
+	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewTxnOffsetCommitRequestTopic()
-		t.Topic = g.topic()
+		t.Topic = name
 		t.TopicID = g.topicID(t.Topic)
 		p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
 		p.Partition, p.Offset, p.LeaderEpoch = g.partition(), g.offset(), g.leaderEpoch()

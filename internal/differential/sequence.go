@@ -179,7 +179,7 @@ func (v *values) resolve(x reflect.Value, names []string) {
 	}
 }
 
-// show renders a value of a request for people: variables by name, nothing that is zero.
+// show renders a value of a request for people: variables by name, nothing that has its default.
 func show(x reflect.Value, names []string) string {
 	switch x.Kind() {
 	case reflect.Pointer:
@@ -190,9 +190,14 @@ func show(x reflect.Value, names []string) string {
 	case reflect.Struct:
 		var parts []string
 		t := x.Type()
+		usual := reflect.New(t)
+		if d, ok := usual.Interface().(interface{ Default() }); ok {
+			d.Default()
+		}
 		for i := range x.NumField() {
 			f := x.Field(i)
-			if !t.Field(i).IsExported() || t.Field(i).Name == "Version" || t.Field(i).Name == "UnknownTags" || f.IsZero() {
+			if !t.Field(i).IsExported() || t.Field(i).Name == "Version" || t.Field(i).Name == "UnknownTags" ||
+				reflect.DeepEqual(f.Interface(), usual.Elem().Field(i).Interface()) {
 				continue
 			}
 			parts = append(parts, t.Field(i).Name+": "+show(f, names))

@@ -95,7 +95,7 @@ func apis() []api {
 	all := []api{
 		{key: int16(kmsg.Produce), min: 0, max: 13, raw: handleProduce},
 		{key: int16(kmsg.Fetch), min: 4, max: 18, raw: handleFetch, alone: true},
-		serve(&kmsg.ListOffsetsRequest{}, 1, 10, handleListOffsets),
+		serve(&kmsg.ListOffsetsRequest{}, 1, 11, handleListOffsets),
 		alone(serve(&kmsg.MetadataRequest{}, 0, 13, handleMetadata)),
 		serve(&kmsg.FindCoordinatorRequest{}, 0, 6, handleFindCoordinator),
 		serve(&kmsg.ApiVersionsRequest{}, 0, 4, handleApiVersions),
@@ -103,9 +103,7 @@ func apis() []api {
 		serve(&kmsg.DeleteTopicsRequest{}, 1, 6, handleDeleteTopics),
 		serve(&kmsg.DeleteRecordsRequest{}, 0, 2, handleDeleteRecords),
 		serve(&kmsg.OffsetForLeaderEpochRequest{}, 2, 4, handleOffsetForLeaderEpoch),
-		alone(serve(&kmsg.DescribeConfigsRequest{}, 1, 4, handleDescribeConfigs)),
 		serve(&kmsg.CreatePartitionsRequest{}, 0, 3, handleCreatePartitions),
-		serve(&kmsg.IncrementalAlterConfigsRequest{}, 0, 1, handleIncrementalAlterConfigs),
 		serve(&kmsg.DescribeClusterRequest{}, 0, 2, handleDescribeCluster),
 	}
 	all = append(all, groupAPIs()...)

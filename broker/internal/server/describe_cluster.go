@@ -5,14 +5,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// Kinds of endpoints that a client may think it talks to.
+const (
+	endpointBrokers     = 1
+	endpointControllers = 2
+)
+
 func handleDescribeCluster(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.DescribeClusterRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeClusterResponse)
-	resp.EndpointType = req.EndpointType
+	resp.EndpointType = endpointBrokers
 	resp.ControllerID = -1
 	resp.ClusterAuthorizedOperations = notAsked
-	if req.EndpointType != 1 && r.Version >= 1 {
-		err := errTopicf(kerr.MismatchedEndpointType, "this is the endpoint of brokers")
+	if req.EndpointType != endpointBrokers && r.Version >= 1 {
+		err := errTopicf(kerr.UnsupportedEndpointType, "there is no endpoint type %d", req.EndpointType)
+		if req.EndpointType == endpointControllers {
+			err = errTopicf(kerr.MismatchedEndpointType, "this is the endpoint of brokers, not of controllers")
+		}
 		resp.ErrorCode, resp.ErrorMessage = codeOf(err)
 		reply(resp)
 		return
