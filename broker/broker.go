@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -99,7 +100,8 @@ func (b *Broker) start(ctx context.Context) error {
 	b.server = server.New(server.Config{
 		LogDir: logDir, DiskSpace: space,
 		NodeID: b.cfg.NodeID, ClusterID: b.replicas.ClusterID(), Logger: b.cfg.Logger, Now: b.cfg.Now, Limits: server.Limits(b.cfg.Limits),
-		InProcess: b.inProcess, Users: b.cfg.Users, FailedLoginDelay: failedLoginDelay, AutoCreateTopics: !b.cfg.NoAutoCreate, DefaultPartitions: b.cfg.DefaultPartitions,
+		InProcess: b.inProcess, Users: b.cfg.Users, FailedLoginDelay: failedLoginDelay,
+		Values: b.cfg.values, LogLevel: b.cfg.LogLevel, Endpoints: b.endpoints(),
 		OffsetsPartitions: b.cfg.OffsetsPartitions, TxnPartitions: b.cfg.TxnPartitions,
 		Group:    group.Config{InitialRebalanceDelay: b.cfg.GroupInitialDelay},
 		Replicas: b.replicas, Quorum: b.quorum, Faults: b.cfg.Faults,
@@ -122,6 +124,24 @@ func (b *Broker) start(ctx context.Context) error {
 	b.cfg.Logger.Info("broker serves", "addresses", b.addrs, "dir", b.cfg.DataDir, "durability", b.cfg.Durability.String(),
 		"topics", img.NumTopics(), "partitions", img.NumPartitions(), "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// endpoints are the addresses of the listeners as the metadata log shows them.
+func (b *Broker) endpoints() []controller.Endpoint {
+	var all []controller.Endpoint
+	for _, l := range b.listeners {
+		address := l.Addr().String()
+		if l.how.Advertise != nil {
+			address = l.how.Advertise(l.Addr())
+		}
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			continue // who connects is told
+		}
+		n, _ := strconv.ParseUint(port, 10, 16) // 0 if it is none
+		all = append(all, controller.Endpoint{Name: l.how.Name, Host: host, Port: uint16(n), Security: l.how.Security()})
+	}
+	return all
 }
 
 // metadataLogConfig keeps everything: the metadata log is never deleted from or compacted.

@@ -139,8 +139,8 @@ func TestAdministration(t *testing.T) {
 	require.ErrorContains(t, err, "INVALID_CONFIG")
 	_, err = adm.CreateTopic(ctx, 1, 1, map[string]*string{"no.such.config": &bad}, "c")
 	require.ErrorContains(t, err, "INVALID_CONFIG")
-	_, err = adm.CreateTopic(ctx, 1, 1, nil, "__consumer_offsets")
-	require.ErrorContains(t, err, "INVALID_TOPIC_EXCEPTION")
+	_, err = adm.CreateTopic(ctx, 1, 1, nil, "__cluster_metadata")
+	require.ErrorContains(t, err, "INVALID_REQUEST")
 
 	resp, err := adm.ValidateCreateTopics(ctx, 2, 1, nil, "only-checked")
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/moldau-stream/moldau/broker/internal/config"
 	"github.com/moldau-stream/moldau/broker/internal/fault"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/internal/vfs"
@@ -89,33 +90,55 @@ type Config struct {
 	GroupInitialDelay time.Duration
 	// Limits bound what clients can make the broker hold.
 	Limits Limits
+	// Properties are configurations by the names that they have in Kafka's server.properties, such as log.retention.hours. Names that
+	// Kafka does not know, values that it does not take, and what asks for something that this broker has not are errors of Start. A
+	// property that has a field too may have another value in one of them only. DescribeConfigs shows what each is about, and whether
+	// it has no effect here.
+	Properties map[string]string
+	// LogLevel is the least level that is logged, which kafka-configs --entity-type broker-loggers changes; nil: that of Logger.
+	LogLevel *slog.LevelVar
 	// Now is the clock of record timestamps, retention and transaction timeouts; nil: time.Now.
 	Now func() time.Time
 	// Faults are what brokertest breaks on purpose; nil: nothing. Only tests can make one.
 	Faults *fault.Plan
 	// FS holds DataDir; nil is the operating system, or memory if DataDir is empty. Only tests inside this module can make one.
 	FS vfs.FS
+
+	values *config.Values // the static configuration, fields included
 }
 
-func (c *Config) withDefaults() error {
-	if c.NodeID == 0 {
-		c.NodeID = 1
-	}
+// defaultInternalPartitions is the number of partitions of each internal topic.
+const defaultInternalPartitions = 5
+
+// defaults fills in what is not set and has a name in Kafka.
+func (c *Config) defaults() {
 	def := func(n *int32, d int32) {
 		if *n == 0 {
 			*n = d
 		}
 	}
+	def(&c.NodeID, 1)
 	def(&c.DefaultPartitions, 1)
-	def(&c.OffsetsPartitions, 5)
-	def(&c.TxnPartitions, 5)
+	def(&c.OffsetsPartitions, defaultInternalPartitions)
+	def(&c.TxnPartitions, defaultInternalPartitions)
+}
+
+func (c *Config) withDefaults() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.LogLevel == nil {
+		c.LogLevel = &slog.LevelVar{}
+		c.LogLevel.Set(lowestLevel(c.Logger))
+	}
+	c.Logger = withLevel(c.Logger, c.LogLevel)
 	var errs []error
+	if err := c.withProperties(); err != nil {
+		return err
+	}
 	positive := func(name string, n int32) {
 		if n < 0 {
 			errs = append(errs, fmt.Errorf("%s is %d; it must not be negative", name, n))
@@ -129,5 +152,10 @@ func (c *Config) withDefaults() error {
 		errs = append(errs, fmt.Errorf("config field Durability is %d; it must be Sync or PageCache", int(c.Durability)))
 	}
 	errs = append(errs, c.checkListeners())
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	var err error
+	c.values, err = config.New(c.static())
+	return err
 }

@@ -118,8 +118,30 @@ func TestApiVersions(t *testing.T) {
 		for _, k := range resp.ApiKeys {
 			served[k.ApiKey] = [2]int16{k.MinVersion, k.MaxVersion}
 		}
+		finalized, supported := map[string]int16{}, map[string][2]int16{}
 		for _, f := range resp.FinalizedFeatures {
-			require.NotEqual(t, "transaction.version", f.Name, "its version 2 is not served")
+			finalized[f.Name] = f.MaxVersionLevel
+		}
+		for _, f := range resp.SupportedFeatures {
+			supported[f.Name] = [2]int16{f.MinVersion, f.MaxVersion}
+		}
+		all := map[string][2]int16{
+			"metadata.version": {7, 30}, "kraft.version": {0, 1}, "transaction.version": {0, 2}, "group.version": {0, 1}, "share.version": {0, 1},
+			"eligible.leader.replicas.version": {0, 1},
+		}
+		switch {
+		case version < 3:
+			require.Empty(t, finalized)
+		case version < 4:
+			require.Equal(t, map[string][2]int16{"metadata.version": {7, 30}}, supported, "older clients cannot take a lowest level of 0")
+		default:
+			require.Equal(t, all, supported)
+		}
+		if version >= 3 {
+			require.Equal(t, map[string]int16{
+				"metadata.version": 30, "transaction.version": 2, "group.version": 1, "share.version": 1, "eligible.leader.replicas.version": 1,
+			}, finalized, "streams groups are not served")
+			require.GreaterOrEqual(t, resp.FinalizedFeaturesEpoch, int64(7))
 		}
 	}
 	require.Equal(t, [2]int16{0, 13}, served[0], "old librdkafka looks for produce version 0")

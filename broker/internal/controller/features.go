@@ -1,5 +1,12 @@
 package controller
 
+import (
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
 // MetadataVersion is the level of metadata.version that this controller writes records of: 4.3-IV0.
 const MetadataVersion = 30
 
@@ -50,4 +57,64 @@ func (c *Controller) Register(r RegisterBrokerRecord, minInsyncReplicas string, 
 		r.Fenced, r.Features = true, SupportedFeatures()
 		return append(recs, &r, &BrokerRegistrationChangeRecord{BrokerID: r.BrokerID, BrokerEpoch: r.BrokerEpoch, Fenced: -1}), nil
 	}, done)
+}
+
+// Types of a feature update (KIP-584).
+const (
+	FeatureUpgrade         int8 = 1
+	FeatureSafeDowngrade   int8 = 2
+	FeatureUnsafeDowngrade int8 = 3
+)
+
+// FeatureUpdate asks for another level of a feature.
+type FeatureUpdate struct {
+	Name  string
+	Level int16
+	Type  int8 // FeatureUpgrade ...
+}
+
+// UpdateFeatures makes the records that finalize other levels of features, all or none.
+func UpdateFeatures(img *Image, node int32, updates []FeatureUpdate) ([]Record, error) {
+	var recs []Record
+	for _, u := range updates {
+		if why := checkFeature(img, node, u); why != "" {
+			return nil, refuse(kerr.FeatureUpdateFailed, "The update failed for all features since the following feature had an error: %s", why)
+		}
+		if img.Feature(u.Name) != u.Level && u.Name != FeatureKRaft {
+			recs = append(recs, &FeatureLevelRecord{Name: u.Name, Level: u.Level})
+		}
+	}
+	return recs, nil
+}
+
+// checkFeature tells what is wrong with an update, in Kafka's words; "" if nothing is.
+func checkFeature(img *Image, node int32, u FeatureUpdate) string {
+	invalid := fmt.Sprintf("Invalid update version %d for feature %s. ", u.Level, u.Name)
+	now := img.Feature(u.Name)
+	i := slices.IndexFunc(SupportedFeatures(), func(f FeatureRange) bool { return f.Name == u.Name })
+	switch {
+	case u.Type < FeatureUpgrade || u.Type > FeatureUnsafeDowngrade:
+		return invalid + "The controller does not support the given upgrade type."
+	case u.Level < 0:
+		return invalid + "A feature version cannot be less than 0."
+	case i < 0:
+		return invalid + fmt.Sprintf("Local controller %d does not support this feature.", node)
+	}
+	f := SupportedFeatures()[i]
+	switch {
+	case u.Level < f.Min || u.Level > f.Max:
+		return invalid + fmt.Sprintf("Local controller %d only supports versions %d-%d", node, f.Min, f.Max)
+	case u.Level < now && u.Type == FeatureUpgrade:
+		return invalid + "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade."
+	case u.Level > now && u.Type != FeatureUpgrade && u.Name != FeatureKRaft:
+		return invalid + "Can't downgrade to a newer version."
+	case u.Name == FeatureKRaft && u.Level > 0:
+		return invalid + "The quorum of one node has no voters that could change."
+	case u.Name == FeatureMetadata && u.Level < now && u.Type == FeatureUnsafeDowngrade:
+		return fmt.Sprintf("Unsupported metadata.version downgrade from %d to %d. Unsafe metadata downgrade is not supported in this version.", now, u.Level)
+	case u.Name == FeatureMetadata && u.Level < now:
+		return fmt.Sprintf("Unsupported metadata.version downgrade from %d to %d. "+
+			"Refusing to perform the requested downgrade because it might delete metadata information.", now, u.Level)
+	}
+	return ""
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -13,6 +12,7 @@ import (
 const (
 	OffsetsTopic  = "__consumer_offsets"
 	TxnTopic      = "__transaction_state"
+	ShareTopic    = "__share_group_state"
 	MetadataTopic = "__cluster_metadata"
 )
 
@@ -21,7 +21,7 @@ var MetadataTopicID = TopicID{15: 1}
 
 // Internal tells whether a topic belongs to the broker, so that clients may read but not write, extend or delete it.
 func Internal(topic string) bool {
-	return topic == OffsetsTopic || topic == TxnTopic || topic == MetadataTopic
+	return topic == OffsetsTopic || topic == TxnTopic || topic == ShareTopic || topic == MetadataTopic
 }
 
 // Error is a refusal with the Kafka error code that clients get. It unwraps to the code.
@@ -41,17 +41,19 @@ func refuse(code *kerr.Error, format string, args ...any) error {
 
 // CheckTopicName tells what is wrong with the name of a new topic.
 func CheckTopicName(name string) error {
+	const invalid = "Topic name is invalid: "
 	switch {
 	case name == "":
-		return refuse(kerr.InvalidTopicException, "the topic name is empty")
+		return refuse(kerr.InvalidTopicException, invalid+"the empty string is not allowed")
 	case name == "." || name == "..":
-		return refuse(kerr.InvalidTopicException, "the topic name must not be %q", name)
+		return refuse(kerr.InvalidTopicException, invalid+"'%s' is not allowed", name)
 	case len(name) > 249:
-		return refuse(kerr.InvalidTopicException, "the topic name has %d characters; at most 249 are allowed", len(name))
+		return refuse(kerr.InvalidTopicException, invalid+"the length of '%s' is longer than the max allowed length 249", name)
 	}
 	for _, c := range []byte(name) {
 		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-') {
-			return refuse(kerr.InvalidTopicException, "the topic name %q holds a character other than a-z, A-Z, 0-9, '.', '_' and '-'", name)
+			return refuse(kerr.InvalidTopicException,
+				invalid+"'%s' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'", name)
 		}
 	}
 	return nil
@@ -59,13 +61,16 @@ func CheckTopicName(name string) error {
 
 // Rules bound what topics may be.
 type Rules struct {
-	NodeID                      int32
-	Directory                   TopicID // id of the broker's log directory
-	DefaultPartitions           int32
-	MaxPartitions               int // of a topic
-	MaxTotalPartitions          int // of all topics
-	NewTopicID                  func() TopicID
-	AllowInternal, ValidateOnly bool
+	NodeID             int32
+	Directory          TopicID // id of the broker's log directory
+	DefaultPartitions  int32
+	MaxPartitions      int // of a topic
+	MaxTotalPartitions int // of all topics
+	NewTopicID         func() TopicID
+	// CheckConfigs tells what is wrong with the configurations of a topic; nil: nothing. CleanConfig gives the form in which a value
+	// is stored; nil: as it is.
+	CheckConfigs func(map[string]string) error
+	CleanConfig  func(name, value string) string
 }
 
 // NewTopic asks for a topic.
@@ -77,49 +82,70 @@ type NewTopic struct {
 	Configs     map[string]string
 }
 
-// Create makes the records of a new topic.
+// maxPerRequest is the number of partitions that Kafka makes in one operation.
+const maxPerRequest = 10_000
+
+// Create makes the records of a new topic. The checks, their order and their words are Kafka's; more so the order of the records.
 func Create(img *Image, n NewTopic, rules Rules) ([]Record, error) {
 	if err := CheckTopicName(n.Name); err != nil {
 		return nil, err
 	}
-	if Internal(n.Name) && !rules.AllowInternal {
-		return nil, refuse(kerr.InvalidTopicException, "the topic name %q is reserved for the broker", n.Name)
+	if n.Name == MetadataTopic {
+		return nil, refuse(kerr.InvalidRequest, "Creation of internal topic %s is prohibited.", n.Name)
 	}
 	if _, ok := img.Topic(n.Name); ok {
-		return nil, refuse(kerr.TopicAlreadyExists, "topic %q already exists", n.Name)
+		return nil, refuse(kerr.TopicAlreadyExists, "Topic '%s' already exists.", n.Name)
 	}
 	if other, ok := img.collides(n.Name); ok {
-		return nil, refuse(kerr.InvalidTopicException, "topic %q collides with the existing topic %q: names that differ only in '.' and '_' have the same metrics", n.Name, other)
+		return nil, refuse(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", n.Name, other)
+	}
+	for name, value := range n.Configs {
+		if rules.CleanConfig != nil {
+			n.Configs[name] = rules.CleanConfig(name, value)
+		}
+	}
+	if rules.CheckConfigs != nil {
+		if err := rules.CheckConfigs(n.Configs); err != nil {
+			return nil, err
+		}
 	}
 	count := n.Partitions
 	if n.Assignments != nil {
-		if n.Partitions != -1 || n.Replication != -1 {
-			return nil, refuse(kerr.InvalidRequest, "topic %q: both a replica assignment and a number of partitions or replicas", n.Name)
+		if n.Replication != -1 {
+			return nil, refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but replication factor was not set to -1.")
+		}
+		if n.Partitions != -1 {
+			return nil, refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but numPartitions was not set to -1.")
 		}
 		count = int32(len(n.Assignments))
-		for i := range count {
-			replicas, ok := n.Assignments[i]
-			if !ok {
-				return nil, refuse(kerr.InvalidReplicaAssignment, "topic %q: the assignment has %d partitions, but not partition %d", n.Name, count, i)
-			}
-			if !slices.Equal(replicas, []int32{rules.NodeID}) {
-				return nil, refuse(kerr.InvalidReplicaAssignment, "topic %q: partition %d is assigned to %v; the only broker is %d", n.Name, i, replicas, rules.NodeID)
+		for _, i := range slices.Sorted(maps.Keys(n.Assignments)) {
+			if err := rules.checkReplicas(n.Assignments[i]); err != nil {
+				return nil, err
 			}
 		}
-	} else if count == -1 {
-		count = rules.DefaultPartitions
-	}
-	if count <= 0 {
-		return nil, refuse(kerr.InvalidPartitions, "topic %q: the number of partitions must be larger than 0, not %d", n.Name, count)
+		for i := range count {
+			if _, ok := n.Assignments[i]; !ok {
+				return nil, refuse(kerr.InvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence")
+			}
+		}
+	} else {
+		if n.Replication < -1 || n.Replication == 0 {
+			return nil, refuse(kerr.InvalidReplicationFactor, "Replication factor must be larger than 0, or -1 to use the default value.")
+		}
+		if count < -1 || count == 0 {
+			return nil, refuse(kerr.InvalidPartitions, "Number of partitions was set to an invalid non-positive value.")
+		}
+		if count == -1 {
+			count = rules.DefaultPartitions
+		}
+		if n.Replication > 1 {
+			return nil, refuse(kerr.InvalidReplicationFactor, "Unable to replicate the partition %d time(s): The target replication factor of %d "+
+				"cannot be reached because only 1 broker(s) are registered or some brokers have all their log directories cordoned.",
+				n.Replication, n.Replication)
+		}
 	}
 	if err := rules.checkCount(img, n.Name, 0, count); err != nil {
 		return nil, err
-	}
-	if n.Assignments == nil && n.Replication != -1 && n.Replication != 1 {
-		return nil, refuse(kerr.InvalidReplicationFactor, "topic %q: replication factor %d with 1 broker", n.Name, n.Replication)
-	}
-	if err := CheckTopicConfigs(n.Configs); err != nil {
-		return nil, refuse(kerr.InvalidConfig, "topic %q: %v", n.Name, err)
 	}
 	id := rules.NewTopicID()
 	recs := []Record{&TopicRecord{Name: n.Name, TopicID: id}}
@@ -133,6 +159,22 @@ func Create(img *Image, n NewTopic, rules Rules) ([]Record, error) {
 	return recs, nil
 }
 
+// checkReplicas refuses an assignment to anything but this broker.
+func (r Rules) checkReplicas(replicas []int32) error {
+	if len(replicas) == 0 {
+		return refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes an empty replica list.")
+	}
+	for i, id := range slices.Sorted(slices.Values(replicas)) {
+		if id != r.NodeID {
+			return refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes broker %d, but no such broker is registered.", id)
+		}
+		if i > 0 {
+			return refuse(kerr.InvalidReplicaAssignment, "The manual partition assignment includes the broker %d more than once.", id)
+		}
+	}
+	return nil
+}
+
 func (r Rules) newPartition(id TopicID, partition int32) Record {
 	return &PartitionRecord{
 		PartitionID: partition, TopicID: id, Replicas: []int32{r.NodeID}, ISR: []int32{r.NodeID}, Leader: r.NodeID,
@@ -141,6 +183,9 @@ func (r Rules) newPartition(id TopicID, partition int32) Record {
 }
 
 func (r Rules) checkCount(img *Image, topic string, have, want int32) error {
+	if want-have > maxPerRequest {
+		return refuse(kerr.PolicyViolation, "Excessively large number of partitions per request.")
+	}
 	if int(want) > r.MaxPartitions {
 		return refuse(kerr.InvalidPartitions, "topic %q: %d partitions; at most %d are allowed", topic, want, r.MaxPartitions)
 	}
@@ -154,30 +199,29 @@ func (r Rules) checkCount(img *Image, topic string, have, want int32) error {
 func Extend(img *Image, topic string, count int32, assignments [][]int32, rules Rules) ([]Record, error) {
 	t, ok := img.Topic(topic)
 	if !ok {
-		return nil, refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", topic)
+		return nil, kerr.UnknownTopicOrPartition
 	}
 	if Internal(topic) {
-		return nil, refuse(kerr.InvalidTopicException, "the number of partitions of %q cannot change: what is in it is found by it", topic)
+		return nil, refuse(kerr.InvalidTopicException, "The number of partitions of %s cannot change: what is in it is found by it.", topic)
 	}
 	have := int32(len(t.Partitions))
 	switch {
 	case count == have:
-		return nil, refuse(kerr.InvalidPartitions, "topic %q already has %d partitions", topic, have)
+		return nil, refuse(kerr.InvalidPartitions, "Topic already has %d partition(s).", have)
 	case count < have:
-		return nil, refuse(kerr.InvalidPartitions, "topic %q has %d partitions, which cannot become %d: partitions can only be added", topic, have, count)
+		return nil, refuse(kerr.InvalidPartitions, "The topic %s currently has %d partition(s); %d would not be an increase.", topic, have, count)
+	}
+	if assignments != nil && len(assignments) != int(count-have) {
+		return nil, refuse(kerr.InvalidReplicaAssignment, "Attempted to add %d additional partition(s), but only %d assignment(s) were specified.",
+			count-have, len(assignments))
+	}
+	for _, replicas := range assignments {
+		if err := rules.checkReplicas(replicas); err != nil {
+			return nil, err
+		}
 	}
 	if err := rules.checkCount(img, topic, have, count); err != nil {
 		return nil, err
-	}
-	if assignments != nil {
-		if len(assignments) != int(count-have) {
-			return nil, refuse(kerr.InvalidReplicaAssignment, "topic %q: %d assignments for %d new partitions", topic, len(assignments), count-have)
-		}
-		for i, replicas := range assignments {
-			if !slices.Equal(replicas, []int32{rules.NodeID}) {
-				return nil, refuse(kerr.InvalidReplicaAssignment, "topic %q: partition %d is assigned to %v; the only broker is %d", topic, int(have)+i, replicas, rules.NodeID)
-			}
-		}
 	}
 	var recs []Record
 	for i := have; i < count; i++ {
@@ -190,86 +234,10 @@ func Extend(img *Image, topic string, count int32, assignments [][]int32, rules 
 func Delete(img *Image, id TopicID) ([]Record, error) {
 	t, ok := img.TopicByID(id)
 	if !ok {
-		return nil, refuse(kerr.UnknownTopicID, "no topic has this id")
+		return nil, kerr.UnknownTopicID
 	}
 	if Internal(t.Name) {
-		return nil, refuse(kerr.InvalidRequest, "topic %q belongs to the broker and cannot be deleted", t.Name)
+		return nil, refuse(kerr.InvalidRequest, "Topic %s belongs to the broker and cannot be deleted.", t.Name)
 	}
 	return []Record{&RemoveTopicRecord{TopicID: id}}, nil
-}
-
-// ConfigChange is one change of a topic's configuration.
-type ConfigChange struct {
-	Name  string
-	Op    int8    // of IncrementalAlterConfigs: 0 set, 1 delete, 2 append, 3 subtract
-	Value *string // of set, append and subtract
-}
-
-// AlterConfigs makes the records that change a topic's configuration.
-func AlterConfigs(img *Image, topic string, changes []ConfigChange) ([]Record, error) {
-	t, ok := img.Topic(topic)
-	if !ok {
-		return nil, refuse(kerr.UnknownTopicOrPartition, "topic %q does not exist", topic)
-	}
-	next := maps.Clone(t.Configs)
-	if next == nil {
-		next = map[string]string{}
-	}
-	seen := map[string]bool{}
-	for _, c := range changes {
-		def, ok := LookupTopicConfig(c.Name)
-		if !ok {
-			return nil, refuse(kerr.InvalidConfig, "topic %q: unknown topic config name: %s", topic, c.Name)
-		}
-		if seen[c.Name] {
-			return nil, refuse(kerr.InvalidRequest, "topic %q: %s is changed twice", topic, c.Name)
-		}
-		seen[c.Name] = true
-		if c.Op != 1 && c.Value == nil {
-			return nil, refuse(kerr.InvalidRequest, "topic %q: %s has no value", topic, c.Name)
-		}
-		if (c.Op == 2 || c.Op == 3) && def.Kind != KindList {
-			return nil, refuse(kerr.InvalidConfig, "topic %q: %s is not a list", topic, c.Name)
-		}
-		switch c.Op {
-		case 0:
-			next[c.Name] = *c.Value
-		case 1:
-			delete(next, c.Name)
-		case 2, 3:
-			value, ok := next[c.Name]
-			if !ok {
-				value = def.Default
-			}
-			list := SplitList(value)
-			for _, v := range SplitList(*c.Value) {
-				at := slices.Index(list, v)
-				if c.Op == 2 && at < 0 {
-					list = append(list, v)
-				} else if c.Op == 3 && at >= 0 {
-					list = slices.Delete(list, at, at+1)
-				}
-			}
-			next[c.Name] = strings.Join(list, ",")
-		default:
-			return nil, refuse(kerr.InvalidRequest, "topic %q: unknown operation %d on %s", topic, c.Op, c.Name)
-		}
-	}
-	if err := CheckTopicConfigs(next); err != nil {
-		return nil, refuse(kerr.InvalidConfig, "topic %q: %v", topic, err)
-	}
-	var recs []Record
-	for _, c := range changes {
-		value, now := next[c.Name]
-		old, before := t.Configs[c.Name]
-		if now == before && value == old {
-			continue
-		}
-		r := &ConfigRecord{ResourceType: ResourceTopic, ResourceName: topic, Name: c.Name}
-		if now {
-			r.Value = &value
-		}
-		recs = append(recs, r)
-	}
-	return recs, nil
 }

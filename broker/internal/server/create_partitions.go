@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -10,30 +12,43 @@ import (
 func handleCreatePartitions(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.CreatePartitionsRequest)
 	resp := req.ResponseKind().(*kmsg.CreatePartitionsResponse)
+	names := map[string]int{}
+	for i := range req.Topics {
+		names[req.Topics[i].Topic]++
+	}
+	answer := func(topic string, err error) {
+		out := kmsg.NewCreatePartitionsResponseTopic()
+		out.Topic = topic
+		out.ErrorCode, out.ErrorMessage = codeOf(err)
+		if err == kerr.UnknownTopicOrPartition { //nolint:errorlint // exactly that one has no message
+			out.ErrorMessage = nil
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
-		seen := map[string]bool{}
+		var twice []string
 		for _, in := range req.Topics {
-			var recs []controller.Record
-			var err error
-			if seen[in.Topic] {
-				err = errTopicf(kerr.InvalidRequest, "topic %q is in the request more than once", in.Topic)
-			} else {
-				seen[in.Topic] = true
-				var assignments [][]int32
-				for _, a := range in.Assignment {
-					assignments = append(assignments, a.Replicas)
-				}
-				if recs, err = controller.Extend(draft.Image(), in.Topic, in.Count, assignments, s.rules()); err == nil {
-					draft.Add(recs)
-					all = append(all, recs...)
-				}
+			if names[in.Topic] > 1 && !slices.Contains(twice, in.Topic) {
+				twice = append(twice, in.Topic)
+				answer(in.Topic, errTopicf(kerr.InvalidRequest, "Duplicate topic name."))
 			}
-			out := kmsg.NewCreatePartitionsResponseTopic()
-			out.Topic = in.Topic
-			out.ErrorCode, out.ErrorMessage = codeOf(err)
-			resp.Topics = append(resp.Topics, out)
+		}
+		for _, in := range req.Topics {
+			if names[in.Topic] > 1 {
+				continue
+			}
+			var assignments [][]int32
+			for _, a := range in.Assignment {
+				assignments = append(assignments, a.Replicas)
+			}
+			recs, err := controller.Extend(draft.Image(), in.Topic, in.Count, assignments, s.rules())
+			if err == nil {
+				draft.Add(recs)
+				all = append(all, recs...)
+			}
+			answer(in.Topic, err)
 		}
 		if req.ValidateOnly {
 			return nil, nil

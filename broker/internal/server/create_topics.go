@@ -1,11 +1,16 @@
 package server
 
 import (
+	"slices"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 )
+
+// createTopicConfigs is the first version whose answer has partitions, replicas and configurations of the new topic (KIP-525).
+const createTopicConfigs = 5
 
 func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.CreateTopicsRequest)
@@ -14,30 +19,29 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	for i := range req.Topics {
 		names[req.Topics[i].Topic]++
 	}
-	created := map[int]*controller.Topic{} // index in resp -> what was, or would be, created
+	created := map[string]*controller.Topic{} // what was, or would be, created
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
+		var twice []string
 		for i := range req.Topics {
 			in := &req.Topics[i]
-			if n := names[in.Topic]; n == 0 {
-				continue // a duplicate that is answered already
-			}
-			out := kmsg.NewCreateTopicsResponseTopic()
-			out.Topic = in.Topic
-			out.NumPartitions, out.ReplicationFactor = -1, -1
-			var recs []controller.Record
-			var err error
 			if names[in.Topic] > 1 {
-				names[in.Topic] = 0
-				err = errTopicf(kerr.InvalidRequest, "topic %q is in the request more than once", in.Topic)
-			} else if recs, err = createTopic(draft.Image(), in, s.rules()); err == nil {
+				if !slices.Contains(twice, in.Topic) {
+					twice = append(twice, in.Topic)
+				}
+				continue
+			}
+			recs, err := createTopic(draft.Image(), in, s.rules())
+			if err == nil {
 				draft.Add(recs)
 				all = append(all, recs...)
-				created[len(resp.Topics)], _ = draft.Image().Topic(in.Topic)
+				created[in.Topic], _ = draft.Image().Topic(in.Topic)
 			}
-			out.ErrorCode, out.ErrorMessage = codeOf(err)
-			resp.Topics = append(resp.Topics, out)
+			resp.Topics = append(resp.Topics, newTopicAnswer(in.Topic, err))
+		}
+		for _, name := range twice {
+			resp.Topics = append(resp.Topics, newTopicAnswer(name, errTopicf(kerr.InvalidRequest, "Duplicate topic name.")))
 		}
 		if req.ValidateOnly {
 			return nil, nil
@@ -47,27 +51,20 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	s.ctl.Update(op, func(err error) {
 		for i := range resp.Topics {
 			out := &resp.Topics[i]
-			t := created[i]
+			t := created[out.Topic]
+			failed := err
+			if out.ErrorCode == 0 && failed == nil && !req.ValidateOnly {
+				failed = s.online(t)
+			}
 			switch {
 			case out.ErrorCode != 0:
-			case err != nil:
-				out.ErrorCode, out.ErrorMessage = codeOf(err)
+			case failed != nil:
+				*out = newTopicAnswer(out.Topic, failed)
 			default:
-				if !req.ValidateOnly {
-					out.TopicID = t.ID
-					if err := s.online(t); err != nil {
-						out.ErrorCode, out.ErrorMessage = codeOf(err)
-						continue
-					}
-				}
-				out.NumPartitions, out.ReplicationFactor = int32(len(t.Partitions)), 1
-				for _, def := range controller.TopicConfigs() {
-					c := kmsg.NewCreateTopicsResponseTopicConfig()
-					c.Name, c.Value, c.Source = def.Name, kmsg.StringPtr(t.Config(def.Name)), int8(kmsg.ConfigSourceDefaultConfig)
-					if _, set := t.Configs[def.Name]; set {
-						c.Source = int8(kmsg.ConfigSourceDynamicTopicConfig)
-					}
-					out.Configs = append(out.Configs, c)
+				out.TopicID = t.ID
+				if r.Version >= createTopicConfigs {
+					out.NumPartitions, out.ReplicationFactor = int32(len(t.Partitions)), int16(len(t.Partitions[0].Replicas))
+					out.Configs = s.newTopicConfigs(t)
 				}
 			}
 		}
@@ -75,22 +72,36 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	})
 }
 
+func newTopicAnswer(topic string, err error) kmsg.CreateTopicsResponseTopic {
+	out := kmsg.NewCreateTopicsResponseTopic()
+	out.Topic, out.NumPartitions, out.ReplicationFactor = topic, -1, -1
+	out.ErrorCode, out.ErrorMessage = codeOf(err)
+	return out
+}
+
+func (s *Server) newTopicConfigs(t *controller.Topic) []kmsg.CreateTopicsResponseTopicConfig {
+	var all []kmsg.CreateTopicsResponseTopicConfig
+	for _, e := range s.values().TopicAtCreation(t.Configs) {
+		c := kmsg.NewCreateTopicsResponseTopicConfig()
+		c.Name, c.Value, c.Source = e.Name, e.Value, int8(e.Source)
+		all = append(all, c)
+	}
+	return all
+}
+
 func createTopic(img *controller.Image, in *kmsg.CreateTopicsRequestTopic, rules controller.Rules) ([]controller.Record, error) {
 	n := controller.NewTopic{Name: in.Topic, Partitions: in.NumPartitions, Replication: in.ReplicationFactor, Configs: map[string]string{}}
 	for _, c := range in.Configs {
 		if c.Value == nil {
-			continue // null stands for the default
+			return nil, errTopicf(kerr.InvalidConfig, "Null value not supported for topic configs: %s", c.Name)
 		}
-		if _, twice := n.Configs[c.Name]; twice {
-			return nil, errTopicf(kerr.InvalidConfig, "topic %q: %s is set twice", in.Topic, c.Name)
-		}
-		n.Configs[c.Name] = *c.Value
+		n.Configs[c.Name] = *c.Value // the last one counts
 	}
 	if len(in.ReplicaAssignment) > 0 {
 		n.Assignments = map[int32][]int32{}
 		for _, a := range in.ReplicaAssignment {
 			if _, twice := n.Assignments[a.Partition]; twice {
-				return nil, errTopicf(kerr.InvalidReplicaAssignment, "topic %q: partition %d is assigned twice", in.Topic, a.Partition)
+				return nil, errTopicf(kerr.InvalidReplicaAssignment, "Found multiple manual partition assignments for partition %d", a.Partition)
 			}
 			n.Assignments[a.Partition] = a.Replicas
 		}

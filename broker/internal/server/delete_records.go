@@ -14,7 +14,10 @@ func handleDeleteRecords(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.DeleteRecordsRequest)
 	resp := req.ResponseKind().(*kmsg.DeleteRecordsResponse)
 	img := s.ctl.Image()
-	for _, t := range req.Topics {
+	topics := oncePerPartition(req.Topics, func(t *kmsg.DeleteRecordsRequestTopic) (string, *[]kmsg.DeleteRecordsRequestTopicPartition) {
+		return t.Topic, &t.Partitions
+	}, func(p kmsg.DeleteRecordsRequestTopicPartition) int32 { return p.Partition })
+	for _, t := range topics {
 		out := kmsg.NewDeleteRecordsResponseTopic()
 		out.Topic = t.Topic
 		for _, in := range t.Partitions {
@@ -41,7 +44,7 @@ func (s *Server) deleteRecords(img *controller.Image, topic string, partition in
 	if err != nil {
 		return -1, err
 	}
-	if t, ok := img.Topic(topic); ok && !logConfig(t).Delete {
+	if t, ok := img.Topic(topic); ok && !s.logConfig(t).Delete {
 		return -1, errTopicf(kerr.PolicyViolation, "topic %q does not have the cleanup policy delete", topic)
 	}
 	if upTo == deleteToEnd {

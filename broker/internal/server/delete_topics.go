@@ -7,59 +7,48 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 )
 
-// deleteTopicIDs is the first version that can name topics by id.
-const deleteTopicIDs = 6
+// Versions of DeleteTopics that can say why, and that can name topics by id.
+const (
+	deleteTopicErrors = 5
+	deleteTopicIDs    = 6
+)
+
+// unknownTopicID is Kafka's sentence for UNKNOWN_TOPIC_ID.
+const unknownTopicID = "This server does not host this topic ID."
+
+// victim is a topic to delete.
+type victim struct {
+	name *string
+	id   controller.TopicID
+}
 
 func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.DeleteTopicsRequest)
 	resp := req.ResponseKind().(*kmsg.DeleteTopicsResponse)
-	type victim struct {
-		name *string
-		id   controller.TopicID
+	answer := func(v victim, err error) {
+		out := kmsg.NewDeleteTopicsResponseTopic()
+		out.Topic, out.TopicID = v.name, v.id
+		if r.Version < deleteTopicIDs && out.Topic == nil {
+			out.Topic = kmsg.StringPtr("")
+		}
+		out.ErrorCode, out.ErrorMessage = codeOf(err)
+		if r.Version < deleteTopicErrors {
+			out.ErrorMessage = nil
+		}
+		resp.Topics = append(resp.Topics, out)
 	}
-	var asked []victim
-	if r.Version >= deleteTopicIDs {
-		for _, t := range req.Topics {
-			asked = append(asked, victim{t.Topic, t.TopicID})
-		}
-	} else {
-		for i := range req.TopicNames {
-			asked = append(asked, victim{name: &req.TopicNames[i]})
-		}
+	asked, refused := s.victims(req, r.Version)
+	for _, f := range refused {
+		answer(f.victim, f.err)
 	}
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
 		for _, v := range asked {
-			out := kmsg.NewDeleteTopicsResponseTopic()
-			out.Topic, out.TopicID = v.name, v.id
-			var none controller.TopicID
-			var err error
-			switch {
-			case v.name != nil && v.id != none:
-				err = errTopicf(kerr.InvalidRequest, "topic %q is named by name and by id", *v.name)
-			case v.name != nil:
-				if t, ok := draft.Image().Topic(*v.name); ok {
-					out.TopicID = t.ID
-				} else {
-					err = errTopicf(kerr.UnknownTopicOrPartition, "topic %q does not exist", *v.name)
-				}
-			default:
-				if t, ok := draft.Image().TopicByID(v.id); ok {
-					out.Topic = kmsg.StringPtr(t.Name)
-				} else {
-					err = errTopicf(kerr.UnknownTopicID, "no topic has this id")
-				}
-			}
-			if err == nil {
-				var recs []controller.Record
-				if recs, err = controller.Delete(draft.Image(), out.TopicID); err == nil {
-					draft.Add(recs)
-					all = append(all, recs...)
-				}
-			}
-			out.ErrorCode, out.ErrorMessage = codeOf(err)
-			resp.Topics = append(resp.Topics, out)
+			recs, err := s.deleteTopic(draft.Image(), &v)
+			draft.Add(recs)
+			all = append(all, recs...)
+			answer(v, err)
 		}
 		return all, nil
 	}
@@ -73,4 +62,75 @@ func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 		}
 		reply(resp)
 	})
+}
+
+// deleteTopic completes the victim with its other name.
+func (s *Server) deleteTopic(img *controller.Image, v *victim) ([]controller.Record, error) {
+	if v.name != nil {
+		t, ok := img.Topic(*v.name)
+		if !ok {
+			return nil, errTopicf(kerr.UnknownTopicOrPartition, unknownPartition)
+		}
+		v.id = t.ID
+	} else {
+		t, ok := img.TopicByID(v.id)
+		if !ok {
+			return nil, errTopicf(kerr.UnknownTopicID, unknownTopicID)
+		}
+		v.name = kmsg.StringPtr(t.Name)
+	}
+	if !s.values().Bool("delete.topic.enable") {
+		return nil, errTopicf(kerr.TopicDeletionDisabled, "Topic deletion is disabled.")
+	}
+	return controller.Delete(img, v.id)
+}
+
+type refusedVictim struct {
+	victim
+	err error
+}
+
+// victims gives the topics of a request, each once, and those that are named wrongly.
+func (s *Server) victims(req *kmsg.DeleteTopicsRequest, version int16) (asked []victim, refused []refusedVictim) {
+	var all []victim
+	if version >= deleteTopicIDs {
+		for _, t := range req.Topics {
+			all = append(all, victim{t.Topic, t.TopicID})
+		}
+	} else {
+		for i := range req.TopicNames {
+			all = append(all, victim{name: &req.TopicNames[i]})
+		}
+	}
+	names, ids := map[string]int{}, map[controller.TopicID]int{}
+	var none controller.TopicID
+	for _, v := range all {
+		if v.name != nil {
+			names[*v.name]++
+		}
+		if v.id != none {
+			ids[v.id]++
+		}
+	}
+	refuse := func(v victim, why string) {
+		refused = append(refused, refusedVictim{v, errTopicf(kerr.InvalidRequest, "%s", why)})
+	}
+	for _, v := range all {
+		switch {
+		case v.name == nil && v.id == none:
+			refuse(v, "Neither topic name nor id were specified.")
+		case v.name != nil && v.id != none:
+			refuse(v, "You may not specify both topic name and topic id.")
+		case v.name != nil && names[*v.name] > 1:
+			refuse(v, "Duplicate topic name.")
+			names[*v.name] = -len(all) // once
+		case v.name == nil && ids[v.id] > 1:
+			refuse(v, "Duplicate topic id.")
+			ids[v.id] = -len(all)
+		case v.name != nil && names[*v.name] < 0, v.name == nil && ids[v.id] < 0:
+		default:
+			asked = append(asked, v)
+		}
+	}
+	return asked, refused
 }

@@ -7,10 +7,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/moldau-stream/moldau/broker/internal/config"
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 )
 
-// maxDescribed is the number of resources in one request, each of which makes an answer of some KiB.
+// maxDescribed is the number of resources in one request, each of which makes an answer of some KiB, for a broker some tens.
 const maxDescribed = 10_000
 
 func handleDescribeConfigs(s *Server, r *Request, reply func(kmsg.Response)) {
@@ -20,104 +21,89 @@ func handleDescribeConfigs(s *Server, r *Request, reply func(kmsg.Response)) {
 	for i, in := range req.Resources {
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = in.ResourceType, in.ResourceName
+		var entries []config.Entry
 		var err error
-		switch {
-		case i >= maxDescribed:
+		if i >= maxDescribed {
 			err = errTopicf(kerr.InvalidRequest, "the request names more than %d resources", maxDescribed)
-		case in.ResourceType == kmsg.ConfigResourceTypeTopic:
-			t, ok := img.Topic(in.ResourceName)
-			if !ok {
-				err = errTopicf(kerr.UnknownTopicOrPartition, "topic %q does not exist", in.ResourceName)
-				break
+		} else {
+			entries, err = s.describe(img, resourceOf(in.ResourceType, in.ResourceName))
+		}
+		for _, e := range entries {
+			// As in Kafka, an empty list of names asks for all, like none.
+			if len(in.ConfigNames) == 0 || slices.Contains(in.ConfigNames, e.Name) {
+				out.Configs = append(out.Configs, describedConfig(e, req, in.ResourceType))
 			}
-			for _, def := range controller.TopicConfigs() {
-				if describes(&in, def.Name) {
-					out.Configs = append(out.Configs, describeTopicConfig(t, def, req))
-				}
-			}
-		case in.ResourceType == kmsg.ConfigResourceTypeBroker:
-			if in.ResourceName != "" && in.ResourceName != strconv.Itoa(int(s.cfg.NodeID)) {
-				err = errTopicf(kerr.InvalidRequest, "broker %q does not exist; the only broker is %d", in.ResourceName, s.cfg.NodeID)
-				break
-			}
-			if in.ResourceName == "" {
-				break // the dynamic default of all brokers: there is none
-			}
-			for _, c := range s.brokerConfigs() {
-				if describes(&in, c.Name) {
-					if req.IncludeSynonyms {
-						c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{synonym(c.Name, c.Value, c.Source)}
-					}
-					out.Configs = append(out.Configs, c)
-				}
-			}
-		default:
-			err = errTopicf(kerr.InvalidRequest, "resources of type %d have no configuration here", in.ResourceType)
 		}
 		out.ErrorCode, out.ErrorMessage = codeOf(err)
+		if err == nil || out.ErrorCode == kerr.UnknownTopicOrPartition.Code {
+			out.ErrorMessage = kmsg.StringPtr("")
+		}
 		resp.Resources = append(resp.Resources, out)
 	}
 	reply(resp)
 }
 
-// describes tells whether a configuration is asked for. As in Kafka, an empty list of names asks for all, like none.
-func describes(r *kmsg.DescribeConfigsRequestResource, name string) bool {
-	return len(r.ConfigNames) == 0 || slices.Contains(r.ConfigNames, name)
+// describe gives the configurations of a resource.
+func (s *Server) describe(img *controller.Image, r controller.Resource) ([]config.Entry, error) {
+	switch r.Type {
+	case controller.ResourceTopic:
+		if err := controller.CheckTopicName(r.Name); err != nil {
+			return nil, err
+		}
+		t, ok := img.Topic(r.Name)
+		if !ok {
+			return nil, kerr.UnknownTopicOrPartition
+		}
+		return s.values().DescribeTopic(t.Configs), nil
+	case controller.ResourceBroker:
+		if r.Name == "" {
+			return s.values().DescribeCluster(), nil
+		}
+		switch id, err := strconv.ParseInt(r.Name, 10, 32); {
+		case err != nil:
+			return nil, errTopicf(kerr.InvalidRequest, "Broker id must be an integer, but it is: %s", r.Name)
+		case int32(id) != s.cfg.NodeID:
+			return nil, errTopicf(kerr.InvalidRequest, "Unexpected broker id, expected %d or empty string, but received %s", s.cfg.NodeID, r.Name)
+		}
+		return s.values().DescribeBroker(), nil
+	case controller.ResourceBrokerLogger:
+		switch id, err := strconv.ParseInt(r.Name, 10, 32); {
+		case r.Name == "":
+			return nil, errTopicf(kerr.InvalidRequest, "Broker id must not be empty")
+		case err != nil:
+			return nil, errTopicf(kerr.InvalidRequest, "Broker id must be an integer, but it is: %s", r.Name)
+		case int32(id) != s.cfg.NodeID:
+			return nil, errTopicf(kerr.InvalidRequest, "Unexpected broker id, expected %d but received %s", s.cfg.NodeID, r.Name)
+		}
+		level := levelName(s.cfg.LogLevel.Level())
+		return []config.Entry{{Name: rootLogger, Value: &level, Source: config.FromLogger}}, nil
+	case controller.ResourceClientMetrics:
+		if r.Name == "" {
+			return nil, errTopicf(kerr.InvalidRequest, "Client metrics subscription name must not be empty")
+		}
+		return config.DescribeClientMetrics(img.Configs(r)), nil
+	case controller.ResourceGroup:
+		if r.Name == "" {
+			return nil, errTopicf(kerr.InvalidRequest, "Group name must not be empty")
+		}
+		return s.values().DescribeGroup(img.Configs(r)), nil
+	}
+	return nil, errTopicf(kerr.InvalidRequest, "Unsupported resource type: %d", r.Type)
 }
 
-func describeTopicConfig(t *controller.Topic, def controller.TopicConfig, req *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigsResponseResourceConfig {
+func describedConfig(e config.Entry, req *kmsg.DescribeConfigsRequest, kind kmsg.ConfigResourceType) kmsg.DescribeConfigsResponseResourceConfig {
 	c := kmsg.NewDescribeConfigsResponseResourceConfig()
-	c.Name, c.ConfigType = def.Name, kmsg.ConfigType(def.Kind)
-	c.Source = kmsg.ConfigSourceDefaultConfig
-	value, set := t.Configs[def.Name]
-	if set {
-		c.Source = kmsg.ConfigSourceDynamicTopicConfig
-	} else {
-		value = def.Default
-	}
-	c.Value = &value
+	c.Name, c.Value, c.ReadOnly, c.IsSensitive = e.Name, e.Value, e.ReadOnly, e.Sensitive
+	c.Source, c.ConfigType = kmsg.ConfigSource(e.Source), kmsg.ConfigType(e.Kind)
 	if req.IncludeSynonyms {
-		if set {
-			c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(def.Name, &value, kmsg.ConfigSourceDynamicTopicConfig))
+		for _, s := range e.Synonyms {
+			o := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			o.Name, o.Value, o.Source = s.Name, s.Value, kmsg.ConfigSource(s.Source)
+			c.ConfigSynonyms = append(c.ConfigSynonyms, o)
 		}
-		c.ConfigSynonyms = append(c.ConfigSynonyms, synonym(def.Name, &def.Default, kmsg.ConfigSourceDefaultConfig))
 	}
-	if req.IncludeDocumentation {
-		c.Documentation = &def.Doc
+	if req.IncludeDocumentation && (e.Doc != "" || kind == kmsg.ConfigResourceTypeBrokerLogger) {
+		c.Documentation = kmsg.StringPtr(e.Doc)
 	}
 	return c
-}
-
-func synonym(name string, value *string, source kmsg.ConfigSource) kmsg.DescribeConfigsResponseResourceConfigConfigSynonym {
-	s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
-	s.Name, s.Value, s.Source = name, value, source
-	return s
-}
-
-// brokerConfigs are the configurations of this broker that have a name in Kafka.
-func (s *Server) brokerConfigs() []kmsg.DescribeConfigsResponseResourceConfig {
-	var all []kmsg.DescribeConfigsResponseResourceConfig
-	add := func(name, value string, kind kmsg.ConfigType) {
-		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.Value, c.ConfigType = name, &value, kind
-		c.ReadOnly, c.Source = true, kmsg.ConfigSourceStaticBrokerConfig
-		all = append(all, c)
-	}
-	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	add("auto.create.topics.enable", strconv.FormatBool(s.cfg.AutoCreateTopics), kmsg.ConfigTypeBoolean)
-	add("connections.max.idle.ms", number(s.cfg.Limits.Idle.Milliseconds()), kmsg.ConfigTypeLong)
-	add("default.replication.factor", "1", kmsg.ConfigTypeInt)
-	add("delete.topic.enable", "true", kmsg.ConfigTypeBoolean)
-	add("fetch.max.bytes", number(int64(s.cfg.Limits.FetchMaxBytes)), kmsg.ConfigTypeInt)
-	add("log.cleanup.policy", "delete", kmsg.ConfigTypeList)
-	add("max.connections", number(int64(s.cfg.Limits.Connections)), kmsg.ConfigTypeInt)
-	add("message.max.bytes", "1048588", kmsg.ConfigTypeInt)
-	add("min.insync.replicas", "1", kmsg.ConfigTypeInt)
-	add("node.id", number(int64(s.cfg.NodeID)), kmsg.ConfigTypeInt)
-	add("num.partitions", number(int64(s.cfg.DefaultPartitions)), kmsg.ConfigTypeInt)
-	add("offsets.topic.num.partitions", number(int64(s.cfg.OffsetsPartitions)), kmsg.ConfigTypeInt)
-	add("socket.request.max.bytes", number(int64(s.cfg.Limits.FrameBytes)), kmsg.ConfigTypeInt)
-	add("transaction.state.log.num.partitions", number(int64(s.cfg.TxnPartitions)), kmsg.ConfigTypeInt)
-	add("unclean.leader.election.enable", "false", kmsg.ConfigTypeBoolean)
-	return all
 }

@@ -11,6 +11,7 @@ import (
 const (
 	coordinatorGroup = 0
 	coordinatorTxn   = 1
+	coordinatorShare = 2
 )
 
 // findCoordinatorKeys is the first version that asks for many keys at once.
@@ -25,6 +26,8 @@ func handleFindCoordinator(s *Server, r *Request, reply func(kmsg.Response)) {
 		errorCode, message := codeOf(err)
 		if err != nil {
 			node, host, port = -1, "", -1
+		} else if message = new(string); r.Version < findCoordinatorKeys {
+			*message = "NONE" // as Kafka says it
 		}
 		if r.Version < findCoordinatorKeys {
 			resp.ErrorCode, resp.ErrorMessage = errorCode, message
@@ -44,6 +47,12 @@ func handleFindCoordinator(s *Server, r *Request, reply func(kmsg.Response)) {
 		s.ensureInternal(controller.OffsetsTopic, s.cfg.OffsetsPartitions, answer)
 	case coordinatorTxn:
 		s.ensureInternal(controller.TxnTopic, s.cfg.TxnPartitions, answer)
+	case coordinatorShare:
+		if !validShareKeys(r.Version, req.CoordinatorKeys) {
+			answer(kerr.InvalidRequest)
+			return
+		}
+		s.ensureInternal(controller.ShareTopic, s.cfg.Share.Partitions, answer)
 	default:
 		answer(errTopicf(kerr.InvalidRequest, "there are no coordinators of type %d", req.CoordinatorType))
 	}
@@ -60,13 +69,18 @@ func (s *Server) ensureInternal(topic string, partitions int32, done func(error)
 		if _, ok := img.Topic(topic); ok {
 			return nil, nil // about to be committed
 		}
-		rules := s.rules()
-		rules.AllowInternal = true
+		if topic == controller.ShareTopic {
+			return controller.Create(img, controller.NewTopic{
+				Name: topic, Partitions: partitions, Replication: 1,
+				// Its coordinator writes what it needs anew and cuts the log before that.
+				Configs: map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "compression.type": "producer", "segment.bytes": "104857600"},
+			}, s.rules())
+		}
 		return controller.Create(img, controller.NewTopic{
 			Name: topic, Partitions: partitions, Replication: 1,
 			// Compacted without a time limit, as in Kafka; small segments, as compaction works on closed ones.
 			Configs: map[string]string{"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": "104857600"},
-		}, rules)
+		}, s.rules())
 	}, func(err error) {
 		if err != nil {
 			s.log.Error("cannot create an internal topic", "topic", topic, "err", err)

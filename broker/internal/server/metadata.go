@@ -41,10 +41,12 @@ func (s *Server) advertised(c *Conn) (host string, port int32) {
 
 // rules are what new topics have to keep to.
 func (s *Server) rules() controller.Rules {
+	topics := configRules{s: s, kind: controller.ResourceTopic}
 	return controller.Rules{
-		NodeID: s.cfg.NodeID, Directory: s.directory, DefaultPartitions: s.cfg.DefaultPartitions,
+		NodeID: s.cfg.NodeID, Directory: s.directory, DefaultPartitions: int32(s.values().Int("num.partitions")),
 		MaxPartitions: s.cfg.Limits.Partitions, MaxTotalPartitions: s.cfg.Limits.TotalPartitions,
-		NewTopicID: newTopicID,
+		NewTopicID:   newTopicID,
+		CheckConfigs: topics.Check, CleanConfig: topics.Clean,
 	}
 }
 
@@ -59,7 +61,7 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.MetadataRequest)
 	img := s.ctl.Image()
 	var missing []string
-	if s.cfg.AutoCreateTopics && (req.AllowAutoTopicCreation || r.Version < 4) {
+	if s.values().Bool("auto.create.topics.enable") && (req.AllowAutoTopicCreation || r.Version < 4) {
 		for _, t := range req.Topics {
 			if t.Topic == nil || controller.CheckTopicName(*t.Topic) != nil || controller.Internal(*t.Topic) {
 				continue

@@ -11,34 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
-	"github.com/moldau-stream/moldau/broker/internal/log"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 )
-
-// logConfig is what a topic's configuration means for the logs of its partitions.
-func logConfig(t *controller.Topic) log.Config {
-	c := log.DefaultConfig()
-	c.SegmentBytes = t.Long("segment.bytes")
-	if _, ok := t.Configs["internal.segment.bytes"]; ok {
-		c.SegmentBytes = t.Long("internal.segment.bytes")
-	}
-	c.SegmentMs = t.Long("segment.ms")
-	c.SegmentJitterMs = t.Long("segment.jitter.ms")
-	c.IndexIntervalBytes = t.Long("index.interval.bytes")
-	c.IndexBytes = t.Long("segment.index.bytes")
-	c.MaxMessageBytes = t.Long("max.message.bytes")
-	c.RetentionMs = t.Long("retention.ms")
-	c.RetentionBytes = t.Long("retention.bytes")
-	c.Delete, c.Compact = false, false
-	for _, policy := range controller.SplitList(t.Config("cleanup.policy")) {
-		c.Delete = c.Delete || policy == "delete"
-		c.Compact = c.Compact || policy == "compact"
-	}
-	c.LogAppendTime = t.Config("message.timestamp.type") == "LogAppendTime"
-	c.TimestampBeforeMaxMs = t.Long("message.timestamp.before.max.ms")
-	c.TimestampAfterMaxMs = t.Long("message.timestamp.after.max.ms")
-	return c
-}
 
 // directoryID is the id of the log directory as the metadata log has it; zero, Kafka's "not assigned", if it is none.
 func directoryID(m *replica.Manager) (id controller.TopicID) {
@@ -69,7 +43,8 @@ func (e *each) wait() { e.all.Wait() }
 
 // Prepare implements controller.Hooks: it makes the logs of new partitions. One that cannot be made (a full disk) is logged
 // and tried again when it is used; the others are not held up by it.
-func (s *Server) Prepare(_ *controller.Image, d controller.Delta) {
+func (s *Server) Prepare(next *controller.Image, d controller.Delta) {
+	s.reconfigured = s.renew(next, d)
 	var opening each
 	open := func(t *controller.Topic, first int) {
 		for i := first; i < len(t.Partitions); i++ {
@@ -119,11 +94,11 @@ func (s *Server) Published(next *controller.Image, d controller.Delta) {
 		s.learnQuotas(next)
 	}
 	s.groupsLearn(next, d)
-	for _, t := range d.Changed {
-		for i := range t.Partitions {
-			if p, ok := s.replicas.Partition(t.Name, int32(i)); ok {
-				p.SetConfig(logConfig(t))
-			}
+	if s.reconfigured {
+		s.configure(next)
+	} else {
+		for _, t := range d.Changed {
+			s.configureTopic(t)
 		}
 	}
 }
@@ -154,7 +129,7 @@ func (s *Server) sweep(removed map[string]bool) error {
 }
 
 func (s *Server) openPartition(t *controller.Topic, partition int32) (*replica.Partition, error) {
-	return s.replicas.CreatePartition(t.Name, t.ID, partition, logConfig(t), t.Partitions[partition].LeaderEpoch)
+	return s.replicas.CreatePartition(t.Name, t.ID, partition, s.logConfig(t), t.Partitions[partition].LeaderEpoch)
 }
 
 // partition finds a partition by name.

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/moldau-stream/moldau/broker/internal/config"
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 	"github.com/moldau-stream/moldau/broker/internal/fault"
 	"github.com/moldau-stream/moldau/broker/internal/group"
@@ -19,6 +21,7 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/quota"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/broker/internal/security"
+	"github.com/moldau-stream/moldau/broker/internal/share"
 	"github.com/moldau-stream/moldau/broker/internal/txn"
 	"github.com/moldau-stream/moldau/internal/invariants"
 )
@@ -81,17 +84,19 @@ type Config struct {
 	// LogDir is the directory of the logs, and DiskSpace tells the bytes of its volume and those that are free; nil: not known.
 	LogDir    string
 	DiskSpace func() (total, usable int64, err error)
+	// Values are the static configurations; what the metadata log has set is added to them. Not nil.
+	Values *config.Values
+	// LogLevel is the level of Logger, which AlterConfigs of a broker's loggers changes. Not nil.
+	LogLevel *slog.LevelVar
 	// Endpoints are the advertised addresses of the listeners, as the metadata log shows them.
 	Endpoints []controller.Endpoint
-	// AutoCreateTopics lets Metadata make the topics that it is asked for.
-	AutoCreateTopics bool
-	// DefaultPartitions is the number of partitions of topics that are created without one.
-	DefaultPartitions int32
 	// OffsetsPartitions and TxnPartitions are those of `__consumer_offsets` and `__transaction_state` when they are created.
 	OffsetsPartitions, TxnPartitions int32
 
 	// Group has the settings of consumer groups.
 	Group group.Config
+	// Share has the settings of share groups.
+	Share ShareConfig
 	// Txn has the settings of the transaction coordinator. Its clock, its logger and Version are set by New.
 	Txn txn.Config
 
@@ -103,22 +108,28 @@ type Config struct {
 
 // Server answers the Kafka protocol on its listeners and in-process connections.
 type Server struct {
-	cfg       Config
-	log       *slog.Logger
-	ctl       *controller.Controller
-	replicas  *replica.Manager
-	groups    *group.Service
-	txns      *txn.Service
-	measured  metrics.Requests
-	traffic   metrics.Traffic // of all topics, deleted ones included
-	apis      map[int16]api
-	flexFrom  map[int16]int16 // key -> first version with the flexible encoding
-	requests  *budget
-	fetches   *budget
-	directory controller.TopicID // id of the log directory
-	logins    logins
-	quotas    *quota.Manager
-	repair    sync.Mutex // creation of partitions that the metadata has and the disk refused
+	cfg      Config
+	log      *slog.Logger
+	ctl      *controller.Controller
+	replicas *replica.Manager
+	groups   *group.Service
+	// shareStates is the share coordinator, shares runs the share partitions.
+	shareStates *share.States
+	shares      *share.Manager
+	txns        *txn.Service
+	measured    metrics.Requests
+	traffic     metrics.Traffic // of all topics, deleted ones included
+	apis        map[int16]api
+	flexFrom    map[int16]int16 // key -> first version with the flexible encoding
+	requests    *budget
+	fetches     *budget
+	directory   controller.TopicID // id of the log directory
+	vals        atomic.Pointer[config.Values]
+	// reconfigured: Prepare has renewed vals, and Published has to apply them. Of the goroutine that calls the hooks.
+	reconfigured bool
+	logins       logins
+	quotas       *quota.Manager
+	repair       sync.Mutex // creation of partitions that the metadata has and the disk refused
 
 	ctx      context.Context // ends at Close
 	cancel   context.CancelFunc
@@ -135,12 +146,14 @@ type Server struct {
 // New makes a server that serves nobody yet.
 func New(cfg Config) *Server {
 	cfg.Limits = cfg.Limits.withDefaults()
+	cfg.Share = cfg.Share.withDefaults()
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, replicas: cfg.Replicas,
 		apis: map[int16]api{}, flexFrom: map[int16]int16{},
 		requests: newBudget(cfg.Limits.RequestBytes), fetches: newBudget(cfg.Limits.FetchBytes),
 		stopping: make(chan struct{}), conns: map[*Conn]struct{}{},
 	}
+	s.vals.Store(cfg.Values)
 	if cfg.Replicas != nil {
 		s.directory = directoryID(cfg.Replicas)
 	}
@@ -212,7 +225,7 @@ func (s *Server) settle(ctx context.Context, update func(done func(error))) erro
 func (s *Server) register(done func(error)) {
 	s.ctl.Register(controller.RegisterBrokerRecord{
 		BrokerID: s.cfg.NodeID, Incarnation: newTopicID(), Endpoints: s.cfg.Endpoints, Directories: []controller.TopicID{s.directory},
-	}, "1", done)
+	}, config.Format(s.values().Long("min.insync.replicas")), done)
 }
 
 // Controller gives the metadata.
@@ -247,6 +260,18 @@ type Listener struct {
 	SASL      []string    // mechanisms by which clients have to log in; empty: they need not
 	// MaxReauth is how long a login is good for; nil and 0: for ever (connections.max.reauth.ms).
 	MaxReauth func() time.Duration
+}
+
+// Security is the security protocol of the listener, with the numbers of the metadata log.
+func (l *Listener) Security() int16 {
+	security := int16(0)
+	if l.TLS != nil {
+		security++
+	}
+	if len(l.SASL) > 0 {
+		security += 2
+	}
+	return security
 }
 
 // Serve accepts connections from the listener, which it closes at the end, in the background.
@@ -364,6 +389,7 @@ func (s *Server) stop() {
 	}
 	s.stopped = true
 	close(s.stopping)
+	s.shares.Drain()
 	for _, l := range s.listeners {
 		_ = l.Close()
 	}
@@ -386,8 +412,10 @@ func (s *Server) Close() {
 	}
 	closing.Wait()
 	s.all.Wait()
+	s.shares.Close()
 	s.txns.Close()
 	s.groups.Close()
+	s.shareStates.Close()
 	if invariants.Enabled {
 		s.requests.checkWhole("requests")
 		s.fetches.checkWhole("fetches")
