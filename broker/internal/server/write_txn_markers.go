@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,6 +18,10 @@ func handleWriteTxnMarkers(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.WriteTxnMarkersRequest)
 	w := &markersWait{resp: req.ResponseKind().(*kmsg.WriteTxnMarkersResponse), reply: reply, at: map[markerPlace]int{}, left: 1}
 	c := cluster{s: s}
+	// No batch can have such a producer. Kafka notices when it has written others, and fails on all of them.
+	impossible := slices.ContainsFunc(req.Markers, func(m kmsg.WriteTxnMarkersRequestMarker) bool {
+		return (m.ProducerID == -1 || m.ProducerEpoch == -1) && slices.ContainsFunc(m.Topics, s.hasAny)
+	})
 	for _, m := range req.Markers {
 		marker := coordinator.Marker{
 			ProducerID: m.ProducerID, ProducerEpoch: m.ProducerEpoch, Commit: m.Committed,
@@ -26,11 +31,21 @@ func handleWriteTxnMarkers(s *Server, r *Request, reply func(kmsg.Response)) {
 			for _, p := range t.Partitions {
 				at := markerPlace{m.ProducerID, t.Topic, p}
 				w.add(at)
+				if impossible {
+					w.done(at, kerr.UnknownServerError)
+					continue
+				}
 				c.WriteMarker(t.Topic, p, marker, func(err error) { w.done(at, err) })
 			}
 		}
 	}
 	w.finish()
+}
+
+// hasAny tells whether any of the partitions exists.
+func (s *Server) hasAny(t kmsg.WriteTxnMarkersRequestMarkerTopic) bool {
+	topic, ok := s.ctl.Image().Topic(t.Topic)
+	return ok && slices.ContainsFunc(t.Partitions, func(p int32) bool { return p >= 0 && int(p) < len(topic.Partitions) })
 }
 
 // markersWait is an answer that waits until markers are committed.
