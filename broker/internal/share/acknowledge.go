@@ -89,11 +89,10 @@ func (p *Partition) Acknowledge(now time.Time, lim Limits, member string, acks [
 func (p *Partition) rollback(now time.Time, changed []Batch, lim Limits) {
 	for _, c := range changed {
 		for _, b := range p.overlapping(c.First, c.Last) {
-			b.each(c.First, c.Last, func(first, last int64, r *record) bool {
+			p.runs(b, c.First, c.Last, func(first, last int64, r *record) {
 				if r.moving {
 					p.settle(now, first, last, r, lim, false)
 				}
-				return true
 			})
 		}
 	}
@@ -189,20 +188,12 @@ func (p *Partition) move(first, last int64, r *record, kind int8, lim Limits) {
 func (p *Partition) Release(lim Limits, member string) *Write {
 	var out []Batch
 	for _, b := range p.batches {
-		if b.whole && b.first < p.start && p.start <= b.last() && b.runs[0].state == Acquired && b.runs[0].member == member {
-			b.split()
-			b.cut(p.start)
-		}
-		first := b.first
-		for i := range b.runs {
-			r := &b.runs[i]
+		p.runs(b, b.first, b.last(), func(first, last int64, r *record) {
 			if r.state == Acquired && !r.moving && r.member == member {
-				p.move(first, r.last, &r.record, AckRelease, lim)
-				out = append(out, Batch{first, r.last, r.state, r.count})
+				p.move(first, last, r, AckRelease, lim)
+				out = append(out, Batch{first, last, r.state, r.count})
 			}
-			first = r.last + 1
-		}
-		b.merge()
+		})
 	}
 	p.check()
 	return p.write(out)

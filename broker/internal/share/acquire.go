@@ -60,10 +60,8 @@ func (p *Partition) Acquire(now time.Time, lim Limits, w Want, f Fetched) (got [
 		// The log has no records there any more.
 		p.archive(f.Offset, base-1, Available, true)
 	}
-	from := base
-	if i := p.at(base); i < 0 {
-		from = max(from, p.start)
-	} else if p.batches[i].last() >= base {
+	from := max(base, p.start)
+	if i := p.at(base); i >= 0 && p.batches[i].last() >= base {
 		from = p.batches[i].first
 	}
 	a.run(min(base, from), from, base, last)
@@ -247,6 +245,7 @@ func (a *acquisition) add(sameBatch bool, g Got) {
 // fresh acquires records from first to last that are not in flight yet.
 func (a *acquisition) fresh(first, last int64, empty bool) {
 	p := a.p
+	first = max(first, p.start)
 	if empty {
 		first = max(first, p.next)
 	}

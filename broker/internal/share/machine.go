@@ -80,6 +80,8 @@ type (
 		key Key
 	}
 	topicsGone struct{ topics map[[16]byte]bool }
+	// topicsEvent asks for the topics of all states.
+	topicsEvent struct{ ref coordinator.Ref }
 )
 
 // Answers of the machine: an error of the protocol, a Stored, a Summary, or nil.
@@ -125,6 +127,12 @@ func (m *Machine) Step(now time.Time, ev any) coordinator.Effects {
 			e.Append = append(e.Append, tombstone(ev.key))
 		}
 		answer(ev.ref, nil)
+	case topicsEvent:
+		topics := map[[16]byte]bool{}
+		for k := range m.states {
+			topics[k.Topic] = true
+		}
+		answer(ev.ref, topics)
 	case topicsGone:
 		for k := range m.states {
 			if ev.topics[k.Topic] {

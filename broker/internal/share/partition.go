@@ -252,26 +252,14 @@ func (p *Partition) Expire(now time.Time, lim Limits) *Write {
 	p.wake = time.Time{}
 	var out []Batch
 	for _, b := range p.batches {
-		changed := false
-		first := b.first
-		if b.whole && first < p.start && p.start <= b.last() && b.runs[0].due(now) {
-			b.split()
-			b.cut(p.start)
-		}
-		for i := range b.runs {
-			r := &b.runs[i]
+		p.runs(b, b.first, b.last(), func(first, last int64, r *record) {
 			if r.due(now) {
-				p.release(first, r.last, &r.record, lim)
-				out = append(out, Batch{first, r.last, r.state, r.count})
-				changed = true
-			} else if r.state == Acquired && !r.moving && (p.wake.IsZero() || r.until.Before(p.wake)) {
+				p.release(first, last, r, lim)
+				out = append(out, Batch{first, last, r.state, r.count})
+			} else if r.state == Acquired && (p.wake.IsZero() || r.until.Before(p.wake)) {
 				p.wake = r.until
 			}
-			first = r.last + 1
-		}
-		if changed {
-			b.merge()
-		}
+		})
 	}
 	p.check()
 	return p.write(out)
@@ -324,12 +312,11 @@ func (p *Partition) Written(now time.Time, w *Write, lim Limits, ok bool) (news 
 	before := p.start
 	for _, c := range w.Batches {
 		for _, b := range p.overlapping(c.First, c.Last) {
-			b.each(c.First, c.Last, func(first, last int64, r *record) bool {
+			p.runs(b, c.First, c.Last, func(first, last int64, r *record) {
 				if r.moving {
 					p.settle(now, first, last, r, lim, ok)
 				}
 				news = news || r.state == Available
-				return true
 			})
 		}
 	}
@@ -361,6 +348,17 @@ func (p *Partition) settle(now time.Time, first, last int64, r *record, lim Limi
 	if r.state == Available {
 		p.scan = true
 	}
+}
+
+// runs calls f for the runs of a batch within [from, to]. None of them crosses the start: what lies before is treated otherwise.
+func (p *Partition) runs(b *inFlight, from, to int64, f func(first, last int64, r *record)) {
+	call := func(first, last int64, r *record) bool { f(first, last, r); return true }
+	if b.first < p.start && p.start <= b.last() {
+		b.split()
+		b.each(from, min(to, p.start-1), call)
+		from = max(from, p.start)
+	}
+	b.each(from, to, call)
 }
 
 // overlapping returns the batches with records in [first, last].

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf16"
@@ -71,11 +73,20 @@ func (s *States) Serve(partition, count int32, log Log) {
 		return
 	}
 	name := fmt.Sprintf("%s-%d", Topic, partition)
-	s.shards[partition] = coordinator.NewLoop(name, log, NewMachine(s.o.Config), s.o.Now, func(call any) {
+	loop := coordinator.NewLoop(name, log, NewMachine(s.o.Config), s.o.Now, func(call any) {
 		if err := log.Prune(call.(prune).upTo); err != nil {
 			s.o.Logger.Warn("cannot cut the log of the share coordinator; the next check tries again", "shard", name, "err", err)
 		}
 	}, s.o.Logger)
+	s.shards[partition] = loop
+	// The states of a topic may have outlived it, if it was deleted just before a crash.
+	loop.Request(func(ref coordinator.Ref) any { return topicsEvent{ref} }, func(response any, _ error) {
+		topics, _ := response.(map[[16]byte]bool)
+		maps.DeleteFunc(topics, func(id [16]byte, _ bool) bool { return s.o.HasPartition(id, 0) })
+		if len(topics) > 0 {
+			loop.Submit(topicsGone{topics})
+		}
+	})
 }
 
 // Close stops all shards; who still waits is answered NOT_COORDINATOR.
@@ -94,6 +105,32 @@ func (s *States) Close() {
 // CoordinatorKey is how clients name a share partition to FindCoordinator: group, topic id and partition.
 func (k Key) CoordinatorKey() string {
 	return k.Group + ":" + base64.RawURLEncoding.EncodeToString(k.Topic[:]) + ":" + strconv.Itoa(int(k.Partition))
+}
+
+// ParseCoordinatorKey reads a CoordinatorKey. The group may have colons in its name.
+func ParseCoordinatorKey(s string) (k Key, err error) {
+	rest, partition, ok := cutLast(s)
+	group, topic, ok2 := cutLast(rest)
+	if !ok || !ok2 || group == "" {
+		return k, fmt.Errorf("share coordinator key %q is not group:topicId:partition", s)
+	}
+	id, err := base64.RawURLEncoding.DecodeString(topic)
+	if err != nil || len(id) != len(k.Topic) {
+		return k, fmt.Errorf("share coordinator key %q: %q is no topic id", s, topic)
+	}
+	n, err := strconv.ParseInt(partition, 10, 32)
+	if err != nil {
+		return k, fmt.Errorf("share coordinator key %q: %q is no partition", s, partition)
+	}
+	return Key{Group: group, Topic: [16]byte(id), Partition: int32(n)}, nil
+}
+
+func cutLast(s string) (before, after string, ok bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return "", "", false
+	}
+	return s[:i], s[i+1:], true
 }
 
 // PartitionFor is Kafka's choice among n partitions: the absolute value of Java's String.hashCode, modulo n.
