@@ -4,9 +4,11 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-stream/moldau/broker/internal/metrics"
+	"github.com/moldau-stream/moldau/broker/internal/replica"
 )
 
 // requestDone counts a request whose answer was written, or would have been.
@@ -41,4 +43,48 @@ func errorField(key int16) int {
 		return -1
 	}
 	return f.Index[0]
+}
+
+// measureProduce counts what was produced to a partition, or its error.
+func (s *Server) measureProduce(in *producePartition, err error) {
+	count := func(t *metrics.Traffic) {
+		t.Produces.Add(1)
+		if err == nil {
+			t.BytesIn.Add(uint64(len(in.batch)))
+			t.MessagesIn.Add(uint64(in.batch.Count()))
+			return
+		}
+		t.FailedProduces.Add(1)
+		switch code(err) {
+		case kerr.MessageTooLarge.Code, kerr.RecordListTooLarge.Code:
+			t.BytesRejected.Add(uint64(len(in.records)))
+		case kerr.CorruptMessage.Code:
+			t.CorruptProduces.Add(1)
+		}
+	}
+	if in.p != nil {
+		count(&in.p.Traffic)
+	}
+	count(&s.traffic)
+	if err != nil {
+		s.measured.Failed(int16(kmsg.Produce), code(err))
+	}
+}
+
+// measureFetch counts what was fetched from a partition, or its error.
+func (s *Server) measureFetch(p *replica.Partition, bytes int, err error) {
+	count := func(t *metrics.Traffic) {
+		t.Fetches.Add(1)
+		t.BytesOut.Add(uint64(bytes))
+		if err != nil {
+			t.FailedFetches.Add(1)
+		}
+	}
+	if p != nil {
+		count(&p.Traffic)
+	}
+	count(&s.traffic)
+	if err != nil {
+		s.measured.Failed(int16(kmsg.Fetch), code(err))
+	}
 }
