@@ -128,10 +128,12 @@ func handleProduce(s *Server, r *Request, body []byte, reply func(any)) error {
 				in.err = req.allowed(r, t.name)
 			}
 			if in.err != nil {
+				s.measureProduce(in, in.err)
 				w.failed(ti, pi, in.err)
 				continue
 			}
 			res, err := in.p.Append(in.batch, in.o)
+			s.measureProduce(in, err)
 			if err != nil {
 				w.rejected(ti, pi, err, res.LogStartOffset)
 				continue
