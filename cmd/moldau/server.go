@@ -29,6 +29,7 @@ type serverFlags struct {
 	logLevel     string
 	logFormat    string
 	stopTimeout  time.Duration
+	http         string
 }
 
 func (p process) serverCommand() *cobra.Command {
@@ -53,6 +54,7 @@ power cut, unless --durability page-cache says otherwise.`,
 	fl.Int32Var(&f.partitions, "default-partitions", 1, "partitions of topics that are created without saying")
 	fl.BoolVar(&f.noAutoCreate, "no-auto-create", false, "don't create topics because a producer asks for them")
 	fl.Int32Var(&f.nodeID, "node-id", 1, "id of this server in the cluster; it stays the same for a data directory")
+	fl.StringVar(&f.http, "http", "", "HOST:PORT to serve /metrics (Prometheus), /health and /ready on; default: nowhere")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fl.DurationVar(&f.stopTimeout, "stop-timeout", 10*time.Second, "how long requests may still be answered after SIGTERM")
@@ -120,6 +122,20 @@ func (p process) serve(ctx context.Context, f *serverFlags) error {
 			return nil // told to stop before it served
 		}
 		return err
+	}
+	if f.http != "" {
+		at, stop, err := serveOperations(ctx, f.http, b.Running().Handler(), cfg.Logger)
+		if err != nil {
+			return errors.Join(err, p.stopServing(app, f.stopTimeout))
+		}
+		cfg.Logger.Info("metrics, health and readiness are served", "address", at)
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.Background(), f.stopTimeout)
+			defer cancel()
+			if err := stop(ctx); err != nil {
+				cfg.Logger.Warn("the HTTP server did not stop in order", "err", err)
+			}
+		}()
 	}
 	if _, err := fmt.Fprintf(p.stdout, "moldau serves at %s (data in %s, durability %s)\n", strings.Join(b.Addrs(), ","), f.data, cfg.Durability); err != nil {
 		return errors.Join(err, p.stopServing(app, f.stopTimeout))
