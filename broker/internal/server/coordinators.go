@@ -18,7 +18,7 @@ import (
 // lead lets the coordinators take over the partitions of a topic, if it is one of theirs.
 func (s *Server) lead(t *controller.Topic) {
 	switch t.Name {
-	case controller.OffsetsTopic, controller.TxnTopic:
+	case controller.OffsetsTopic, controller.TxnTopic, controller.ShareTopic:
 	default:
 		return
 	}
@@ -30,10 +30,13 @@ func (s *Server) lead(t *controller.Topic) {
 			s.log.Error("cannot coordinate a partition whose log is offline; make room and restart the broker", "topic", t.Name, "partition", i, "err", err)
 			continue
 		}
-		if t.Name == controller.OffsetsTopic {
+		switch t.Name {
+		case controller.OffsetsTopic:
 			s.groups.Serve(i, count, coordinatorLog{p})
-		} else {
+		case controller.TxnTopic:
 			s.txns.Lead(i, count, t.Partitions[i].LeaderEpoch, coordinatorLog{p})
+		case controller.ShareTopic:
+			s.shareStates.Serve(i, count, shareLog{coordinatorLog{p}})
 		}
 	}
 }
@@ -46,10 +49,12 @@ func (s *Server) newCoordinators() {
 	}
 	s.txns = txn.New(s.txnConfig(), cluster{s, hasPartition})
 	s.groups = group.NewService(group.Options{
-		Config: s.cfg.Group, Now: s.cfg.Now, Logger: s.log, HasPartition: hasPartition,
+		Config: s.cfg.Group, Now: s.cfg.Now, Logger: s.log,
 		Topics: func() group.TopicView { return imageTopics{s.ctl.Image()} },
 		Verify: s.verifyOffsets,
+		Share:  initializeStates{s},
 	})
+	s.newShares()
 }
 
 // Versions of TxnOffsetCommit: clients know TRANSACTION_ABORTABLE; the request adds its partition to the transaction (KIP-890).
@@ -118,7 +123,9 @@ func (v imageTopics) Names() iter.Seq[string] {
 	}
 }
 
-func (v imageTopics) GroupConfigs(string) map[string]string { return nil }
+func (v imageTopics) GroupConfigs(group string) map[string]string {
+	return v.img.Configs(controller.Resource{Type: controller.ResourceGroup, Name: group})
+}
 
 // groupsLearn passes on to the groups what changed in the metadata.
 func (s *Server) groupsLearn(next *controller.Image, d controller.Delta) {
@@ -132,9 +139,15 @@ func (s *Server) groupsLearn(next *controller.Image, d controller.Delta) {
 	for _, t := range d.Deleted {
 		change.Deleted = append(change.Deleted, topicInfo(t))
 	}
-	if len(change.Created)+len(change.Changed)+len(change.Deleted) > 0 {
+	for _, r := range d.Resources {
+		if r.Type == controller.ResourceGroup {
+			change.Configs = append(change.Configs, r.Name)
+		}
+	}
+	if len(change.Created)+len(change.Changed)+len(change.Deleted)+len(change.Configs) > 0 {
 		s.groups.TopicsChanged(change)
 	}
+	s.sharesLearn(d)
 }
 
 // cluster is what the transaction coordinator sees of the broker.

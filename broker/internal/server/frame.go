@@ -151,10 +151,10 @@ func encode(correlation int32, flexibleHeader bool, body any) *output {
 		o.meta = append(o.meta, 0)
 	}
 	switch body := body.(type) {
+	case rawResponse: // which may be a kmsg.Response too
+		body.encode(o)
 	case kmsg.Response:
 		o.meta = body.AppendTo(o.meta)
-	case rawResponse:
-		body.encode(o)
 	default:
 		panic(fmt.Sprintf("answer of type %T", body))
 	}
