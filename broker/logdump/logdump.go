@@ -157,10 +157,11 @@ var segmentFiles = map[string]func(*dumper, string, int64) error{
 
 // stage takes off what a file is called while segments are exchanged or deleted.
 func stage(suffix string) string {
-	for _, s := range []string{".cleaned", ".swap", ".deleted"} {
-		suffix = strings.TrimSuffix(suffix, s)
+	suffix, deleted := strings.CutSuffix(suffix, ".deleted")
+	if i := strings.LastIndexByte(suffix, '.'); deleted && i > 0 && strings.Trim(suffix[i+1:], "0123456789") == "" {
+		suffix = suffix[:i] // a number that tells it from others of its name
 	}
-	return suffix
+	return strings.TrimSuffix(strings.TrimSuffix(suffix, ".cleaned"), ".swap")
 }
 
 func (d *dumper) file(path string) error {

@@ -17,7 +17,7 @@ import (
 //	1  write 0.log.cleaned and its indexes, sync each
 //	2  rename *.cleaned to *.swap, sync the directory
 //	3  write the file compaction-swap, which names the new segments and their ranges; sync it and the directory
-//	4  rename the old segments' files to *.deleted and *.swap to their final names, sync the directory
+//	4  rename the old segments' files to *.<n>.deleted and *.swap to their final names, sync the directory
 //	5  remove compaction-swap, sync the directory; remove *.deleted when their last reader has left
 //
 // Open goes on from 4 if it finds compaction-swap and removes what is left otherwise. The names are Kafka's but for compaction-swap:
@@ -201,8 +201,10 @@ func (l *Log) exchange(old, new []*segment) error {
 	if at < 0 || at+len(old) >= len(l.segments) || l.segments[at+len(old)-1] != old[len(old)-1] {
 		panic(fmt.Sprintf("log: %s: segments %d to %d changed during their compaction", l.name, old[0].base, old[len(old)-1].base))
 	}
+	// Not the name of an older segment at the same offset: its readers may have to open that again.
+	aside := fmt.Sprintf(".%d%s", l.swaps, deletedSuffix)
 	for _, s := range old {
-		if err := s.rename(deletedSuffix); err != nil {
+		if err := s.rename(aside); err != nil {
 			return err
 		}
 	}

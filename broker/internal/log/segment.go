@@ -22,6 +22,8 @@ type segment struct {
 	base  int64 // offset that names the files
 	file  *handle
 	path  string // its name, but while compaction works on it
+	// suffix is what its files' names have more while compaction works on it, and once it is deleted.
+	suffix string
 
 	// Guarded by the log's lock while the segment is active, constant afterwards.
 	size      int64     // valid bytes
@@ -229,6 +231,7 @@ func (s *segment) resolve(h hint, offset int64) (pos int64, err error) {
 
 // rename gives the segment's files their names with a suffix.
 func (s *segment) rename(suffix string) error {
+	s.suffix = suffix
 	if err := s.file.rename(s.path + suffix); err != nil {
 		return err
 	}
@@ -260,7 +263,7 @@ func (s *segment) release() error {
 	if f := s.discard.Load(); f != nil {
 		names := make([]string, len(segmentSuffixes))
 		for i, suffix := range segmentSuffixes {
-			names[i] = segmentPath(s.dir, s.base, suffix) + deletedSuffix
+			names[i] = segmentPath(s.dir, s.base, suffix) + s.suffix
 		}
 		(*f)(names)
 	}
