@@ -226,7 +226,10 @@ func describeModern(k key, value []byte) string {
 			what += " instance=" + *mb.instanceID
 		}
 		if mb.classic != nil {
-			what += fmt.Sprintf(" classic=%q", mb.classic.protocols)
+			what += " classic"
+			for _, p := range mb.classic.protocols {
+				what += " " + p.name
+			}
 		}
 		return what
 	case keyConsumerTargetMetadata:
@@ -262,4 +265,64 @@ func epochsOf(a assignment) string {
 	}
 	slices.Sort(out)
 	return "[" + strings.Join(out, ",") + "]"
+}
+
+// consumerProtocols are the protocols of a classic consumer: assignors that all carry
+// the same subscription.
+func (c *script) consumerProtocols() []kmsg.JoinGroupRequestProtocol {
+	md := kmsg.NewConsumerMemberMetadata()
+	md.Version = 3
+	arg, _ := c.d.Arg("topics")
+	md.Topics = arg.Vals
+	if arg, ok := c.d.Arg("has"); ok {
+		for topic, partitions := range parseParts(arg.Vals) {
+			md.OwnedPartitions = append(md.OwnedPartitions, kmsg.ConsumerMemberMetadataOwnedPartition{Topic: topic, Partitions: partitions})
+		}
+	}
+	var out []kmsg.JoinGroupRequestProtocol
+	for _, name := range strings.Split(c.str("protocols", "range"), ",") {
+		out = append(out, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: md.AppendTo(nil)})
+	}
+	return out
+}
+
+func parseParts(vals []string) map[string][]int32 {
+	out := map[string][]int32{}
+	for _, v := range vals {
+		if topic, p, ok := strings.Cut(v, "/"); ok {
+			var n int32
+			_, _ = fmt.Sscan(p, &n)
+			out[topic] = append(out[topic], n)
+		}
+	}
+	return out
+}
+
+func renderParts(topics map[string][]int32) string {
+	var out []string
+	for topic, partitions := range topics {
+		for _, p := range partitions {
+			out = append(out, fmt.Sprintf("%s/%d", topic, p))
+		}
+	}
+	slices.Sort(out)
+	return "[" + strings.Join(out, ",") + "]"
+}
+
+// renderSubscription shows a consumer's metadata; that of other scripts is text.
+func renderSubscription(b []byte) string {
+	sub, err := decodeSubscription(b)
+	if err != nil || len(b) == 0 || b[0] != 0 {
+		return string(b)
+	}
+	return fmt.Sprintf("%v has %s", sub.topics, renderParts(sub.owned))
+}
+
+// renderPlan shows a consumer's assignment; that of other scripts is text.
+func renderPlan(b []byte) string {
+	p, err := decodePlan(b)
+	if err != nil || len(b) == 0 || b[0] != 0 {
+		return string(b)
+	}
+	return renderParts(p.topics)
 }

@@ -51,6 +51,13 @@ func parseConfig(t *testing.T, d *datadriven.TestData) (c Config) {
 			c.MaxSize, _ = strconv.Atoi(a.Vals[0])
 		case "max-groups":
 			c.MaxGroups, _ = strconv.Atoi(a.Vals[0])
+		case "consumer-max-size":
+			c.ConsumerMaxSize, _ = strconv.Atoi(a.Vals[0])
+		case "assignment-interval":
+			d := parseDuration(t, a.Vals[0])
+			c.AssignmentInterval = func() time.Duration { return d }
+		case "migration":
+			c.Migration = Migration(a.Vals[0])
 		case "verify":
 			c.VerifyTxn = true
 		default:
@@ -142,6 +149,9 @@ func (c *script) run() string {
 			}
 			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: name, Metadata: []byte(md)})
 		}
+		if d.HasArg("topics") {
+			req.Protocols = c.consumerProtocols()
+		}
 		for i := range c.num("more-protocols", 0) {
 			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: strconv.Itoa(i)})
 		}
@@ -162,6 +172,14 @@ func (c *script) run() string {
 				name, plan, _ := strings.Cut(v, ":")
 				req.GroupAssignment = append(req.GroupAssignment, kmsg.SyncGroupRequestGroupAssignment{
 					MemberID: s.client(name).memberID, MemberAssignment: []byte(plan),
+				})
+			}
+		}
+		if arg, ok := d.Arg("plan"); ok {
+			for _, v := range arg.Vals {
+				name, parts, _ := strings.Cut(v, ":")
+				req.GroupAssignment = append(req.GroupAssignment, kmsg.SyncGroupRequestGroupAssignment{
+					MemberID: s.client(name).memberID, MemberAssignment: encodePlan(3, parseParts(strings.Split(parts, "+"))),
 				})
 			}
 		}
@@ -319,7 +337,7 @@ func describeRecord(t *testing.T, r coordinator.Replayed) string {
 		require.NoError(t, err)
 		s := fmt.Sprintf("group %s: generation=%d type=%s protocol=%s leader=%s", k.group, g.generation, g.protocolType, deref(g.protocol), deref(g.leader))
 		for _, m := range g.members {
-			s += fmt.Sprintf(" [%s %s %s]", m.id, m.subscription, m.assignment)
+			s += fmt.Sprintf(" [%s %s %s]", m.id, renderSubscription(m.subscription), renderPlan(m.assignment))
 		}
 		return s
 	case r.Value == nil:

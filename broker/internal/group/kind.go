@@ -1,7 +1,6 @@
 package group
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -20,7 +19,7 @@ const (
 // modernGroup is a group whose members and assignments are all in records, so that the
 // ledger holds it: a consumer group or a share group. Only replay changes it.
 //
-// To plug in a kind: give its record types to newModern and decodeKey, implement this,
+// To plug in a kind: give its record types to modernRecord and recordKind, implement this,
 // and let the events of its requests implement stepper.
 type modernGroup interface {
 	kind() kind
@@ -28,6 +27,7 @@ type modernGroup interface {
 	stateName() state
 	isEmpty() bool // no members
 	hasMember(id string) bool
+	memberIDs() []string // in order
 	// subscribedToAny tells whether a member subscribes to one of the topics.
 	subscribedToAny(topics map[string]bool) bool
 	// replay applies one record; a nil value is a tombstone. gone tells that the record
@@ -55,16 +55,19 @@ func modernRecord(typ int16) (named, ok bool) {
 	return false, false
 }
 
-// newModern makes the empty group that a record of this type belongs to.
-func newModern(recordType int16, id string) modernGroup {
-	switch recordType {
-	case keyConsumerGroup, keyConsumerPartitions, keyConsumerTargetMetadata,
-		keyConsumerMember, keyConsumerTarget, keyConsumerCurrent, keyConsumerRegex:
-		return newConsumerGroup(id)
-	case keyShareGroup, keyShareTargetMetadata, keyShareState, keyShareMember, keyShareTarget, keyShareCurrent:
+// recordKind is the kind of group that a record type of modernRecord belongs to.
+func recordKind(typ int16) kind {
+	if typ >= keyShareMember && typ <= keyShareState {
+		return kindShare
+	}
+	return kindConsumer
+}
+
+func newModern(k kind, id string) modernGroup {
+	if k == kindShare {
 		return newShareGroup(id)
 	}
-	panic(fmt.Sprintf("group %q: records of type %d belong to no kind", id, recordType))
+	return newConsumerGroup(id)
 }
 
 // stepper is an event that knows what to do.

@@ -65,45 +65,47 @@ func (l *ledger) tidy(id string) {
 }
 
 // replay applies a record; it returns the group whose metadata it changed, or "" for
-// an offset.
-func (l *ledger) replay(r coordinator.Replayed) (metaOf string) {
+// an offset, and whether a modern group ended with it.
+func (l *ledger) replay(r coordinator.Replayed) (metaOf string, ended bool) {
 	k, err := decodeKey(r.Key)
 	switch {
 	case errors.Is(err, errUnknownKey):
 		l.unknown++
-		return ""
+		return "", false
 	case err != nil:
 		l.fail(r.Offset, err)
-		return ""
+		return "", false
 	case k.typ > keyGroupMetadata:
-		if err := l.replayModern(k, r.Value); err != nil {
+		ended, err := l.replayModern(k, r.Value)
+		if err != nil {
 			l.fail(r.Offset, fmt.Errorf("group %q, record type %d: %w", k.group, k.typ, err))
 		}
-		return k.group
+		return k.group, ended
 	case k.typ == keyGroupMetadata:
 		if r.Value == nil {
 			if g, ok := l.groups[k.group]; ok {
 				g.meta = nil
 				l.tidy(k.group)
 			}
-			return k.group
+			return k.group, false
 		}
 		meta, err := decodeGroupMeta(r.Value)
 		if err != nil {
 			l.fail(r.Offset, fmt.Errorf("group %q: %w", k.group, err))
-			return ""
+			return "", false
 		}
 		gl := l.group(k.group)
+		ended = gl.modern != nil
 		gl.meta, gl.modern = meta, nil
-		return k.group
+		return k.group, ended
 	case r.Value == nil:
 		l.forget(k.group, k.tp)
-		return ""
+		return "", false
 	}
 	o, err := decodeOffset(r.Value)
 	if err != nil {
 		l.fail(r.Offset, fmt.Errorf("group %q, topic %q, partition %d: %w", k.group, k.tp.topic, k.tp.partition, err))
-		return ""
+		return "", false
 	}
 	o.position = r.Offset
 	if r.Transactional {
@@ -111,27 +113,27 @@ func (l *ledger) replay(r coordinator.Replayed) (metaOf string) {
 	} else {
 		l.group(k.group).offsets[k.tp] = o
 	}
-	return ""
+	return "", false
 }
 
 // replayModern applies a record of a modern group. It tolerates tombstones of what does
 // not exist: compaction may have dropped what came before them.
-func (l *ledger) replayModern(k key, value []byte) error {
+func (l *ledger) replayModern(k key, value []byte) (ended bool, err error) {
 	gl := l.groups[k.group]
-	fresh := newModern(k.typ, k.group)
-	if gl == nil || gl.modern == nil || gl.modern.kind() != fresh.kind() {
+	if gl == nil || gl.modern == nil || gl.modern.kind() != recordKind(k.typ) {
 		if value == nil {
-			return nil
+			return false, nil
 		}
 		gl = l.group(k.group)
-		gl.meta, gl.modern = nil, fresh
+		ended = gl.modern != nil
+		gl.meta, gl.modern = nil, newModern(recordKind(k.typ), k.group)
 	}
 	gone, err := gl.modern.replay(k, value)
 	if gone {
 		gl.modern = nil
 		l.tidy(k.group)
 	}
-	return err
+	return ended || gone, err
 }
 
 func (l *ledger) fail(at int64, err error) {

@@ -155,7 +155,7 @@ func (m *Machine) write(e *coordinator.Effects, id string, meta *groupMeta) {
 
 // Replay implements coordinator.Machine.
 func (m *Machine) Replay(r coordinator.Replayed) {
-	id := m.ledger.replay(r)
+	id, ended := m.ledger.replay(r)
 	if !m.loaded {
 		return
 	}
@@ -166,11 +166,12 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 		return
 	}
 	gl := m.ledger.groups[id]
-	if gl == nil || gl.modern == nil {
+	if ended {
 		m.absent(id)
 	}
 	if gl != nil && gl.modern != nil {
-		if g, ok := m.groups[id]; ok {
+		// A tombstone may be the first of those that end the group, for one that begins.
+		if g, ok := m.groups[id]; ok && r.Value != nil {
 			m.drop(g)
 		}
 	} else if gl != nil && gl.meta != nil {
@@ -359,10 +360,15 @@ func (m *Machine) check() {
 		if gl.modern == nil {
 			continue
 		}
-		if gl.meta != nil || m.groups[id] != nil {
+		if g := m.groups[id]; gl.meta != nil || g != nil && (g.state == stable || g.state == completing) {
 			panic(fmt.Sprintf("group %q is a %s group and has a classic conversation", id, gl.modern.kind()))
 		}
 		gl.modern.check()
+		for _, member := range gl.modern.memberIDs() {
+			if p := m.present[id]; m.loaded && (p == nil || p.members[member] == nil || p.members[member].session.IsZero()) {
+				panic(fmt.Sprintf("group %q: member %q never expires", id, member))
+			}
+		}
 	}
 	for id, g := range m.groups {
 		gl := m.ledger.groups[id]

@@ -236,14 +236,14 @@ func render(response any) string {
 			if m.InstanceID != nil {
 				s += "@" + *m.InstanceID
 			}
-			s += " " + string(m.ProtocolMetadata) + "]"
+			s += " " + renderSubscription(m.ProtocolMetadata) + "]"
 		}
 		return s
 	case *kmsg.SyncGroupResponse:
 		if r.ErrorCode != 0 {
 			return codeName(r.ErrorCode)
 		}
-		return fmt.Sprintf("assignment=%q", r.MemberAssignment)
+		return fmt.Sprintf("assignment=%q", renderPlan(r.MemberAssignment))
 	case *kmsg.HeartbeatResponse:
 		return codeName(r.ErrorCode)
 	case *kmsg.LeaveGroupResponse:
@@ -285,7 +285,7 @@ func render(response any) string {
 		for _, g := range r {
 			line := fmt.Sprintf("%s %s %s/%s %s", g.Group, codeName(g.ErrorCode), g.ProtocolType, g.Protocol, g.State)
 			for _, m := range g.Members {
-				line += fmt.Sprintf(" [%s %s %q %q]", m.MemberID, deref(m.InstanceID), m.ProtocolMetadata, m.MemberAssignment)
+				line += fmt.Sprintf(" [%s %s %q %q]", m.MemberID, deref(m.InstanceID), renderSubscription(m.ProtocolMetadata), renderPlan(m.MemberAssignment))
 			}
 			s = append(s, line)
 		}
