@@ -162,10 +162,10 @@ func (c *Conn) logEnd(cause error) {
 // read takes up requests until the connection ends.
 func (c *Conn) read() error {
 	for {
-		if err := c.unmuted(); err != nil {
+		if err := c.awaitFrame(); err != nil {
 			return err
 		}
-		if err := c.awaitFrame(); err != nil {
+		if err := c.unmuted(); err != nil {
 			return err
 		}
 		if err := c.next(); err != nil {
@@ -332,6 +332,9 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 			return err
 		}
 	}
+	if h.key == int16(kmsg.Produce) && c.s.quotas.Active() {
+		c.s.chargeProduce(req, sl.size)
+	}
 	return c.perform(a, h, req, body, func(body any) { c.answer(sl, body) })
 }
 
@@ -379,7 +382,7 @@ func (c *Conn) answer(sl *slot, body any) {
 		if spent == 0 { // the handler is still running
 			spent = time.Since(sl.received)
 		}
-		c.s.charge(sl.request, sl.size, spent)
+		c.s.charge(sl.request, spent)
 	}
 	c.mu.Lock()
 	if sl.ready {

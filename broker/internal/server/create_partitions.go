@@ -2,12 +2,16 @@ package server
 
 import (
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 )
+
+// createPartitionsStrict is the first version whose clients know THROTTLING_QUOTA_EXCEEDED.
+const createPartitionsStrict = 3
 
 func handleCreatePartitions(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.CreatePartitionsRequest)
@@ -25,6 +29,7 @@ func handleCreatePartitions(s *Server, r *Request, reply func(kmsg.Response)) {
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
+	mutations := s.mutations(r, createPartitionsStrict)
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
@@ -44,6 +49,9 @@ func handleCreatePartitions(s *Server, r *Request, reply func(kmsg.Response)) {
 				assignments = append(assignments, a.Replicas)
 			}
 			recs, err := controller.Extend(draft.Image(), in.Topic, in.Count, assignments, s.rules())
+			if err == nil && !mutations.Take(newPartitions(recs), time.Now()) {
+				err = errTooManyMutations
+			}
 			if err == nil {
 				draft.Add(recs)
 				all = append(all, recs...)
@@ -70,6 +78,7 @@ func handleCreatePartitions(s *Server, r *Request, reply func(kmsg.Response)) {
 			}
 			out.ErrorCode, out.ErrorMessage = codeOf(failed)
 		}
+		r.Throttle(mutations.Wait())
 		reply(resp)
 	})
 }

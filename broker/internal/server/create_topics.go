@@ -2,6 +2,7 @@ package server
 
 import (
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -12,6 +13,9 @@ import (
 // createTopicConfigs is the first version whose answer has partitions, replicas and configurations of the new topic (KIP-525).
 const createTopicConfigs = 5
 
+// createTopicsStrict is the first version whose clients know THROTTLING_QUOTA_EXCEEDED.
+const createTopicsStrict = 6
+
 func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.CreateTopicsRequest)
 	resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
@@ -19,6 +23,7 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	for i := range req.Topics {
 		names[req.Topics[i].Topic]++
 	}
+	mutations := s.mutations(r, createTopicsStrict)
 	created := map[string]*controller.Topic{} // what was, or would be, created
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
@@ -33,6 +38,9 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 				continue
 			}
 			recs, err := createTopic(draft.Image(), in, s.rules())
+			if err == nil && !mutations.Take(newPartitions(recs), time.Now()) {
+				err = errTooManyMutations
+			}
 			if err == nil {
 				draft.Add(recs)
 				all = append(all, recs...)
@@ -68,6 +76,7 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 				}
 			}
 		}
+		r.Throttle(mutations.Wait())
 		reply(resp)
 	})
 }
@@ -75,6 +84,7 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 func newTopicAnswer(topic string, err error) kmsg.CreateTopicsResponseTopic {
 	out := kmsg.NewCreateTopicsResponseTopic()
 	out.Topic, out.NumPartitions, out.ReplicationFactor = topic, -1, -1
+	out.Configs = []kmsg.CreateTopicsResponseTopicConfig{} // not null
 	out.ErrorCode, out.ErrorMessage = codeOf(err)
 	return out
 }

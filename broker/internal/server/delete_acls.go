@@ -7,6 +7,12 @@ import (
 
 func handleDeleteACLs(_ *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.DeleteACLsRequest)
+	for _, f := range req.Filters {
+		if unknownACL(f.ResourceType, f.ResourcePatternType, f.Operation, f.PermissionType) {
+			r.badACL(reply)
+			return
+		}
+	}
 	resp := req.ResponseKind().(*kmsg.DeleteACLsResponse)
 	for range req.Filters {
 		out := kmsg.NewDeleteACLsResponseResult()

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -41,11 +43,15 @@ func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	for _, f := range refused {
 		answer(f.victim, f.err)
 	}
+	mutations := s.mutations(r, deleteTopicErrors) // whose clients know THROTTLING_QUOTA_EXCEEDED, too
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
 		for _, v := range asked {
 			recs, err := s.deleteTopic(draft.Image(), &v)
+			if t, ok := draft.Image().TopicByID(v.id); ok && err == nil && !mutations.Take(len(t.Partitions), time.Now()) {
+				recs, err = nil, errTooManyMutations
+			}
 			draft.Add(recs)
 			all = append(all, recs...)
 			answer(v, err)
@@ -60,6 +66,7 @@ func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 				}
 			}
 		}
+		r.Throttle(mutations.Wait())
 		reply(resp)
 	})
 }

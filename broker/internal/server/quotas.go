@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 	"github.com/moldau-stream/moldau/broker/internal/quota"
@@ -41,15 +41,15 @@ func (s *Server) learnQuotas(img *controller.Image) {
 	})
 }
 
-// charge makes a request that is about to be answered pay for what it used. The request's frame had size bytes.
-func (s *Server) charge(r *Request, size int, spent time.Duration) {
-	now := time.Now()
-	client := r.quotaClient()
-	if r.Key == int16(kmsg.Produce) {
-		r.Throttle(s.quotas.Record(quota.Produce, client, float64(size), now))
-	}
-	// Percent of one second of one thread.
-	r.Throttle(s.quotas.Record(quota.Request, client, spent.Seconds()*100, now))
+// chargeProduce makes a produce request of size bytes pay. It comes before the handler and on the connection's goroutine, so that
+// the next request is not taken up before.
+func (s *Server) chargeProduce(r *Request, size int) {
+	r.Throttle(s.quotas.Record(quota.Produce, r.quotaClient(), float64(size), time.Now()))
+}
+
+// charge makes a request that is about to be answered pay for the time that it took, in percent of one second.
+func (s *Server) charge(r *Request, spent time.Duration) {
+	r.Throttle(s.quotas.Record(quota.Request, r.quotaClient(), spent.Seconds()*100, time.Now()))
 }
 
 // remoteIP is the address of a client; not valid if it is not one of TCP.
@@ -59,3 +59,22 @@ func remoteIP(nc net.Conn) netip.Addr {
 	}
 	return netip.Addr{}
 }
+
+// mutations is the quota of the partitions that the request creates and deletes. From the version strictSince on its clients know
+// THROTTLING_QUOTA_EXCEEDED, and are refused when they are over it (KIP-599). The answer to it is Throttle(Wait()).
+func (s *Server) mutations(r *Request, strictSince int16) *quota.Mutations {
+	return s.quotas.NewMutations(r.quotaClient(), r.Version >= strictSince)
+}
+
+// newPartitions is the number of partitions that records create.
+func newPartitions(recs []controller.Record) (n int) {
+	for _, r := range recs {
+		if _, ok := r.(*controller.PartitionRecord); ok {
+			n++
+		}
+	}
+	return n
+}
+
+// errTooManyMutations is the refusal of a change that quota.Mutations does not let through.
+var errTooManyMutations = refusal(kerr.ThrottlingQuotaExceeded, "The throttling quota has been exceeded.")

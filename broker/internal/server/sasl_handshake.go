@@ -25,9 +25,11 @@ func handleSASLHandshake(_ *Server, r *Request, reply func(kmsg.Response)) {
 	case err != nil && code != 0:
 		c.fail(err, func() { reply(resp) })
 	case err != nil:
-		c.fail(err, func() { reply(nil) })
+		c.close(err)
+		reply(nil)
 	case c.sasl.Expired(now): // and not about to be repeated
-		c.fail(security.ErrExpired, func() { reply(nil) })
+		c.close(security.ErrExpired)
+		reply(nil)
 	default:
 		reply(resp)
 	}
