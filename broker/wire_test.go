@@ -246,7 +246,6 @@ func TestProduceIsRefused(t *testing.T) {
 		req  *kmsg.ProduceRequest
 		want *kerr.Error
 	}{
-		"old version":       {produceBytes(2, 1, "t", 0, good), kerr.UnsupportedVersion},
 		"acks":              {produceOf(9, 2, "t", 0, "x"), kerr.InvalidRequiredAcks},
 		"no such topic":     {produceOf(9, 1, "missing", 0, "x"), kerr.UnknownTopicOrPartition},
 		"no such partition": {produceOf(9, 1, "t", 1, "x"), kerr.UnknownTopicOrPartition},
@@ -268,6 +267,8 @@ func TestProduceIsRefused(t *testing.T) {
 	resp, err := do[*kmsg.ProduceResponse](c, produceBytes(9, 1, "t", 0, good))
 	require.NoError(t, err)
 	require.Zero(t, resp.Topics[0].Partitions[0].BaseOffset, "nothing of what was refused is in the log")
+	_, err = do[*kmsg.ProduceResponse](c, produceBytes(2, 1, "t", 0, good))
+	require.ErrorIs(t, err, io.EOF, "versions before 3 are advertised and not served")
 }
 
 func TestFetchVersions(t *testing.T) {

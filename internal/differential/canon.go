@@ -105,7 +105,8 @@ var masked = map[string]bool{
 	"TotalBytes": true, "UsableBytes": true, "FinalizedFeaturesEpoch": true, "BrokerEpoch": true,
 	"LastFetchTimestamp": true, "LastCaughtUpTimestamp": true,
 	"DescribeQuorumResponseTopicPartition.HighWatermark": true, "DescribeQuorumResponseTopicPartitionReplicaState.LogEndOffset": true,
-	"DescribeQuorumResponseTopicPartition.LeaderEpoch": true,
+	"DescribeQuorumResponseTopicPartition.LeaderEpoch":      true,
+	"ProduceResponseTopicPartitionErrorRecord.ErrorMessage": true, // the words are ours
 }
 
 // hostConfigs are configurations whose values belong to a place, not to a behaviour.
@@ -114,8 +115,32 @@ var hostConfigs = map[string]bool{
 	"log.dirs": true, "log.dir": true, "process.roles": true, "node.id": true, "broker.id": true,
 }
 
+// notServed are the APIs that docs/kafka.md says we do not have.
+func notServed(key int16) bool {
+	switch {
+	case key == 34, key >= 38 && key <= 41, key == 64, key == 80, key == 81, key >= 83 && key <= 89:
+		return true
+	}
+	return false
+}
+
 // answerTree makes a tree of an answer.
 func answerTree(resp kmsg.Response, port string) *node {
+	switch r := resp.(type) {
+	case *kmsg.ApiVersionsResponse:
+		r.ApiKeys = slices.DeleteFunc(r.ApiKeys, func(k kmsg.ApiVersionsResponseApiKey) bool { return notServed(k.ApiKey) })
+	case *kmsg.FetchResponse: // Kafka names a topic again when partitions of another one come between
+		var topics []kmsg.FetchResponseTopic
+		for _, t := range r.Topics {
+			n := slices.IndexFunc(topics, func(o kmsg.FetchResponseTopic) bool { return o.Topic == t.Topic && o.TopicID == t.TopicID })
+			if n < 0 {
+				topics = append(topics, t)
+				continue
+			}
+			topics[n].Partitions = append(topics[n].Partitions, t.Partitions...)
+		}
+		r.Topics = topics
+	}
 	root := &node{}
 	structTree(root, reflect.ValueOf(resp).Elem(), port)
 	return root

@@ -167,7 +167,7 @@ func (g *generator) topic() string {
 	case n < 27:
 		return g.topics[g.rnd.IntN(len(g.topics))]
 	default:
-		return pick(g, "~unknown", "~unknown", "", "bad/name", ".", strings.Repeat("n", 250), "__consumer_offsets", "__transaction_state")
+		return pick(g, "~unknown", "~unknown", "", "bad/name", ".", strings.Repeat("n", 250))
 	}
 }
 

@@ -201,6 +201,9 @@ func (g *generator) produceAs(producer string, txn *string) {
 	for _, name := range g.distinct(g.topic) {
 		t := kmsg.NewProduceRequestTopic()
 		t.Topic = name
+		if g.chance(2) {
+			t.Topic = pick(g, "__consumer_offsets", "__transaction_state")
+		}
 		t.TopicID = g.topicID(t.Topic)
 		for _, partition := range g.partitions() {
 			p := kmsg.NewProduceRequestTopicPartition()

@@ -163,9 +163,11 @@ func (v *values) resolve(x reflect.Value, names []string) {
 		if !ok || [4]byte(id[:4]) != uuidMark {
 			return
 		}
-		var real [16]byte
+		real := [16]byte{0: 0x55, 15: id[15]} // of a topic that does not exist
 		if int(id[15]) < len(names) {
-			real = v.uuids[names[id[15]]]
+			if known, ok := v.uuids[names[id[15]]]; ok {
+				real = known
+			}
 		}
 		x.Set(reflect.ValueOf(real))
 	case reflect.String:

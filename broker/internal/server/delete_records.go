@@ -16,7 +16,7 @@ func handleDeleteRecords(s *Server, r *Request, reply func(kmsg.Response)) {
 	img := s.ctl.Image()
 	topics := oncePerPartition(req.Topics, func(t *kmsg.DeleteRecordsRequestTopic) (string, *[]kmsg.DeleteRecordsRequestTopicPartition) {
 		return t.Topic, &t.Partitions
-	}, func(p kmsg.DeleteRecordsRequestTopicPartition) int32 { return p.Partition })
+	}, func(p *kmsg.DeleteRecordsRequestTopicPartition) int32 { return p.Partition })
 	for _, t := range topics {
 		out := kmsg.NewDeleteRecordsResponseTopic()
 		out.Topic = t.Topic

@@ -2,7 +2,6 @@ package server
 
 import (
 	"encoding/binary"
-	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -29,10 +28,12 @@ type fetch struct {
 	minBytes int32
 	maxBytes int32
 	iso      replica.Isolation
-	topics   []fetchTopic
-	count    int   // of topics and partitions
-	wanted   int64 // sum of the partitions' maximum bytes
-	budget   int64 // taken from Server.fetches
+	// unknownIso: the isolation level is none that exists. Kafka finds out when it reads.
+	unknownIso bool
+	topics     []fetchTopic
+	count      int   // of topics and partitions
+	wanted     int64 // sum of the partitions' maximum bytes
+	budget     int64 // taken from Server.fetches
 
 	errorCode int16 // of the whole request
 	bytes     int   // of records read
@@ -48,12 +49,17 @@ type fetchTopic struct {
 type fetchPartition struct {
 	partition   int32
 	leaderEpoch int32 // that the client knows; -1: none
+	lastEpoch   int32 // of the record before offset, as the client has it; -1: it does not say
 	offset      int64
 	maxBytes    int32
 
 	err    error
 	p      *replica.Partition
 	result replica.ReadResult
+	// diverges tells that the log does not have what the client read before offset: it ended at diverged, below that.
+	diverges bool
+	diverged replica.EpochEnd
+	failed   bool // to be read, once it was found
 }
 
 func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
@@ -64,8 +70,12 @@ func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
 	}
 	f.maxWait = min(max(time.Duration(r.int32())*time.Millisecond, 0), maxFetchWait)
 	f.minBytes, f.maxBytes = r.int32(), r.int32()
-	if r.int8() == 1 {
+	switch r.int8() {
+	case 0:
+	case 1:
 		f.iso = replica.ReadCommitted
+	default:
+		f.unknownIso = true
 	}
 	sessionID, sessionEpoch := int32(0), int32(-1)
 	if version >= 7 {
@@ -87,13 +97,13 @@ func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
 		f.count++
 		t.partitions = make([]fetchPartition, 0, min(n, 256))
 		for range n {
-			p := fetchPartition{partition: r.int32(), leaderEpoch: -1}
+			p := fetchPartition{partition: r.int32(), leaderEpoch: -1, lastEpoch: -1}
 			if version >= 9 {
-				p.leaderEpoch = r.int32()
+				p.leaderEpoch = max(r.int32(), -1)
 			}
 			p.offset = r.int64()
 			if version >= 12 {
-				r.int32() // last fetched epoch: of followers
+				p.lastEpoch = r.int32()
 			}
 			if version >= 5 {
 				r.int64() // log start offset: of followers
@@ -133,6 +143,12 @@ func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
 		r.string() // rack
 	}
 	r.tags()
+	type key struct {
+		name string
+		id   controller.TopicID
+	}
+	f.topics = oncePerPartition(f.topics, func(t *fetchTopic) (key, *[]fetchPartition) { return key{t.name, t.id}, &t.partitions },
+		func(p *fetchPartition) int32 { return p.partition })
 	return f, r.err
 }
 
@@ -145,12 +161,21 @@ func handleFetch(s *Server, r *Request, body []byte, reply func(any)) error {
 		return err
 	}
 	f.s = s
+	if f.errorCode == 0 {
+		f.resolve()
+	}
 	if f.errorCode != 0 {
-		f.topics = nil
+		if f.version >= fetchTopicIDs || !f.unknownIso {
+			f.topics = nil
+		}
+		for _, t := range f.topics {
+			for i := range t.partitions {
+				t.partitions[i].err = kerr.ErrorForCode(f.errorCode)
+			}
+		}
 		reply(f)
 		return nil
 	}
-	f.resolve()
 	f.read()
 	if f.enough() || f.maxWait == 0 {
 		reply(f)
@@ -184,6 +209,10 @@ func (f *fetch) resolve() {
 			}
 			if p.p, p.err = f.s.partitionOf(topic, p.partition); p.err == nil {
 				p.err = checkEpoch(p.p, p.leaderEpoch)
+				p.failed = p.err != nil
+				if f.unknownIso {
+					f.errorCode = kerr.UnknownServerError.Code
+				}
 			}
 		}
 	}
@@ -204,13 +233,17 @@ func (f *fetch) read() {
 				continue
 			}
 			if err := checkEpoch(p.p, p.leaderEpoch); err != nil {
-				p.err, f.done = err, true
+				p.err, p.failed, f.done = err, true, true
+				continue
+			}
+			if f.checkLastEpoch(p); p.err != nil || p.diverges {
+				f.done = true
 				continue
 			}
 			most := max(min(int64(p.maxBytes), left), 0)
 			p.result, p.err = p.p.Read(p.offset, int32(most), f.iso, f.bytes == 0)
 			if p.err != nil {
-				p.result.Records, f.done = nil, true
+				p.result.Records, p.failed, f.done = nil, true, true
 				continue
 			}
 			f.bytes += len(p.result.Records)
@@ -221,6 +254,23 @@ func (f *fetch) read() {
 	used := min(f.budget, int64(f.bytes))
 	f.s.fetches.release(f.budget - used)
 	f.budget = used
+}
+
+// checkLastEpoch compares what the client read last with the log (KIP-595): a log that ended below that in the same epoch has
+// other records since, and tells where the common ones end.
+func (f *fetch) checkLastEpoch(p *fetchPartition) {
+	if p.lastEpoch < 0 {
+		return
+	}
+	end := p.p.EndOffsetForEpoch(p.lastEpoch)
+	if end.EndOffset < 0 || end.Epoch < 0 {
+		p.err, p.failed = kerr.OffsetOutOfRange, true
+		return
+	}
+	if end.Epoch < p.lastEpoch || end.EndOffset < p.offset {
+		p.diverges, p.diverged = true, end
+		p.result = replica.ReadResult{HighWatermark: p.p.HighWatermark(), LastStableOffset: p.p.LastStableOffset(), LogStartOffset: p.p.LogStartOffset()}
+	}
 }
 
 // enough tells whether the answer must not wait any longer.
@@ -324,9 +374,10 @@ func (f *fetch) noTags(b []byte) []byte {
 }
 
 func (f *fetch) encodePartition(o *output, b []byte, p *fetchPartition) []byte {
+	f.s.measureFetch(p.p, len(p.result.Records), p.err)
 	errorCode := code(p.err)
 	highWatermark, lastStable, logStart := p.result.HighWatermark, p.result.LastStableOffset, p.result.LogStartOffset
-	if p.err != nil && !errors.Is(p.err, kerr.OffsetOutOfRange) || p.p == nil {
+	if p.err != nil {
 		highWatermark, lastStable, logStart = -1, -1, -1
 	}
 	b = appendInt32(b, p.partition)
@@ -337,7 +388,10 @@ func (f *fetch) encodePartition(o *output, b []byte, p *fetchPartition) []byte {
 		b = appendInt64(b, logStart)
 	}
 	switch {
-	case f.iso == replica.ReadCommitted:
+	// Kafka tells partitions that it could not find apart from those that it could not read in this way.
+	case p.err != nil && !p.failed:
+		b = appendArrayLen(b, 0, f.flexible)
+	case f.iso == replica.ReadCommitted && p.err == nil && !p.diverges:
 		b = appendArrayLen(b, len(p.result.Aborted), f.flexible)
 		for _, a := range p.result.Aborted {
 			b = appendInt64(b, a.ProducerID)
@@ -359,6 +413,14 @@ func (f *fetch) encodePartition(o *output, b []byte, p *fetchPartition) []byte {
 	}
 	o.meta = b
 	o.insert(p.result.Records)
+	if p.diverges {
+		b = binary.AppendUvarint(o.meta, 1) // one tagged field, the first
+		b = binary.AppendUvarint(b, 0)
+		b = binary.AppendUvarint(b, 4+8+1)
+		b = appendInt32(b, p.diverged.Epoch)
+		b = appendInt64(b, p.diverged.EndOffset)
+		return append(b, 0)
+	}
 	return f.noTags(o.meta)
 }
 

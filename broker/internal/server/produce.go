@@ -59,11 +59,9 @@ type producePartition struct {
 func decodeProduce(body []byte, version int16, flexible bool) (*produceRequest, error) {
 	req := &produceRequest{}
 	r := reader{b: body, flexible: flexible}
-	if version >= firstProduce {
-		if id := r.string(); id != nil {
-			s := string(id)
-			req.txnID = &s
-		}
+	if id := r.string(); id != nil {
+		s := string(id)
+		req.txnID = &s
 	}
 	req.acks = r.int16()
 	req.timeout = time.Duration(r.int32()) * time.Millisecond
@@ -100,10 +98,19 @@ func decodeProduce(body []byte, version int16, flexible bool) (*produceRequest, 
 		req.topics = append(req.topics, t)
 	}
 	r.tags()
+	type key struct {
+		name string
+		id   controller.TopicID
+	}
+	req.topics = oncePerPartition(req.topics, func(t *produceTopic) (key, *[]producePartition) { return key{t.name, t.id}, &t.partitions },
+		func(p *producePartition) int32 { return p.partition })
 	return req, r.err
 }
 
 func handleProduce(s *Server, r *Request, body []byte, reply func(any)) error {
+	if r.Version < firstProduce {
+		return fmt.Errorf("version %d of Produce is advertised for the sake of old clients, and not served (KAFKA-18659)", r.Version)
+	}
 	req, err := decodeProduce(body, r.Version, s.flexible(r.Key, r.Version))
 	if err != nil {
 		return err
@@ -111,7 +118,7 @@ func handleProduce(s *Server, r *Request, body []byte, reply func(any)) error {
 	if err := r.reserve(req.count * partitionCost); err != nil {
 		return err
 	}
-	refused := req.check(r.Version)
+	refused := req.check()
 	if refused == nil {
 		s.resolveProduce(r, req)
 		refused = s.enlist(r, req)
@@ -146,10 +153,7 @@ func handleProduce(s *Server, r *Request, body []byte, reply func(any)) error {
 }
 
 // check finds what makes the whole request fail.
-func (req *produceRequest) check(version int16) error {
-	if version < firstProduce {
-		return kerr.UnsupportedVersion
-	}
+func (req *produceRequest) check() error {
 	for ti := range req.topics {
 		for pi := range req.topics[ti].partitions {
 			in := &req.topics[ti].partitions[pi]
