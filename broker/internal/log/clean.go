@@ -51,6 +51,8 @@ type CompactOptions struct {
 	IOBytes int
 	// Throttle, if not nil, is called with the bytes that were read or written, and may wait.
 	Throttle func(ctx context.Context, bytes int) error
+
+	segmentLimit int64 // for tests: of a new segment's bytes; 0: what a segment can hold
 }
 
 // KeyMapFullError says that one batch has more keys than the key map takes, so that compaction cannot get past it.
@@ -245,6 +247,10 @@ func (l *Log) Compact(ctx context.Context, o CompactOptions) (CompactStats, erro
 	if err != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		var full *KeyMapFullError
+		if !errors.Is(err, ErrClosed) && r.ctx.Err() == nil && !errors.As(err, &full) {
+			err = storageError(err)
+		}
 		err = l.noteSync(fmt.Errorf("compact %s: %w", l.name, err))
 	}
 	return r.filter.stats, err
@@ -455,7 +461,7 @@ func (s *segment) indexBytes() (offsets, times int64) {
 
 // group is pass 2 for one group: it rewrites it into one new segment and puts that in its place.
 func (r *round) group(old []*segment) (err error) {
-	w := &cleanedWriter{l: r.l, interval: r.cfg.IndexIntervalBytes, buffer: max(r.o.IOBytes/2, 1)}
+	w := &cleanedWriter{l: r.l, interval: r.cfg.IndexIntervalBytes, buffer: max(r.o.IOBytes/2, 1), limit: r.o.segmentLimit}
 	defer func() { err = errors.Join(err, w.abandon()) }()
 	if err := w.begin(old[0].base); err != nil {
 		return err

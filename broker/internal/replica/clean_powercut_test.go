@@ -453,7 +453,7 @@ func TestPowerCutInCompaction(t *testing.T) {
 	var failures []string
 	var next atomic.Uint64
 	var wg sync.WaitGroup
-	seeds := powerCutSeeds() / 2
+	seeds := powerCutSeeds() / 4
 	swaps := 0
 	for range 2 * runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
