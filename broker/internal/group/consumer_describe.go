@@ -31,7 +31,7 @@ func (ev consumerDescribeEvent) step(m *Machine, _ time.Time, e *coordinator.Eff
 func (m *Machine) describeConsumer(rg *kmsg.ConsumerGroupDescribeResponseGroup, g *consumerGroup) {
 	rg.State, rg.Epoch, rg.AssignmentEpoch = string(g.stateName()), g.epoch, g.assignmentEpoch
 	rg.AssignorName = m.preferredAssignor(roster{g: g})
-	for _, id := range javaOrder(slices.Collect(maps.Keys(g.members))) {
+	for _, id := range timelineOrder(slices.Collect(maps.Keys(g.members))) {
 		mb := g.members[id]
 		rm := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 		rm.MemberID, rm.InstanceID, rm.RackID, rm.MemberEpoch = id, mb.instanceID, mb.rackID, mb.epoch

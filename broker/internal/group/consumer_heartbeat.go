@@ -334,11 +334,7 @@ func (c *consumerChange) target(next *consumerMember, epoch int32) (int32, targe
 	}
 	r := c.roster(next)
 	targets := c.m.assignTarget(r, c.replace)
-	var ids []string
-	for mb := range r.members {
-		ids = append(ids, mb.id)
-	}
-	for _, id := range javaOrder(ids) {
+	for _, id := range r.sorted() {
 		if had, ok := g.targets[id]; !ok || !had.equal(targets[id]) {
 			c.write(g.targetRecord(id, targets[id]))
 		}

@@ -59,10 +59,9 @@ func (g *consumerGroup) memberRecord(mb *consumerMember) coordinator.Record {
 	v = kbin.AppendCompactNullableString(v, mb.regex)
 	v = kbin.AppendInt32(v, mb.rebalanceMillis)
 	v = kbin.AppendCompactNullableString(v, mb.assignor)
-	if mb.classic == nil {
-		v = append(v, noTags)
-	} else {
-		c := append([]byte(nil), 1) // not null
+	c := []byte{0} // Kafka writes the field even if it is null
+	if mb.classic != nil {
+		c[0] = 1
 		c = kbin.AppendInt32(c, mb.classic.sessionMillis)
 		c = kbin.AppendCompactArrayLen(c, len(mb.classic.protocols))
 		for _, p := range mb.classic.protocols {
@@ -71,9 +70,9 @@ func (g *consumerGroup) memberRecord(mb *consumerMember) coordinator.Record {
 			c = append(c, noTags)
 		}
 		c = append(c, noTags)
-		v = kbin.AppendUvarint(v, 1)
-		v = appendTag(v, 0, c)
 	}
+	v = kbin.AppendUvarint(v, 1)
+	v = appendTag(v, 0, c)
 	return coordinator.Record{Key: modernKey(keyConsumerMember, g.id, mb.id), Value: v}
 }
 
@@ -313,7 +312,7 @@ func readMember(r *kbin.Reader, old *consumerMember) (*consumerMember, error) {
 				r.Span(len(r.Src))
 				return
 			}
-			if r.Int8() < 0 {
+			if r.Int8() == 0 {
 				return
 			}
 			c := &classicSide{sessionMillis: r.Int32()}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"maps"
+	"math/bits"
 	"slices"
 	"strconv"
 	"time"
@@ -189,7 +190,7 @@ func (m *Machine) preferredAssignor(r roster) string {
 		}
 	}
 	best := ""
-	for _, name := range javaOrder(slices.Collect(maps.Keys(votes))) {
+	for _, name := range javaOrder(sortedKeys(votes)) {
 		if votes[name] > votes[best] {
 			best = name
 		}
@@ -205,13 +206,11 @@ func (m *Machine) preferredAssignor(r roster) string {
 func (m *Machine) assignTarget(r roster, replaced string) map[string]target {
 	spec := assignorSpec{partitions: map[topicID]int32{}, assigned: map[topicID]map[int32]bool{}}
 	byID := map[string]*consumerMember{}
-	var ids []string
 	for mb := range r.members {
 		byID[mb.id] = mb
-		ids = append(ids, mb.id)
 	}
 	spec.homogeneous = r.subscriptions().homogeneous()
-	for _, id := range javaOrder(ids) {
+	for _, id := range r.sorted() {
 		mb := byID[id]
 		ms := assignorMember{id: id, instanceID: mb.instanceID, topics: m.subscribedTopics(r.g, mb), had: r.g.targets[id]}
 		if replaced != "" && r.updated != nil && id == r.updated.id {
@@ -241,8 +240,8 @@ func (m *Machine) assignTarget(r roster, replaced string) map[string]target {
 }
 
 // javaOrder sorts keys as a java.util.HashMap iterates over them, which is the order in
-// which Kafka's assignors see the members. Keys of one bucket, which Java keeps in the
-// order of their coming, are sorted.
+// which Kafka's assignors see the members. Keys of one bucket keep the order in which
+// they come.
 func javaOrder(keys []string) []string {
 	buckets := uint32(16)
 	for len(keys)*4 > int(buckets)*3 {
@@ -252,8 +251,38 @@ func javaOrder(keys []string) []string {
 		h := uint32(javaHash(s))
 		return (h ^ h>>16) & (buckets - 1)
 	}
+	slices.SortStableFunc(keys, func(a, b string) int { return cmp.Compare(at(a), at(b)) })
+	return keys
+}
+
+// timelineOrder sorts keys as Kafka's TimelineHashMap iterates over them, which is the
+// order in which it holds and describes the members of a group. That depends on how
+// large the map ever was, and within a slot on the order of insertion: for these, the
+// present size and the order of the keys stand in.
+func timelineOrder(keys []string) []string {
+	slots := 2
+	for len(keys)*3 > slots*4 {
+		slots *= 2
+	}
+	shift := 64 - bits.Len(uint(slots)) + 1
+	at := func(s string) uint64 { return uint64(javaHash(s)) * 0x9e3779b97f4a7c15 >> shift }
 	slices.SortFunc(keys, func(a, b string) int { return cmp.Or(cmp.Compare(at(a), at(b)), cmp.Compare(a, b)) })
 	return keys
+}
+
+// sorted are the ids of all members that will be there, as Kafka's assignors see them.
+func (r roster) sorted() []string {
+	var ids []string
+	for id := range r.g.members {
+		if !r.without[id] {
+			ids = append(ids, id)
+		}
+	}
+	timelineOrder(ids)
+	if r.updated != nil && r.g.members[r.updated.id] == nil {
+		ids = append(ids, r.updated.id)
+	}
+	return javaOrder(ids)
 }
 
 // ownMillis reads a duration in milliseconds from a group's own configuration.

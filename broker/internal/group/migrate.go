@@ -175,7 +175,7 @@ func (m *Machine) downgrade(now time.Time, e *coordinator.Effects, g *consumerGr
 	c := newGroup(g.id)
 	c.state, c.generation, c.protocolType = stable, g.epoch, consumerProtocolType
 	planOf := map[string]target{}
-	for _, id := range javaOrder(slices.Collect(maps.Keys(g.members))) {
+	for _, id := range timelineOrder(slices.Collect(maps.Keys(g.members))) {
 		if going[id] || id == replaced {
 			continue
 		}
