@@ -3,6 +3,8 @@ package share
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -118,10 +120,7 @@ func (l *leader) fence(err error) {
 // wake tells the fetches that wait that something may be available, or that nothing will.
 func (l *leader) wake() {
 	l.mu.Lock()
-	waiting := make([]*fetch, 0, len(l.waiting))
-	for f := range l.waiting {
-		waiting = append(waiting, f)
-	}
+	waiting := slices.Collect(maps.Keys(l.waiting))
 	l.mu.Unlock()
 	for _, f := range waiting {
 		f.wake()
@@ -152,12 +151,10 @@ func (l *leader) tryFetch(f *fetch, s Settings) (offset int64, ok bool, err erro
 func (l *leader) fetched() {
 	l.mu.Lock()
 	l.fetching = false
-	blocked := l.blocked
-	if len(blocked) > 0 {
-		l.blocked = map[*fetch]struct{}{}
-	}
+	blocked := slices.Collect(maps.Keys(l.blocked))
+	clear(l.blocked)
 	l.mu.Unlock()
-	for f := range blocked {
+	for _, f := range blocked {
 		f.wake()
 	}
 }

@@ -1,9 +1,12 @@
 package share
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -13,16 +16,17 @@ import (
 
 // CoordinatorConfig has the settings of the share coordinator, under Kafka's names for them. Zero values mean the defaults.
 type CoordinatorConfig struct {
-	UpdatesPerSnapshot int           // share.coordinator.snapshot.update.records.per.snapshot, default 500
-	ColdSnapshot       time.Duration // share.coordinator.cold.partition.snapshot.interval.ms, default 5 min; also how often the log is cut
+	UpdatesPerSnapshot int           // share.coordinator.snapshot.update.records.per.snapshot; 0 makes every record a snapshot, Kafka's default is 500
+	ColdSnapshot       time.Duration // share.coordinator.cold.partition.snapshot.interval.ms, default 5 min
+	PruneInterval      time.Duration // share.coordinator.state.topic.prune.interval.ms, how often the log is cut, default 5 min
 }
 
 func (c CoordinatorConfig) withDefaults() CoordinatorConfig {
-	if c.UpdatesPerSnapshot <= 0 {
-		c.UpdatesPerSnapshot = 500
-	}
 	if c.ColdSnapshot <= 0 {
 		c.ColdSnapshot = 5 * time.Minute
+	}
+	if c.PruneInterval <= 0 {
+		c.PruneInterval = 5 * time.Minute
 	}
 	return c
 }
@@ -35,7 +39,8 @@ type Machine struct {
 	cfg       CoordinatorConfig
 	states    map[Key]*entry
 	cut       int64 // offset below which the log was given up
-	nextCheck time.Time
+	nextCold  time.Time
+	nextPrune time.Time
 	unknown   int   // records with keys that we do not know
 	bad       error // the first record that could not be read
 }
@@ -134,7 +139,7 @@ func (m *Machine) Step(now time.Time, ev any) coordinator.Effects {
 		}
 		answer(ev.ref, topics)
 	case topicsGone:
-		for k := range m.states {
+		for _, k := range m.keys() {
 			if ev.topics[k.Topic] {
 				e.Append = append(e.Append, tombstone(k))
 			}
@@ -220,13 +225,20 @@ func (m *Machine) append(now time.Time, e *coordinator.Effects, k Key, t *entry,
 	e.Append = append(e.Append, snapshotRecord(k, &s))
 }
 
-// tick writes the state of share partitions anew that have not changed for a while, so that the log can be cut before it.
+// tick cuts the log before what is needed, and writes the state of share partitions anew that have not changed for a while, so
+// that what lies before it is not.
 func (m *Machine) tick(now time.Time, e *coordinator.Effects) {
-	m.nextCheck = now.Add(m.cfg.ColdSnapshot)
-	if upTo := m.needed(); upTo > m.cut && upTo != math.MaxInt64 {
-		m.cut = upTo
-		e.Calls = append(e.Calls, prune{upTo})
+	if !now.Before(m.nextPrune) {
+		m.nextPrune = now.Add(m.cfg.PruneInterval)
+		if upTo := m.needed(); upTo > m.cut && upTo != math.MaxInt64 {
+			m.cut = upTo
+			e.Calls = append(e.Calls, prune{upTo})
+		}
 	}
+	if now.Before(m.nextCold) {
+		return
+	}
+	m.nextCold = now.Add(m.cfg.ColdSnapshot)
 	news := false
 	for _, t := range m.states {
 		news = news || t.created == t.written
@@ -234,12 +246,13 @@ func (m *Machine) tick(now time.Time, e *coordinator.Effects) {
 	if !news {
 		return // nothing was written since all was
 	}
-	for k, t := range m.states {
+	for _, k := range m.keys() {
+		t := m.states[k]
 		if now.UnixMilli()-t.written < m.cfg.ColdSnapshot.Milliseconds() {
 			continue
 		}
 		if len(e.Append) == maxSnapshots {
-			m.nextCheck = now.Add(time.Second)
+			m.nextCold = now.Add(time.Second)
 			return
 		}
 		s := t.state
@@ -247,6 +260,13 @@ func (m *Machine) tick(now time.Time, e *coordinator.Effects) {
 		s.written = now.UnixMilli()
 		e.Append = append(e.Append, snapshotRecord(k, &s))
 	}
+}
+
+// keys are the share partitions in order.
+func (m *Machine) keys() []Key {
+	return slices.SortedFunc(maps.Keys(m.states), func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), slices.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
+	})
 }
 
 // needed is the offset of the first record that is needed.
@@ -305,14 +325,19 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 func (m *Machine) ReplayMarker(int64, coordinator.Marker) {}
 
 // Loaded implements coordinator.Machine.
-func (m *Machine) Loaded(now time.Time) { m.nextCheck = now.Add(m.cfg.ColdSnapshot) }
+func (m *Machine) Loaded(now time.Time) {
+	m.nextCold, m.nextPrune = now.Add(m.cfg.ColdSnapshot), now.Add(m.cfg.PruneInterval)
+}
 
 // Deadline implements coordinator.Machine.
 func (m *Machine) Deadline() time.Time {
 	if len(m.states) == 0 {
 		return time.Time{}
 	}
-	return m.nextCheck
+	if m.nextPrune.Before(m.nextCold) {
+		return m.nextPrune
+	}
+	return m.nextCold
 }
 
 // LoadError tells the loop that the log holds what this version cannot read.
