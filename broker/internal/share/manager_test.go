@@ -347,7 +347,7 @@ func TestDisconnectReleases(t *testing.T) {
 		c.disconnect()
 		b.produce(0, 1)
 		synctest.Wait()
-		require.Empty(t, f.get(t))
+		require.Empty(t, acquired(f.get(t)))
 		require.Empty(t, b.m.leaders, "a group without sessions keeps nothing")
 		require.Equal(t, []Got{{4, 4, 1}}, acquired(b.consumer("d").fetch(0).get(t)))
 	})
