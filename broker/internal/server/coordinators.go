@@ -49,7 +49,7 @@ func (s *Server) newCoordinators() {
 	}
 	s.txns = txn.New(s.txnConfig(), cluster{s, hasPartition})
 	s.groups = group.NewService(group.Options{
-		Config: s.cfg.Group, Now: s.cfg.Now, Logger: s.log,
+		Config: s.groupConfig(), Now: s.cfg.Now, Logger: s.log,
 		Topics: func() group.TopicView { return imageTopics{s.ctl.Image()} },
 		Verify: s.verifyOffsets,
 		Share:  initializeStates{s},

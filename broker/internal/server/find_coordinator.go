@@ -52,7 +52,7 @@ func handleFindCoordinator(s *Server, r *Request, reply func(kmsg.Response)) {
 			answer(kerr.InvalidRequest)
 			return
 		}
-		s.ensureInternal(controller.ShareTopic, s.cfg.Share.Partitions, answer)
+		s.ensureInternal(controller.ShareTopic, s.sharePartitions(), answer)
 	default:
 		answer(errTopicf(kerr.InvalidRequest, "there are no coordinators of type %d", req.CoordinatorType))
 	}

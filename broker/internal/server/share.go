@@ -8,28 +8,44 @@ import (
 
 	"github.com/moldau-stream/moldau/broker/internal/config"
 	"github.com/moldau-stream/moldau/broker/internal/controller"
+	"github.com/moldau-stream/moldau/broker/internal/group"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/broker/internal/share"
 )
 
-// ShareConfig has the settings of share groups that are not those of their membership. Zero values mean the defaults.
-type ShareConfig struct {
-	Partitions  int32                   // of `__share_group_state` when it is created (share.coordinator.state.topic.num.partitions), default 5
-	MaxSessions int                     // group.share.max.share.sessions, default 2000
-	Coordinator share.CoordinatorConfig // share.coordinator.*
-}
-
-func (c ShareConfig) withDefaults() ShareConfig {
-	if c.Partitions <= 0 {
-		c.Partitions = 5
+// groupConfig is the configuration of the group coordinator.
+func (s *Server) groupConfig() group.Config {
+	v, c := s.cfg.Values, s.cfg.Group
+	millis := func(name string) time.Duration { return time.Duration(v.Int(name)) * time.Millisecond }
+	c.Share = group.ShareConfig{
+		Session: millis("group.share.session.timeout.ms"), Heartbeat: millis("group.share.heartbeat.interval.ms"),
+		MinSession: millis("group.share.min.session.timeout.ms"), MaxSession: millis("group.share.max.session.timeout.ms"),
+		MinHeartbeat: millis("group.share.min.heartbeat.interval.ms"), MaxHeartbeat: millis("group.share.max.heartbeat.interval.ms"),
+		MaxSize: v.Int("group.share.max.size"), RetryInterval: millis("group.share.initialize.retry.interval.ms"),
+		AssignmentInterval: func() time.Duration {
+			return time.Duration(s.values().Int("group.share.assignment.interval.ms")) * time.Millisecond
+		},
+		MinAssignmentInterval: millis("group.share.min.assignment.interval.ms"),
+		MaxAssignmentInterval: millis("group.share.max.assignment.interval.ms"),
 	}
 	return c
 }
 
+// sharePartitions is the number of partitions of `__share_group_state` when it is created.
+func (s *Server) sharePartitions() int32 {
+	return int32(s.cfg.Values.Int("share.coordinator.state.topic.num.partitions"))
+}
+
 // newShares makes the share coordinator and what runs the share partitions.
 func (s *Server) newShares() {
+	v := s.cfg.Values
 	s.shareStates = share.NewStates(share.StatesOptions{
-		Config: s.cfg.Share.Coordinator, Now: s.cfg.Now, Logger: s.log,
+		Config: share.CoordinatorConfig{
+			UpdatesPerSnapshot: v.Int("share.coordinator.snapshot.update.records.per.snapshot"),
+			ColdSnapshot:       time.Duration(v.Int("share.coordinator.cold.partition.snapshot.interval.ms")) * time.Millisecond,
+			PruneInterval:      time.Duration(v.Int("share.coordinator.state.topic.prune.interval.ms")) * time.Millisecond,
+		},
+		Now: s.cfg.Now, Logger: s.log,
 		HasPartition: func(topic [16]byte, partition int32) bool {
 			t, ok := s.ctl.Image().TopicByID(topic)
 			return ok && partition >= 0 && int(partition) < len(t.Partitions)
@@ -37,9 +53,8 @@ func (s *Server) newShares() {
 	})
 	s.shares = share.NewManager(share.Options{
 		States: s.shareStates, Now: s.cfg.Now, Logger: s.log,
-		Partition:   s.sharedPartition,
-		Settings:    s.shareSettings,
-		MaxSessions: s.cfg.Share.MaxSessions,
+		Partition: s.sharedPartition, Settings: s.shareSettings,
+		MaxSessions: v.Int("group.share.max.share.sessions"),
 		Memory: func(n int64) int64 {
 			return s.fetches.share(min(n, int64(s.cfg.Limits.FetchMaxBytes)), fetchFloor)
 		},
@@ -85,7 +100,7 @@ func (s *Server) shareEnabled() bool { return s.ctl.Image().Feature(controller.F
 type initializeStates struct{ s *Server }
 
 func (i initializeStates) Initialize(group string, topic [16]byte, partition, stateEpoch int32, start int64, done func(error)) {
-	i.s.ensureInternal(controller.ShareTopic, i.s.cfg.Share.Partitions, func(err error) {
+	i.s.ensureInternal(controller.ShareTopic, i.s.sharePartitions(), func(err error) {
 		if err != nil {
 			done(err)
 			return

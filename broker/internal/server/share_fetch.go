@@ -18,7 +18,6 @@ type shareFetch struct {
 	r     *Request
 	req   *kmsg.ShareFetchRequest
 	reply func(kmsg.Response)
-	names map[[16]byte]bool // topics of the request that exist
 }
 
 // ShareFetch fetches records for a member of a share group. It may acknowledge records that it fetched before.
