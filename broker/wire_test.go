@@ -312,7 +312,7 @@ func TestFetchVersions(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, kerr.UnknownLeaderEpoch.Code, resp.Topics[0].Partitions[0].ErrorCode)
 	session := fetchOf(12, id, "t", 0, time.Hour)
-	session.SessionID = 5
+	session.SessionID, session.SessionEpoch = 5, 1
 	resp, err = do[*kmsg.FetchResponse](c, session)
 	require.NoError(t, err)
 	require.Equal(t, kerr.FetchSessionIDNotFound.Code, resp.ErrorCode)
@@ -590,6 +590,66 @@ func TestUnacknowledgedProduceThatFailsClosesTheConnection(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = c.receive()
 	require.Error(t, err)
+}
+
+// TestConnectionsAreLimitedByTheirAddress changes the limit while the broker runs.
+func TestConnectionsAreLimitedByTheirAddress(t *testing.T) {
+	b := brokertest.New(t, brokertest.TCP())
+	served := func() bool {
+		nc, err := net.Dial("tcp", b.Addrs()[0])
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = nc.Close() })
+		c := &rawClient{conn: nc, format: kmsg.NewRequestFormatter()}
+		_, err = do[*kmsg.MetadataResponse](c, &kmsg.MetadataRequest{Version: 9, Topics: []kmsg.MetadataRequestTopic{}})
+		return err == nil
+	}
+	for range 3 {
+		require.True(t, served())
+	}
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	req.Version = 1
+	rr := kmsg.NewIncrementalAlterConfigsRequestResource()
+	rr.ResourceType = kmsg.ConfigResourceTypeBroker
+	rc := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+	rc.Name, rc.Value = "max.connections.per.ip.overrides", kmsg.StringPtr("127.0.0.1:4")
+	rr.Configs = append(rr.Configs, rc)
+	req.Resources = append(req.Resources, rr)
+	c, err := dialRaw(b.DialContext) // without an address
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.conn.Close() })
+	resp, err := do[*kmsg.IncrementalAlterConfigsResponse](c, req)
+	require.NoError(t, err)
+	require.Zero(t, resp.Resources[0].ErrorCode)
+	require.True(t, served(), "the fourth")
+	require.False(t, served(), "the fifth")
+}
+
+// TestConnectionsWaitToBeServed has more connections than there may be: those who come last are served when others go.
+func TestConnectionsWaitToBeServed(t *testing.T) {
+	b := brokertest.New(t, brokertest.TCP(), brokertest.With(func(c *broker.Config) { c.Limits.Connections = 2 }))
+	open := func() *rawClient {
+		nc, err := net.Dial("tcp", b.Addrs()[0])
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = nc.Close() })
+		return &rawClient{conn: nc, format: kmsg.NewRequestFormatter()}
+	}
+	ask := func(c *rawClient) error {
+		_, err := do[*kmsg.MetadataResponse](c, &kmsg.MetadataRequest{Version: 9, Topics: []kmsg.MetadataRequestTopic{}})
+		return err
+	}
+	one, two, three := open(), open(), open()
+	require.NoError(t, ask(one))
+	require.NoError(t, ask(two))
+	asked := make(chan error)
+	go func() { asked <- ask(three) }()
+	require.NoError(t, ask(one))
+	select {
+	case <-asked:
+		t.Fatal("the third was served")
+	default:
+	}
+	require.NoError(t, one.conn.Close())
+	require.NoError(t, <-asked)
 }
 
 func TestConnectionsAreLimited(t *testing.T) {

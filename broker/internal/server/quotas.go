@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -50,14 +49,6 @@ func (s *Server) chargeProduce(r *Request, size int) {
 // charge makes a request that is about to be answered pay for the time that it took, in percent of one second.
 func (s *Server) charge(r *Request, spent time.Duration) {
 	r.Throttle(s.quotas.Record(quota.Request, r.quotaClient(), spent.Seconds()*100, time.Now()))
-}
-
-// remoteIP is the address of a client; not valid if it is not one of TCP.
-func remoteIP(nc net.Conn) netip.Addr {
-	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		return a.AddrPort().Addr().Unmap().WithZone("")
-	}
-	return netip.Addr{}
 }
 
 // mutations is the quota of the partitions that the request creates and deletes. From the version strictSince on its clients know

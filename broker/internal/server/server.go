@@ -2,11 +2,11 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,6 +129,7 @@ type Server struct {
 	reconfigured bool
 	logins       logins
 	quotas       *quota.Manager
+	gate         *gate
 	repair       sync.Mutex // creation of partitions that the metadata has and the disk refused
 
 	ctx      context.Context // ends at Close
@@ -139,7 +140,6 @@ type Server struct {
 	stopped   bool
 	listeners []net.Listener
 	conns     map[*Conn]struct{}
-	refused   time.Time // when the last refused connection was logged
 	all       sync.WaitGroup
 }
 
@@ -175,6 +175,8 @@ func New(cfg Config) *Server {
 	}
 	s.ctl = controller.New(cfg.Quorum, s)
 	s.quotas = quota.New(cfg.Quota)
+	s.gate = newGate(s.quotas, cfg.Quota)
+	s.limitConnections()
 	s.logins = logins{users: cfg.Users, image: s.ctl.Image, scrams: map[scramUser]security.Credential{}}
 	s.newCoordinators()
 	return s
@@ -251,93 +253,6 @@ func (s *Server) flexible(key, version int16) bool {
 // ErrClosed is returned by what needs a running server.
 var ErrClosed = errors.New("the broker is closed")
 
-// Listener says how connections of one listener are treated.
-type Listener struct {
-	Name string // unique
-	// Advertise gives the address that Metadata names to a client which reached the server at local; nil: local itself.
-	Advertise func(local net.Addr) string
-	TLS       *tls.Config // nil: none
-	SASL      []string    // mechanisms by which clients have to log in; empty: they need not
-	// MaxReauth is how long a login is good for; nil and 0: for ever (connections.max.reauth.ms).
-	MaxReauth func() time.Duration
-}
-
-// Security is the security protocol of the listener, with the numbers of the metadata log.
-func (l *Listener) Security() int16 {
-	security := int16(0)
-	if l.TLS != nil {
-		security++
-	}
-	if len(l.SASL) > 0 {
-		security += 2
-	}
-	return security
-}
-
-// Serve accepts connections from the listener, which it closes at the end, in the background.
-func (s *Server) Serve(l net.Listener, how Listener) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped {
-		_ = l.Close()
-		return ErrClosed
-	}
-	s.listeners = append(s.listeners, l)
-	s.all.Go(func() { s.accept(l, &how) })
-	return nil
-}
-
-func (s *Server) accept(l net.Listener, how *Listener) {
-	const longest = time.Second
-	wait := 5 * time.Millisecond
-	for {
-		nc, err := l.Accept()
-		if err == nil {
-			wait = 5 * time.Millisecond
-			_ = s.start(nc, how) // a refused connection is closed and logged there
-			continue
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		// Out of file descriptors, most likely: connections that end will give some back.
-		s.log.Error("cannot accept connections, will retry", "listener", how.Name, "address", l.Addr().String(), "err", err)
-		select {
-		case <-time.After(wait):
-			wait = min(2*wait, longest)
-		case <-s.stopping:
-			return
-		}
-	}
-}
-
-// start serves a connection in the background.
-func (s *Server) start(nc net.Conn, how *Listener) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped {
-		_ = nc.Close()
-		return ErrClosed
-	}
-	if len(s.conns) >= s.cfg.Limits.Connections {
-		_ = nc.Close()
-		if now := time.Now(); now.Sub(s.refused) > 10*time.Second {
-			s.refused = now
-			s.log.Warn("connection refused: the limit of open connections is reached", "limit", s.cfg.Limits.Connections, "client", nc.RemoteAddr().String())
-		}
-		return fmt.Errorf("the limit of %d open connections is reached", s.cfg.Limits.Connections)
-	}
-	c := newConn(s, nc, how)
-	s.conns[c] = struct{}{}
-	s.all.Go(func() {
-		c.run()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-	})
-	return nil
-}
-
 // InProcessAddr is the address of the server on in-process connections. Nothing listens there.
 const InProcessAddr = "in-process:9092"
 
@@ -348,9 +263,16 @@ func (s *Server) DialContext(ctx context.Context, _, _ string) (net.Conn, error)
 		return nil, err
 	}
 	client, server := newPipe(inProcessAddr("in-process-client:0"), inProcessAddr(InProcessAddr))
-	if err := s.start(server, &s.cfg.InProcess); err != nil {
-		_ = client.Close()
+	how := &s.cfg.InProcess
+	refuse := func(err error) (net.Conn, error) {
+		_, _ = client.Close(), server.Close()
 		return nil, &net.OpError{Op: "dial", Net: "in-process", Addr: inProcessAddr(InProcessAddr), Err: err}
+	}
+	if refused := s.gate.tryEnter(how.Name); refused != nil {
+		return refuse(refused)
+	}
+	if err := s.start(server, how, func() { s.gate.leave(netip.Addr{}, how.Name) }); err != nil {
+		return refuse(err)
 	}
 	return client, nil
 }
@@ -389,6 +311,7 @@ func (s *Server) stop() {
 	}
 	s.stopped = true
 	close(s.stopping)
+	s.gate.close()
 	s.shares.Drain()
 	for _, l := range s.listeners {
 		_ = l.Close()

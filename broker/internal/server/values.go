@@ -31,6 +31,7 @@ func (s *Server) renew(next *controller.Image, d controller.Delta) (changed bool
 
 // configure applies configurations that changed to what is running.
 func (s *Server) configure(img *controller.Image) {
+	s.limitConnections()
 	for t := range img.Topics() {
 		s.configureTopic(t)
 	}
