@@ -46,3 +46,13 @@ func (f osFile) Preallocate(size int64) error {
 		}
 	}
 }
+
+// lockRange takes the other kind of lock too, the one that Java programs take, so that an Apache Kafka and we keep each other out of
+// a directory.
+func lockRange(f *os.File) error {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if err == unix.EAGAIN || err == unix.EACCES {
+		return ErrLocked
+	}
+	return nil // where the file system has none, there is flock
+}

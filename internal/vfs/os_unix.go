@@ -14,7 +14,10 @@ func lockFile(f *os.File) error {
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrLocked
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return lockRange(f)
 }
 
 func (osFS) SyncDir(dir string) error {

@@ -2,6 +2,7 @@ package log
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ func (c *epochCache) assign(epoch int32, offset int64) {
 func (c *epochCache) end(epoch int32, logEnd int64) EpochEnd {
 	i := sort.Search(len(c.entries), func(i int) bool { return c.entries[i].epoch > epoch })
 	switch n := len(c.entries); {
-	case epoch < 0 || n == 0 || c.entries[n-1].epoch < epoch: // none, or a later epoch than any here
+	case epoch == -1 || n == 0 || c.entries[n-1].epoch < epoch: // none, or a later epoch than any here
 		return EpochEnd{Epoch: -1, EndOffset: -1}
 	case i == n:
 		return EpochEnd{Epoch: epoch, EndOffset: logEnd}
@@ -166,6 +167,11 @@ type TopicOffset struct {
 	Topic     string
 	Partition int32
 	Offset    int64
+}
+
+// Compare orders rows by topic and partition.
+func (r TopicOffset) Compare(o TopicOffset) int {
+	return cmp.Or(strings.Compare(r.Topic, o.Topic), cmp.Compare(r.Partition, o.Partition))
 }
 
 // EncodeOffsets writes an offset checkpoint in Kafka's text format.

@@ -56,6 +56,9 @@ type Options struct {
 	Config    Config
 	// Clean says that the last user of the directory closed this log with Close.
 	Clean bool
+	// Foreign says that Apache Kafka was the last user, which syncs a full segment some time after the next one has begun: after an
+	// unclean end full segments beyond the recovery point are read too.
+	Foreign bool
 	// SameBoot says that the operating system runs since the last use, so that no
 	// completed write can be missing.
 	SameBoot bool

@@ -268,6 +268,8 @@ func (l *Log) openFull(s *segment, nextBase int64, names []string) error {
 	var err error
 	if !s.indexesIn(names) {
 		err = errors.New("an index is missing")
+	} else if l.o.Foreign && !l.o.Clean && nextBase > l.o.RecoveryPoint {
+		err = errors.New("the Apache Kafka that was killed may not have synced them")
 	} else if !l.o.Clean {
 		for _, x := range s.indexes() {
 			if _, xerr := x.len(); err == nil {
@@ -416,6 +418,16 @@ func (l *Log) openClean(s *segment, names []string) (bool, error) {
 	l.end, l.unverified, l.unchecked = end, end, true
 	l.dirSynced, l.changed = true, false
 	return true, nil
+}
+
+// Check looks at the end of a log that was closed cleanly, as the first append does. The log's data are not read.
+func (l *Log) Check() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.usable(); err != nil || !l.unchecked {
+		return err
+	}
+	return storageError(l.checkTail())
 }
 
 // checkTail looks at the active segment's end before anything is appended to it for the first time since a clean close: what is

@@ -309,7 +309,7 @@ func (m *Manager) Uncleanable() []*Partition {
 
 // writeCleaned checkpoints how far the logs are compacted.
 func (m *Manager) writeCleaned() error {
-	return m.writeCheckpoint(cleanerFile, m.oldCleaned, func(p *Partition) int64 { return p.log.Cleaned() }, &m.lastCleaned)
+	return m.writeCheckpoint(CleanedFile, m.oldCleaned, func(p *Partition) int64 { return p.log.Cleaned() }, &m.lastCleaned)
 }
 
 // throttle waits until so many bytes may be read or written.

@@ -16,7 +16,7 @@ func (m *Manager) open() error {
 	if err := m.fs.MkdirAll(m.dir); err != nil {
 		return err
 	}
-	lock, err := m.fs.Lock(filepath.Join(m.dir, lockFile))
+	lock, err := m.fs.Lock(filepath.Join(m.dir, LockFile))
 	if errors.Is(err, vfs.ErrLocked) {
 		return &InUseError{Dir: m.dir}
 	}
@@ -38,12 +38,12 @@ func (m *Manager) open() error {
 			}
 		}
 	}
-	m.oldPoints, m.lastPoints = m.loadOffsets(recoveryPointFile)
-	m.oldStarts, m.lastStarts = m.loadOffsets(logStartFile)
-	m.oldCleaned, m.lastCleaned = m.loadOffsets(cleanerFile)
+	m.oldPoints, m.lastPoints = m.loadOffsets(RecoveryPointFile)
+	m.oldStarts, m.lastStarts = m.loadOffsets(LogStartFile)
+	m.oldCleaned, m.lastCleaned = m.loadOffsets(CleanedFile)
 
 	// The marker goes before anything is opened, so that a crash while opening is an unclean end too.
-	clean := filepath.Join(m.dir, cleanFile)
+	clean := filepath.Join(m.dir, CleanFile)
 	if _, err := m.fs.Stat(clean); err == nil {
 		m.clean = true
 		if err := m.fs.Remove(clean); err != nil {
@@ -101,7 +101,7 @@ func (m *Manager) loadOffsets(name string) (map[key]int64, []log.TopicOffset) {
 	out := map[key]int64{}
 	path := filepath.Join(m.dir, name)
 	data, err := vfs.ReadFile(m.fs, path, maxCheckpoint)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 { // Kafka makes them empty
 		return out, nil
 	}
 	var rows []log.TopicOffset

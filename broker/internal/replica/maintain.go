@@ -1,12 +1,10 @@
 package replica
 
 import (
-	"cmp"
 	"errors"
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/moldau-stream/moldau/broker/internal/log"
@@ -119,12 +117,12 @@ func (m *Manager) Retain() error {
 
 // writePoints checkpoints what is durable.
 func (m *Manager) writePoints() error {
-	return m.writeCheckpoint(recoveryPointFile, m.oldPoints, func(p *Partition) int64 { return p.log.Durable() }, &m.lastPoints)
+	return m.writeCheckpoint(RecoveryPointFile, m.oldPoints, func(p *Partition) int64 { return p.log.Durable() }, &m.lastPoints)
 }
 
 // writeStarts checkpoints the first readable offsets.
 func (m *Manager) writeStarts() error {
-	err := m.writeCheckpoint(logStartFile, m.oldStarts, func(p *Partition) int64 { return p.log.Start() }, &m.lastStarts)
+	err := m.writeCheckpoint(LogStartFile, m.oldStarts, func(p *Partition) int64 { return p.log.Start() }, &m.lastStarts)
 	if err != nil {
 		m.startMoved.Store(true)
 	}
@@ -151,7 +149,7 @@ func (m *Manager) writeCheckpoint(name string, old map[key]int64, of func(*Parti
 			rows = append(rows, log.TopicOffset{Topic: p.topic, Partition: p.id, Offset: at})
 		}
 	}
-	slices.SortFunc(rows, compareRows)
+	slices.SortFunc(rows, log.TopicOffset.Compare)
 	if slices.Equal(rows, *last) {
 		return nil
 	}
@@ -160,10 +158,6 @@ func (m *Manager) writeCheckpoint(name string, old map[key]int64, of func(*Parti
 	}
 	*last = rows
 	return nil
-}
-
-func compareRows(a, b log.TopicOffset) int {
-	return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 }
 
 // forget drops what the checkpoints say about a partition that is not open. They know partitions by name: a topic that gets the

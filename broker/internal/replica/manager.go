@@ -111,7 +111,7 @@ type Manager struct {
 	now    func() time.Time
 	logger *slog.Logger
 	lock   io.Closer
-	meta   properties
+	meta   Properties
 	pool   *batch.Pool
 	files  *log.Files
 	trash  trash
@@ -160,13 +160,13 @@ type Manager struct {
 
 // Names of the files of a data directory.
 const (
-	lockFile          = ".lock"
-	metaFile          = "meta.properties"
-	cleanFile         = ".kafka_cleanshutdown"
+	LockFile          = ".lock"
+	MetaFile          = "meta.properties"
+	CleanFile         = ".kafka_cleanshutdown"
+	RecoveryPointFile = "recovery-point-offset-checkpoint"
+	LogStartFile      = "log-start-offset-checkpoint"
+	CleanedFile       = "cleaner-offset-checkpoint"
 	bootFile          = ".boot"
-	recoveryPointFile = "recovery-point-offset-checkpoint"
-	logStartFile      = "log-start-offset-checkpoint"
-	cleanerFile       = "cleaner-offset-checkpoint"
 	deleteSuffix      = "-delete"
 	straySuffix       = "-stray"
 	maxCheckpoint     = 256 << 20
@@ -214,10 +214,10 @@ func Open(fsys vfs.FS, dir string, cfg Config, now func() time.Time, logger *slo
 }
 
 // ClusterID is the cluster id in the directory's meta.properties.
-func (m *Manager) ClusterID() string { return m.meta.clusterID }
+func (m *Manager) ClusterID() string { return m.meta.ClusterID }
 
 // DirectoryID is the random id of this data directory.
-func (m *Manager) DirectoryID() string { return m.meta.directoryID }
+func (m *Manager) DirectoryID() string { return m.meta.DirectoryID }
 
 // SetProducerExpiration changes Config.ProducerExpiration (producer.id.expiration.ms).
 func (m *Manager) SetProducerExpiration(d time.Duration) { m.expiration.Store(int64(d)) }
@@ -566,5 +566,10 @@ func (m *Manager) finish() error {
 			return err
 		}
 	}
-	return vfs.WriteFile(m.fs, m.dir, filepath.Join(m.dir, cleanFile), []byte(`{"version":0,"brokerEpoch":-1}`))
+	return WriteCleanMarker(m.fs, m.dir)
+}
+
+// WriteCleanMarker writes what says that every log in the directory was closed and synced, in Kafka's format.
+func WriteCleanMarker(fsys vfs.FS, dir string) error {
+	return vfs.WriteFile(fsys, dir, filepath.Join(dir, CleanFile), []byte(`{"version":0,"brokerEpoch":-1}`))
 }

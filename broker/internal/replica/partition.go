@@ -38,7 +38,7 @@ type Partition struct {
 
 	mu      sync.Mutex
 	commits []commitWaiter // ascending by offset
-	readers map[*readWaiter]struct{}
+	readers map[*ReadWaiter]struct{}
 	err     error // set once, by close, delete or a fatal error
 
 	// How page-cache durability flushes; see noteFlush.
@@ -59,7 +59,8 @@ type commitWaiter struct {
 	done   func(error)
 }
 
-type readWaiter struct {
+// ReadWaiter is a reader that waits at a partition; see Partition.Wait.
+type ReadWaiter struct {
 	from, until int64
 	iso         Isolation
 	f           func()
@@ -279,19 +280,19 @@ func (p *Partition) advance(to int64) {
 // wake runs the readers whose data is there.
 func (p *Partition) wake() {
 	p.mu.Lock()
-	var ready []*readWaiter
+	var ready []func()
 	if len(p.readers) > 0 {
 		start := p.log.Start()
 		for w := range p.readers {
 			if w.until < p.limit(w.iso) || w.from < start {
-				ready = append(ready, w)
+				ready = append(ready, w.f)
 				delete(p.readers, w)
 			}
 		}
 	}
 	p.mu.Unlock()
-	for _, w := range ready {
-		w.f()
+	for _, f := range ready {
+		f()
 	}
 }
 
@@ -345,27 +346,36 @@ func (p *Partition) Read(offset int64, maxBytes int32, iso Isolation, minOne boo
 	return res, nil
 }
 
-// OnReadable calls f once, for a reader at from: when data at until, which is not below from, has become
+// Wait calls f once, for a reader at from: when data at until, which is not below from, has become
 // readable, when the records at from are deleted, or when the partition closes. It may call f at once. f
-// must not block. cancel takes the wish back; f may still run if it was on its way.
-func (p *Partition) OnReadable(from, until int64, iso Isolation, f func()) (cancel func()) {
-	w := &readWaiter{from: from, until: until, iso: iso, f: f}
+// must not block. The waiter is the caller's; it waits at one partition until f is called or it leaves.
+func (p *Partition) Wait(w *ReadWaiter, from, until int64, iso Isolation, f func()) {
 	p.mu.Lock()
+	*w = ReadWaiter{from: from, until: until, iso: iso, f: f}
 	if p.err != nil || until < p.limit(iso) || from < p.log.Start() {
 		p.mu.Unlock()
 		f()
-		return func() {}
+		return
 	}
 	if p.readers == nil {
-		p.readers = map[*readWaiter]struct{}{}
+		p.readers = map[*ReadWaiter]struct{}{}
 	}
 	p.readers[w] = struct{}{}
 	p.mu.Unlock()
-	return func() {
-		p.mu.Lock()
-		delete(p.readers, w)
-		p.mu.Unlock()
-	}
+}
+
+// Leave takes the wish of Wait back; f may still run if it was on its way.
+func (p *Partition) Leave(w *ReadWaiter) {
+	p.mu.Lock()
+	delete(p.readers, w)
+	p.mu.Unlock()
+}
+
+// OnReadable is Wait with a waiter of its own, which cancel takes back.
+func (p *Partition) OnReadable(from, until int64, iso Isolation, f func()) (cancel func()) {
+	w := &ReadWaiter{}
+	p.Wait(w, from, until, iso, f)
+	return func() { p.Leave(w) }
 }
 
 // OffsetForTime returns the first readable record at time ts (milliseconds) or later.
@@ -423,7 +433,11 @@ func (p *Partition) stop(err error) {
 	if p.err == nil {
 		p.err = err
 	}
-	commits, readers := p.commits, p.readers
+	commits := p.commits
+	readers := make([]func(), 0, len(p.readers))
+	for w := range p.readers {
+		readers = append(readers, w.f)
+	}
 	p.commits, p.readers = nil, nil
 	if p.flushTimer != nil {
 		p.flushTimer.Stop()
@@ -432,7 +446,7 @@ func (p *Partition) stop(err error) {
 	for _, w := range commits {
 		w.done(err)
 	}
-	for w := range readers {
-		w.f()
+	for _, f := range readers {
+		f()
 	}
 }

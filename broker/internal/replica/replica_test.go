@@ -283,12 +283,12 @@ func TestADirectoryHasOneProcessAndAKnownFormat(t *testing.T) {
 			require.ErrorContains(t, err, cluster)
 
 			p := m.meta
-			p.format++
-			require.NoError(t, vfs.WriteFile(fsys, dir, filepath.Join(dir, metaFile), p.encode()))
+			p.Format++
+			require.NoError(t, vfs.WriteFile(fsys, dir, filepath.Join(dir, MetaFile), p.encode()))
 			var newer *NewerFormatError
 			_, err = Open(fsys, dir, Config{}, nil, nil)
 			require.ErrorAs(t, err, &newer)
-			require.NoError(t, vfs.WriteFile(fsys, dir, filepath.Join(dir, metaFile), []byte("nonsense")))
+			require.NoError(t, vfs.WriteFile(fsys, dir, filepath.Join(dir, MetaFile), []byte("nonsense")))
 			_, err = Open(fsys, dir, Config{}, nil, nil)
 			require.ErrorContains(t, err, "meta.properties")
 		})
@@ -478,7 +478,7 @@ func TestStartsAreDurableBeforeTheirSegmentsGo(t *testing.T) {
 	require.EqualValues(t, 7, start)
 	removed, moved := 0, false
 	mem.SetHook(func(op vfs.Op) error {
-		if op.Name == "rename" && strings.HasSuffix(op.Path, logStartFile) && !moved {
+		if op.Name == "rename" && strings.HasSuffix(op.Path, LogStartFile) && !moved {
 			moved = true // while the checkpoint is on its way, the start moves on
 			start, err := p.DeleteRecords(10)
 			require.NoError(t, err)
@@ -487,7 +487,7 @@ func TestStartsAreDurableBeforeTheirSegmentsGo(t *testing.T) {
 		if op.Name == "rename" && strings.HasSuffix(op.Path, ".log.deleted") {
 			removed++
 			cut := mem.CrashClone(rand.New(rand.NewPCG(uint64(removed), 1)))
-			data, err := vfs.ReadFile(cut, "data/"+logStartFile, 1000)
+			data, err := vfs.ReadFile(cut, "data/"+LogStartFile, 1000)
 			require.NoError(t, err)
 			require.Equal(t, "0\n1\nt 0 7\n", string(data))
 		}
@@ -640,7 +640,7 @@ func TestDamageIsReportedUntilTheOperatorGivesTheRecordsUp(t *testing.T) {
 			require.NoError(t, m.Close())
 		}
 		require.NoError(t, file.Truncate(at))
-		for _, name := range []string{recoveryPointFile, cleanFile} {
+		for _, name := range []string{RecoveryPointFile, CleanFile} {
 			if err := disk.Remove("data/" + name); err != nil {
 				require.ErrorIs(t, err, fs.ErrNotExist)
 			}
