@@ -147,4 +147,3 @@ func TestCleanScripts(t *testing.T) {
 		}
 	})
 }
-
