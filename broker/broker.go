@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -91,11 +92,15 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("start: %w", context.Cause(ctx))
 	}
-	metadata, err := b.replicas.CreatePartition(controller.MetadataTopic, controller.MetadataTopicID, 0, metadataLogConfig(), 0)
+	metadata, err := b.replicas.CreatePartition(controller.MetadataTopic, controller.MetadataTopicID, 0, b.metadataLogConfig(), 0)
 	if err != nil {
 		return fmt.Errorf("open the metadata log: %w", err)
 	}
-	b.quorum = controller.NewLocal(server.MetadataLog{Partition: metadata, Now: b.cfg.Now})
+	metadataLog := server.NewMetadataLog(&server.MetadataLog{
+		Partition: metadata, Now: b.cfg.Now, Logger: b.cfg.Logger, FS: fsys, Dir: filepath.Join(dir, controller.MetadataTopic+"-0"),
+		Sync: b.replicas.Checkpoint, MaxBytes: b.cfg.values.Long("metadata.log.max.record.bytes.between.snapshots"),
+	})
+	b.quorum = controller.NewLocal(metadataLog)
 	logDir, space := b.logDir()
 	b.server = server.New(server.Config{
 		LogDir: logDir, DiskSpace: space,
@@ -104,7 +109,7 @@ func (b *Broker) start(ctx context.Context) error {
 		Values: b.cfg.values, LogLevel: b.cfg.LogLevel, Endpoints: b.endpoints(),
 		OffsetsPartitions: b.cfg.OffsetsPartitions, TxnPartitions: b.cfg.TxnPartitions,
 		Group:    group.Config{InitialRebalanceDelay: b.cfg.GroupInitialDelay},
-		Replicas: b.replicas, Quorum: b.quorum, Faults: b.cfg.Faults,
+		Replicas: b.replicas, Quorum: b.quorum, Metadata: metadataLog, Faults: b.cfg.Faults,
 	})
 	// Only with PageCache may a record that was read be gone after a crash.
 	newEpochs := b.cfg.Durability == PageCache && !b.replicas.Clean()
@@ -144,10 +149,11 @@ func (b *Broker) endpoints() []controller.Endpoint {
 	return all
 }
 
-// metadataLogConfig keeps everything: the metadata log is never deleted from or compacted.
-func metadataLogConfig() log.Config {
+// metadataLogConfig keeps everything: the metadata log is deleted from only below a snapshot, and never compacted.
+func (b *Broker) metadataLogConfig() log.Config {
 	c := log.DefaultConfig()
 	c.Delete, c.RetentionMs, c.RetentionBytes = false, -1, -1
+	c.SegmentBytes, c.SegmentMs = b.cfg.values.Long("metadata.log.segment.bytes"), b.cfg.values.Long("metadata.log.segment.ms")
 	c.MaxMessageBytes = 64 << 20 // one operation is one batch
 	return c
 }
@@ -233,6 +239,9 @@ func (b *Broker) Addrs() []string {
 	}
 	return slices.Clone(b.addrs)
 }
+
+// DataDir is the directory of the logs; "" if they are in memory.
+func (b *Broker) DataDir() string { return b.cfg.DataDir }
 
 // DialContext connects to the broker within the process, whatever the network and address; it fits kgo.Dialer. It returns
 // ErrClosed when the broker has ended.

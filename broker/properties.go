@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"strconv"
 	"strings"
@@ -131,3 +132,19 @@ func (c *Config) static() map[string]string {
 	limits("connections.max.idle.ms", c.Limits.Idle.Milliseconds())
 	return static
 }
+
+// PropertyNames yields the names that Config.Properties may have, in order. There are besides these names for single listeners,
+// listener.name.NAME.CONFIG.
+func PropertyNames() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, d := range config.Broker().All() {
+			if !yield(d.Name) {
+				return
+			}
+		}
+	}
+}
+
+// CheckProperty tells what is wrong with one property: a name that Kafka does not know, with the one that it is most like, or a value
+// that it does not take.
+func CheckProperty(name, value string) error { return config.CheckStatic(name, value) }

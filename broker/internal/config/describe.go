@@ -94,7 +94,8 @@ func (v *Values) brokerEntry(name string, value *string, synonyms []Synonym) Ent
 	return e
 }
 
-// DescribeBroker describes this broker: every configuration that is shown, in order of name, then those set for single listeners.
+// DescribeBroker describes this broker: every configuration that is shown, in order of name, then what is set for single listeners or not
+// known.
 func (v *Values) DescribeBroker() []Entry {
 	var all []Entry
 	for i := range Broker().all {
@@ -109,11 +110,17 @@ func (v *Values) DescribeBroker() []Entry {
 		}
 		all = append(all, v.brokerEntry(d.Name, value, v.synonyms(d.Name)))
 	}
-	for _, name := range slices.Sorted(maps.Keys(v.static)) {
-		if _, ok := Broker().Lookup(name); !ok {
-			value := v.static[name]
-			all = append(all, v.brokerEntry(name, &value, v.synonyms(name)))
+	rest := map[string]string{}
+	for _, layer := range []map[string]string{v.static, v.cluster, v.node} {
+		for name, value := range layer {
+			if _, ok := Broker().Lookup(name); !ok {
+				rest[name] = value
+			}
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(rest)) {
+		value := rest[name]
+		all = append(all, v.brokerEntry(name, &value, v.synonyms(name)))
 	}
 	return all
 }
@@ -153,14 +160,14 @@ func (v *Values) DescribeTopic(own map[string]string) []Entry {
 }
 
 // TopicAtCreation describes a topic as the answer to CreateTopics does: sources are those of any synonym, and nothing is left out before
-// the first of the same name.
+// the first of the same name; values are as they were given.
 func (v *Values) TopicAtCreation(own map[string]string) []Entry {
-	all := slices.DeleteFunc(v.DescribeTopic(own), func(e Entry) bool {
-		d, _ := Topic().Lookup(e.Name)
-		return d.Flags&Internal != 0
-	})
+	all := v.DescribeTopic(own)
 	for i := range all {
 		e := &all[i]
+		if set, ok := own[e.Name]; ok {
+			e.Value = &set // as it was given
+		}
 		name := topicSynonym(e.Name)
 		if name == "" || e.Source == FromTopic {
 			continue

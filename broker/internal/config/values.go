@@ -19,12 +19,7 @@ type Values struct {
 func New(static map[string]string) (*Values, error) {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(static)) {
-		d, ok := LookupBroker(name)
-		if !ok {
-			errs = append(errs, unknownName(name))
-			continue
-		}
-		if _, err := d.Parse(static[name]); err != nil {
+		if err := CheckStatic(name, static[name]); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -40,6 +35,16 @@ func New(static map[string]string) (*Values, error) {
 		return nil, err
 	}
 	return v, nil
+}
+
+// CheckStatic tells what is wrong with one static configuration of a broker by itself.
+func CheckStatic(name, value string) error {
+	d, ok := LookupBroker(name)
+	if !ok {
+		return unknownName(name)
+	}
+	_, err := d.Parse(value)
+	return err
 }
 
 func unknownName(name string) error {

@@ -78,7 +78,7 @@ func UpdateFeatures(img *Image, node int32, updates []FeatureUpdate) ([]Record, 
 	var recs []Record
 	for _, u := range updates {
 		if why := checkFeature(img, node, u); why != "" {
-			return nil, refuse(kerr.FeatureUpdateFailed, "The update failed for all features since the following feature had an error: %s", why)
+			return nil, refuse(kerr.InvalidUpdateVersion, "The update failed for all features since the following feature had an error: %s", why)
 		}
 		if img.Feature(u.Name) != u.Level && u.Name != FeatureKRaft {
 			recs = append(recs, &FeatureLevelRecord{Name: u.Name, Level: u.Level})

@@ -171,6 +171,14 @@ func (s *Server) alterConfigs(all []alteration, replace, validateOnly bool, done
 	})
 }
 
+// alterCode is codeOf without a sentence for an unknown operation.
+func alterCode(err error) (int16, *string) {
+	if err == kerr.UnknownServerError { //nolint:errorlint // exactly that one
+		return kerr.UnknownServerError.Code, nil
+	}
+	return codeOf(err)
+}
+
 // resourceOf is the resource that a request names.
 func resourceOf(kind kmsg.ConfigResourceType, name string) controller.Resource {
 	return controller.Resource{Type: int8(kind), Name: name}

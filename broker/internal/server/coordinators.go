@@ -236,9 +236,14 @@ func (l coordinatorLog) Load(record func(coordinator.Replayed), marker func(offs
 
 // readAll calls record or marker for everything in a partition's log, in order. What they get stays valid.
 func readAll(p *replica.Partition, record func(batch.Batch, *batch.View) error, marker func(offset int64, m batch.Marker)) error {
+	return readFrom(p, p.LogStartOffset(), record, marker)
+}
+
+// readFrom is readAll for what begins at an offset.
+func readFrom(p *replica.Partition, from int64, record func(batch.Batch, *batch.View) error, marker func(offset int64, m batch.Marker)) error {
 	const chunk = 1 << 20
 	end := p.LogEndOffset()
-	for offset := p.LogStartOffset(); offset < end; {
+	for offset := from; offset < end; {
 		res, err := p.Read(offset, chunk, replica.ReadLogEnd, true)
 		if err != nil {
 			return fmt.Errorf("%s-%d: read at offset %d: %w", p.Topic(), p.ID(), offset, err)
@@ -286,31 +291,4 @@ func eachRecord(b batch.Batch, f func(batch.Batch, *batch.View) error) error {
 		}
 	}
 	return it.Err()
-}
-
-// MetadataLog is the partition that holds the metadata log, as the controller uses it.
-type MetadataLog struct {
-	Partition *replica.Partition
-	Now       func() time.Time
-}
-
-// Append implements controller.Log.
-func (l MetadataLog) Append(values [][]byte) (last int64, err error) {
-	now := l.Now()
-	recs := make([]batch.Record, len(values))
-	for i, v := range values {
-		recs[i] = batch.Record{Value: v, Timestamp: now.UnixMilli()}
-	}
-	_, last, err = l.Partition.AppendInternal(now, recs, nil)
-	return last, err
-}
-
-// OnCommitted implements controller.Log.
-func (l MetadataLog) OnCommitted(offset int64, done func(error)) {
-	l.Partition.OnCommitted(offset, done)
-}
-
-// Read implements controller.Log.
-func (l MetadataLog) Read(f func(offset int64, value []byte) error) error {
-	return readAll(l.Partition, func(_ batch.Batch, v *batch.View) error { return f(v.Offset, v.Value) }, nil)
 }

@@ -18,9 +18,9 @@ func handleDescribeCluster(s *Server, r *Request, reply func(kmsg.Response)) {
 	resp.ControllerID = -1
 	resp.ClusterAuthorizedOperations = notAsked
 	if req.EndpointType != endpointBrokers && r.Version >= 1 {
-		err := errTopicf(kerr.UnsupportedEndpointType, "there is no endpoint type %d", req.EndpointType)
+		err := errTopicf(kerr.UnsupportedEndpointType, "Unsupported endpoint type %d", req.EndpointType)
 		if req.EndpointType == endpointControllers {
-			err = errTopicf(kerr.MismatchedEndpointType, "this is the endpoint of brokers, not of controllers")
+			err = errTopicf(kerr.MismatchedEndpointType, "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER")
 		}
 		resp.ErrorCode, resp.ErrorMessage = codeOf(err)
 		reply(resp)
@@ -30,6 +30,7 @@ func handleDescribeCluster(s *Server, r *Request, reply func(kmsg.Response)) {
 	b := kmsg.NewDescribeClusterResponseBroker()
 	b.NodeID = s.cfg.NodeID
 	b.Host, b.Port = s.advertised(r.Conn)
+	b.Rack = s.rack()
 	resp.Brokers = append(resp.Brokers, b)
 	if req.IncludeClusterAuthorizedOperations {
 		resp.ClusterAuthorizedOperations = clusterOperations

@@ -88,7 +88,7 @@ func (s *Server) describe(img *controller.Image, r controller.Resource) ([]confi
 		}
 		return s.values().DescribeGroup(img.Configs(r)), nil
 	}
-	return nil, errTopicf(kerr.InvalidRequest, "Unsupported resource type: %d", r.Type)
+	return nil, errTopicf(kerr.InvalidRequest, "%s", kerr.InvalidRequest.Description)
 }
 
 func describedConfig(e config.Entry, req *kmsg.DescribeConfigsRequest, kind kmsg.ConfigResourceType) kmsg.DescribeConfigsResponseResourceConfig {

@@ -21,7 +21,7 @@ func handleIncrementalAlterConfigs(s *Server, r *Request, reply func(kmsg.Respon
 		for i, in := range req.Resources {
 			out := kmsg.NewIncrementalAlterConfigsResponseResource()
 			out.ResourceType, out.ResourceName = in.ResourceType, in.ResourceName
-			out.ErrorCode, out.ErrorMessage = codeOf(errs[i])
+			out.ErrorCode, out.ErrorMessage = alterCode(errs[i])
 			resp.Resources = append(resp.Resources, out)
 		}
 		reply(resp)

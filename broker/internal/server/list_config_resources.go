@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
@@ -14,11 +15,17 @@ func handleListConfigResources(s *Server, r *Request, reply func(kmsg.Response))
 	req := r.Msg.(*kmsg.ListConfigResourcesRequest)
 	resp := req.ResponseKind().(*kmsg.ListConfigResourcesResponse)
 	img := s.ctl.Image()
+	all := []int8{
+		controller.ResourceClientMetrics, controller.ResourceBrokerLogger, controller.ResourceBroker, controller.ResourceTopic, controller.ResourceGroup,
+	}
 	types := req.ResourceTypes
 	if len(types) == 0 {
-		types = []int8{
-			controller.ResourceClientMetrics, controller.ResourceBrokerLogger, controller.ResourceBroker, controller.ResourceTopic, controller.ResourceGroup,
-		}
+		types = all
+	}
+	if slices.ContainsFunc(types, func(kind int8) bool { return !slices.Contains(all, kind) }) {
+		resp.ErrorCode = kerr.UnsupportedVersion.Code
+		reply(resp)
+		return
 	}
 	if r.Version == 0 {
 		types = []int8{controller.ResourceClientMetrics}

@@ -60,19 +60,17 @@ func newTopicID() (id controller.TopicID) {
 func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.MetadataRequest)
 	img := s.ctl.Image()
+	names, ids := metadataTopics(req)
 	var missing []string
 	if s.values().Bool("auto.create.topics.enable") && (req.AllowAutoTopicCreation || r.Version < 4) {
-		for _, t := range req.Topics {
-			if t.Topic == nil || controller.CheckTopicName(*t.Topic) != nil || controller.Internal(*t.Topic) {
-				continue
-			}
-			if _, ok := img.Topic(*t.Topic); !ok {
-				missing = append(missing, *t.Topic)
+		for _, name := range names {
+			if _, ok := img.Topic(name); !ok && controller.CheckTopicName(name) == nil && !controller.Internal(name) {
+				missing = append(missing, name)
 			}
 		}
 	}
 	if len(missing) == 0 {
-		reply(s.metadata(r, img, nil))
+		reply(s.metadata(r, img, names, ids, nil))
 		return
 	}
 	// Kafka answers UNKNOWN_TOPIC_OR_PARTITION at once and creates meanwhile. One commit is shorter than the back-off of any
@@ -101,16 +99,37 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 			}
 			s.log.Error("cannot create topics on request", "topics", missing, "err", err)
 		}
-		reply(s.metadata(r, s.ctl.Image(), refused))
+		reply(s.metadata(r, s.ctl.Image(), names, ids, refused))
 	})
 }
 
-func (s *Server) metadata(r *Request, img *controller.Image, refused map[string]error) kmsg.Response {
+// metadataTopics gives the topics of a request, each once. As in Kafka, names do not count where there are ids.
+func metadataTopics(req *kmsg.MetadataRequest) (names []string, ids []controller.TopicID) {
+	seenNames, seenIDs := map[string]bool{}, map[controller.TopicID]bool{{}: true}
+	for _, t := range req.Topics {
+		if !seenIDs[t.TopicID] {
+			seenIDs[t.TopicID] = true
+			ids = append(ids, t.TopicID)
+		}
+		if t.Topic != nil && !seenNames[*t.Topic] {
+			seenNames[*t.Topic] = true
+			names = append(names, *t.Topic)
+		}
+	}
+	if len(ids) > 0 {
+		names = nil
+	}
+	return names, ids
+}
+
+// metadata answers with the topics that exist before those that do not.
+func (s *Server) metadata(r *Request, img *controller.Image, names []string, ids []controller.TopicID, refused map[string]error) kmsg.Response {
 	req := r.Msg.(*kmsg.MetadataRequest)
 	resp := req.ResponseKind().(*kmsg.MetadataResponse)
 	b := kmsg.NewMetadataResponseBroker()
 	b.NodeID = s.cfg.NodeID
 	b.Host, b.Port = s.advertised(r.Conn)
+	b.Rack = s.rack()
 	resp.Brokers = append(resp.Brokers, b)
 	resp.ClusterID = kmsg.StringPtr(s.cfg.ClusterID)
 	resp.ControllerID = s.cfg.NodeID
@@ -118,11 +137,13 @@ func (s *Server) metadata(r *Request, img *controller.Image, refused map[string]
 	if req.IncludeClusterAuthorizedOperations {
 		resp.AuthorizedOperations = clusterOperations
 	}
+	operations := int32(notAsked)
+	if req.IncludeTopicAuthorizedOperations {
+		operations = topicOperations
+	}
 	describe := func(t *controller.Topic) {
 		out := metadataTopic(t)
-		if req.IncludeTopicAuthorizedOperations {
-			out.AuthorizedOperations = topicOperations
-		}
+		out.AuthorizedOperations = operations
 		resp.Topics = append(resp.Topics, out)
 	}
 	if req.Topics == nil || r.Version == 0 && len(req.Topics) == 0 {
@@ -131,35 +152,43 @@ func (s *Server) metadata(r *Request, img *controller.Image, refused map[string]
 		}
 		return resp
 	}
-	for _, asked := range req.Topics {
-		byID := asked.Topic == nil
-		var t *controller.Topic
-		var ok bool
-		if byID {
-			t, ok = img.TopicByID(asked.TopicID)
-		} else {
-			t, ok = img.Topic(*asked.Topic)
-		}
-		if ok {
+	var unknown []kmsg.MetadataResponseTopic
+	for _, id := range ids {
+		if t, ok := img.TopicByID(id); ok {
 			describe(t)
 			continue
 		}
 		out := kmsg.NewMetadataResponseTopic()
-		out.Topic, out.TopicID = asked.Topic, asked.TopicID
-		out.AuthorizedOperations = notAsked
+		out.TopicID, out.AuthorizedOperations, out.ErrorCode = id, notAsked, kerr.UnknownTopicID.Code
+		unknown = append(unknown, out)
+	}
+	for _, name := range names {
+		if t, ok := img.Topic(name); ok {
+			describe(t)
+			continue
+		}
+		out := kmsg.NewMetadataResponseTopic()
+		out.Topic, out.IsInternal, out.AuthorizedOperations = kmsg.StringPtr(name), controller.Internal(name), operations
 		switch {
-		case byID:
-			out.ErrorCode = kerr.UnknownTopicID.Code
-		case controller.CheckTopicName(*asked.Topic) != nil:
+		case controller.CheckTopicName(name) != nil:
 			out.ErrorCode = kerr.InvalidTopicException.Code
-		case refused[*asked.Topic] != nil:
-			out.ErrorCode = code(refused[*asked.Topic])
+		case refused[name] != nil:
+			out.ErrorCode = code(refused[name])
 		default:
 			out.ErrorCode = kerr.UnknownTopicOrPartition.Code
 		}
-		resp.Topics = append(resp.Topics, out)
+		unknown = append(unknown, out)
 	}
+	resp.Topics = append(resp.Topics, unknown...)
 	return resp
+}
+
+// rack is where the broker stands (broker.rack); nil if nothing says so.
+func (s *Server) rack() *string {
+	if rack := s.values().String("broker.rack"); rack != "" {
+		return &rack
+	}
+	return nil
 }
 
 func metadataTopic(t *controller.Topic) kmsg.MetadataResponseTopic {

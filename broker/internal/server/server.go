@@ -95,13 +95,13 @@ type Config struct {
 
 	// Group has the settings of consumer groups.
 	Group group.Config
-	// Share has the settings of share groups.
-	Share ShareConfig
 	// Txn has the settings of the transaction coordinator. Its clock, its logger and Version are set by New.
 	Txn txn.Config
 
 	Replicas *replica.Manager
 	Quorum   controller.Quorum
+	// Metadata is the log of a local quorum, of which the server takes snapshots; nil: somebody else does.
+	Metadata *MetadataLog
 	// Faults are those of a test; nil: none.
 	Faults *fault.Plan
 }
@@ -123,6 +123,7 @@ type Server struct {
 	flexFrom    map[int16]int16 // key -> first version with the flexible encoding
 	requests    *budget
 	fetches     *budget
+	sessions    *fetchSessions
 	directory   controller.TopicID // id of the log directory
 	vals        atomic.Pointer[config.Values]
 	// reconfigured: Prepare has renewed vals, and Published has to apply them. Of the goroutine that calls the hooks.
@@ -135,6 +136,9 @@ type Server struct {
 	ctx      context.Context // ends at Close
 	cancel   context.CancelFunc
 	stopping chan struct{} // closed when Shutdown or Close begins: long polls end
+	// stopContext ends when stopping is closed; stopWaits ends it.
+	stopContext context.Context
+	stopWaits   context.CancelFunc
 
 	mu        sync.Mutex
 	stopped   bool
@@ -146,7 +150,6 @@ type Server struct {
 // New makes a server that serves nobody yet.
 func New(cfg Config) *Server {
 	cfg.Limits = cfg.Limits.withDefaults()
-	cfg.Share = cfg.Share.withDefaults()
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, replicas: cfg.Replicas,
 		apis: map[int16]api{}, flexFrom: map[int16]int16{},
@@ -158,6 +161,8 @@ func New(cfg Config) *Server {
 		s.directory = directoryID(cfg.Replicas)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.stopContext, s.stopWaits = context.WithCancel(context.Background())
+	s.sessions = newFetchSessions(cfg.Now, func() int { return s.values().Int("max.incremental.fetch.session.cache.slots") })
 	for _, a := range apis() {
 		if _, twice := s.apis[a.key]; twice {
 			panic(fmt.Sprintf("two rows for key %d", a.key))
@@ -208,7 +213,15 @@ func (s *Server) Load(ctx context.Context, newEpochs bool) error {
 			return err
 		}
 	}
-	return s.settle(ctx, s.register)
+	if err := s.settle(ctx, s.register); err != nil {
+		return err
+	}
+	if l := s.cfg.Metadata; l != nil {
+		s.background(func() {
+			s.takeSnapshots(l, time.Duration(s.values().Long("metadata.log.max.snapshot.interval.ms"))*time.Millisecond)
+		})
+	}
+	return nil
 }
 
 // settle waits for an update of the metadata.
@@ -226,7 +239,7 @@ func (s *Server) settle(ctx context.Context, update func(done func(error))) erro
 // register tells the metadata log about this run of the broker.
 func (s *Server) register(done func(error)) {
 	s.ctl.Register(controller.RegisterBrokerRecord{
-		BrokerID: s.cfg.NodeID, Incarnation: newTopicID(), Endpoints: s.cfg.Endpoints, Directories: []controller.TopicID{s.directory},
+		BrokerID: s.cfg.NodeID, Incarnation: newTopicID(), Endpoints: s.cfg.Endpoints, Rack: s.rack(), Directories: []controller.TopicID{s.directory},
 	}, config.Format(s.values().Long("min.insync.replicas")), done)
 }
 
@@ -311,6 +324,7 @@ func (s *Server) stop() {
 	}
 	s.stopped = true
 	close(s.stopping)
+	s.stopWaits()
 	s.gate.close()
 	s.shares.Drain()
 	for _, l := range s.listeners {

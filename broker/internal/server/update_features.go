@@ -18,10 +18,7 @@ func handleUpdateFeatures(s *Server, r *Request, reply func(kmsg.Response)) {
 	for i, u := range req.FeatureUpdates {
 		updates[i] = controller.FeatureUpdate{Name: u.Feature, Level: u.MaxVersionLevel, Type: u.UpgradeType}
 		if r.Version < featureUpgradeType {
-			updates[i].Type = controller.FeatureUpgrade
-			if u.AllowDowngrade {
-				updates[i].Type = controller.FeatureSafeDowngrade
-			}
+			updates[i].Type = controller.FeatureUpgrade // Kafka does not look at AllowDowngrade any more
 		}
 	}
 	op := func(img *controller.Image) ([]controller.Record, error) {
