@@ -7,12 +7,14 @@
 //	moldau transactions list|describe|producers|hanging|abort|terminate
 //	moldau users list|set|delete                         SCRAM credentials
 //	moldau log dump FILE|DIR                             what is in the files of a data directory
+//	moldau takeover DIR                                  make a log directory of Apache Kafka ours
 //	moldau produce -t TOPIC                              write what stdin or files hold
 //	moldau consume -t TOPIC --from-beginning             print records
 //	moldau version
 //
 // Each flag can also come from the environment: --sasl-password is MOLDAU_SASL_PASSWORD. A flag wins over the
-// variable, the variable over the default.
+// variable, the variable over the default. The server takes Kafka's configurations too, by the names that they have there:
+// from a file (--config), from variables such as MOLDAU_LOG_RETENTION_MS, from --property log.retention.ms=1000.
 //
 // Results go to stdout, everything else to stderr. A failure is one line that names the thing and the next step; the
 // exit code is 2 for a mistake in the command and 1 for everything else that failed.
@@ -34,7 +36,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	p := process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.LookupEnv}
+	p := process{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.LookupEnv, environ: os.Environ}
 	code := p.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -45,6 +47,7 @@ type process struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) (string, bool)
+	environ        func() []string // NAME=VALUE of every variable
 }
 
 // run executes one command line and returns the exit code. A cancelled ctx (SIGINT, SIGTERM) ends a command that runs
@@ -82,7 +85,7 @@ func (p process) root() *cobra.Command {
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(p.versionCommand(), p.serverCommand(), p.topicsCommand(), p.configsCommand(),
-		p.groupsCommand(), p.transactionsCommand(), p.usersCommand(), p.produceCommand(), p.consumeCommand())
+		p.groupsCommand(), p.transactionsCommand(), p.usersCommand(), p.logCommand(), p.takeover(), p.produceCommand(), p.consumeCommand())
 	return root
 }
 
@@ -105,13 +108,24 @@ func (p process) applyEnv(flags *pflag.FlagSet) error {
 		}
 		if err := flags.Set(f.Name, v); err != nil {
 			errs = append(errs, usagef("environment variable %s: %q is not a valid value for --%s (%s)", name, v, f.Name, f.Usage))
+			return
 		}
+		if f.Annotations == nil {
+			f.Annotations = map[string][]string{}
+		}
+		f.Annotations[envAnnotation] = []string{name}
 	})
 	return errors.Join(errs...)
 }
 
+// envPrefix begins the names of variables; envAnnotation marks flags that came from one.
+const (
+	envPrefix     = "MOLDAU_"
+	envAnnotation = "environment"
+)
+
 func envName(flag string) string {
-	return "MOLDAU_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // noArgs refuses arguments, naming the first; cobra's own check names neither the command's use nor a next step.

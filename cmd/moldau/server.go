@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxevent"
 
@@ -30,6 +31,8 @@ type serverFlags struct {
 	logFormat    string
 	stopTimeout  time.Duration
 	http         string
+	configFile   string
+	property     []string
 }
 
 func (p process) serverCommand() *cobra.Command {
@@ -41,10 +44,17 @@ func (p process) serverCommand() *cobra.Command {
 
   moldau server --listen 127.0.0.1:9092 --data /var/lib/moldau
 
+Everything that Kafka's server.properties can say can be said here, by Kafka's names: in a YAML file (--config server.yaml), where
+nested names are joined by dots, or in a .properties file; in variables (MOLDAU_LOG_RETENTION_MS); with --property NAME=VALUE. Flags
+win over variables, variables over the file, in which flags have names such as moldau.durability. A name that is not known is an
+error.
+
+  moldau server --config server.yaml --property num.partitions=4
+
 Once it serves it prints one line with its addresses on stdout; logs go to stderr. An acknowledged record has survived a
 power cut, unless --durability page-cache says otherwise.`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), &f) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), cmd.Flags(), &f) },
 	}
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.listen, "listen", []string{"127.0.0.1:9092"}, "addresses to serve on, HOST:PORT separated by commas; port 0 finds a free one")
@@ -57,29 +67,55 @@ power cut, unless --durability page-cache says otherwise.`,
 	fl.StringVar(&f.http, "http", "", "HOST:PORT to serve /metrics (Prometheus), /health and /ready on; default: nowhere")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	fl.StringVar(&f.configFile, "config", "", "YAML or .properties file with configurations by Kafka's names")
+	fl.StringArrayVarP(&f.property, "property", "p", nil, "NAME=VALUE of a configuration by Kafka's name; may be repeated")
 	fl.DurationVar(&f.stopTimeout, "stop-timeout", 10*time.Second, "how long requests may still be answered after SIGTERM")
 	return cmd
 }
 
-// config makes the configuration of the broker.
-func (p process) config(f *serverFlags) (broker.Config, error) {
-	cfg := broker.Config{
-		NodeID: f.nodeID, Listen: f.listen, DataDir: f.data, DefaultPartitions: f.partitions, NoAutoCreate: f.noAutoCreate,
+// config makes the configuration of the broker. What neither a flag nor a property says has the default of the flag.
+func (p process) config(flags *pflag.FlagSet, f *serverFlags) (broker.Config, error) {
+	var cfg broker.Config
+	var err error
+	if cfg.Properties, err = p.properties(flags, f.configFile, f.property); err != nil {
+		return cfg, err
 	}
-	if f.data == "" {
-		return cfg, usagef("--data is empty: name the directory of the logs")
+	// says tells whether the flag counts: it was given, or nothing else says what it would.
+	says := func(flag string) bool {
+		return flags.Changed(flag) || !slices.ContainsFunc(flagProperties[flag], func(name string) bool { _, ok := cfg.Properties[name]; return ok })
 	}
-	if len(f.listen) == 0 {
-		return cfg, usagef("--listen is empty: give an address such as 127.0.0.1:9092")
+	if says("node-id") {
+		cfg.NodeID = f.nodeID
 	}
-	for _, a := range f.listen {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			return cfg, usagef("--listen: %q is not HOST:PORT", a)
+	if says("default-partitions") {
+		cfg.DefaultPartitions = f.partitions
+	}
+	if says("no-auto-create") {
+		cfg.NoAutoCreate = f.noAutoCreate
+	}
+	if says("data") {
+		cfg.DataDir = f.data
+		if f.data == "" {
+			return cfg, usagef("--data is empty: name the directory of the logs")
 		}
 	}
-	if f.advertise != "" {
+	if says("listen") {
+		cfg.Listen = f.listen
+		if len(f.listen) == 0 {
+			return cfg, usagef("--listen is empty: give an address such as 127.0.0.1:9092")
+		}
+		for _, a := range f.listen {
+			if _, _, err := net.SplitHostPort(a); err != nil {
+				return cfg, usagef("--listen: %q is not HOST:PORT", a)
+			}
+		}
+	}
+	if f.advertise != "" && says("advertise") {
 		if _, _, err := net.SplitHostPort(f.advertise); err != nil {
 			return cfg, usagef("--advertise: %q is not HOST:PORT", f.advertise)
+		}
+		if !says("listen") {
+			return cfg, usagef("--advertise is about --listen; the property listeners has advertised.listeners")
 		}
 		cfg.Advertise = func(net.Addr) string { return f.advertise }
 	}
@@ -92,7 +128,9 @@ func (p process) config(f *serverFlags) (broker.Config, error) {
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return cfg, usagef("--log-level %q is not debug, info, warn or error", f.logLevel)
 	}
-	o := &slog.HandlerOptions{Level: level}
+	cfg.LogLevel = &slog.LevelVar{}
+	cfg.LogLevel.Set(level)
+	o := &slog.HandlerOptions{Level: cfg.LogLevel}
 	switch f.logFormat {
 	case "text":
 		cfg.Logger = slog.New(slog.NewTextHandler(p.stderr, o))
@@ -104,8 +142,8 @@ func (p process) config(f *serverFlags) (broker.Config, error) {
 	return cfg, nil
 }
 
-func (p process) serve(ctx context.Context, f *serverFlags) error {
-	cfg, err := p.config(f)
+func (p process) serve(ctx context.Context, flags *pflag.FlagSet, f *serverFlags) error {
+	cfg, err := p.config(flags, f)
 	if err != nil {
 		return err
 	}
@@ -137,7 +175,7 @@ func (p process) serve(ctx context.Context, f *serverFlags) error {
 			}
 		}()
 	}
-	if _, err := fmt.Fprintf(p.stdout, "moldau serves at %s (data in %s, durability %s)\n", strings.Join(b.Addrs(), ","), f.data, cfg.Durability); err != nil {
+	if _, err := fmt.Fprintf(p.stdout, "moldau serves at %s (data in %s, durability %s)\n", strings.Join(b.Addrs(), ","), b.Running().DataDir(), cfg.Durability); err != nil {
 		return errors.Join(err, p.stopServing(app, f.stopTimeout))
 	}
 	select {
