@@ -29,7 +29,7 @@ func handleWriteTxnMarkers(s *Server, r *Request, reply func(kmsg.Response)) {
 		}
 		for _, t := range m.Topics {
 			for _, p := range t.Partitions {
-				at := markerPlace{m.ProducerID, t.Topic, p}
+				at := markerPlace{producerID: m.ProducerID, topic: t.Topic, partition: p}
 				w.add(at)
 				if impossible {
 					w.done(at, kerr.UnknownServerError)
@@ -54,14 +54,32 @@ type markersWait struct {
 
 	mu   sync.Mutex
 	resp *kmsg.WriteTxnMarkersResponse
-	at   map[markerPlace]int // where in resp a producer (topic "", partition -1), its topic (partition -1) and its partition are
+	at   map[markerPlace]int // where in resp a producer, its topic and its partition are
 	left int                 // markers under way, and one as long as more may come
 }
 
+// markerPlace names a partition in the answer; with less detail what it is part of.
 type markerPlace struct {
 	producerID int64
 	topic      string
 	partition  int32
+	level      markerLevel
+}
+
+type markerLevel int8
+
+const (
+	ofPartition markerLevel = iota
+	ofTopic
+	ofProducer
+)
+
+func (p markerPlace) inTopic() markerPlace {
+	return markerPlace{producerID: p.producerID, topic: p.topic, level: ofTopic}
+}
+
+func (p markerPlace) inProducer() markerPlace {
+	return markerPlace{producerID: p.producerID, level: ofProducer}
 }
 
 // add makes room for the outcome of a marker.
@@ -79,11 +97,11 @@ func (w *markersWait) add(p markerPlace) {
 		return i
 	}
 	m := &w.resp.Markers
-	i := place(markerPlace{p.producerID, "", -1}, len(*m), func() {
+	i := place(p.inProducer(), len(*m), func() {
 		*m = append(*m, kmsg.WriteTxnMarkersResponseMarker{ProducerID: p.producerID})
 	})
 	t := &(*m)[i].Topics
-	i = place(markerPlace{p.producerID, p.topic, -1}, len(*t), func() {
+	i = place(p.inTopic(), len(*t), func() {
 		*t = append(*t, kmsg.WriteTxnMarkersResponseMarkerTopic{Topic: p.topic})
 	})
 	q := &(*t)[i].Partitions
@@ -101,8 +119,8 @@ func (w *markersWait) done(p markerPlace, err error) {
 		c = kerr.UnknownTopicOrPartition.Code // the partition is offline
 	}
 	w.mu.Lock()
-	topics := w.resp.Markers[w.at[markerPlace{p.producerID, "", -1}]].Topics
-	topics[w.at[markerPlace{p.producerID, p.topic, -1}]].Partitions[w.at[p]].ErrorCode = c
+	topics := w.resp.Markers[w.at[p.inProducer()]].Topics
+	topics[w.at[p.inTopic()]].Partitions[w.at[p]].ErrorCode = c
 	w.mu.Unlock()
 	w.finish()
 }
