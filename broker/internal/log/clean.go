@@ -47,6 +47,8 @@ func (s *CompactStats) Add(o CompactStats) {
 type CompactOptions struct {
 	// MapBytes limits the memory of the key map (log.cleaner.dedupe.buffer.size).
 	MapBytes int64
+	// MapLoad is the share of that memory which keys may fill; 0.9 if it is 0 (log.cleaner.io.buffer.load.factor).
+	MapLoad float64
 	// IOBytes is the size of the read and the write buffer together (log.cleaner.io.buffer.size). A larger batch gets what it needs.
 	IOBytes int
 	// Throttle, if not nil, is called with the bytes that were read or written, and may wait.
@@ -267,7 +269,7 @@ type round struct {
 }
 
 func (r *round) run() error {
-	keys := newKeyMap(r.o.MapBytes, r.dirt.CleanableBytes/256)
+	keys := newKeyMap(r.o.MapBytes, r.dirt.CleanableBytes/256, r.o.MapLoad)
 	r.filter.keys = keys
 	if err := r.mapKeys(keys); err != nil {
 		return err

@@ -356,7 +356,7 @@ func TestReadsWhileSegmentsAreReplaced(t *testing.T) {
 func TestTheKeyMapKnowsWhatAMapKnowsWithinItsLimit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.Int64Range(2, 5000).Draw(t, "slots")
-		m := newKeyMap(limit*keySlotBytes, rapid.Int64Range(0, 6000).Draw(t, "expected"))
+		m := newKeyMap(limit*keySlotBytes, rapid.Int64Range(0, 6000).Draw(t, "expected"), rapid.SampledFrom([]float64{0, 0.1, 0.5, 1}).Draw(t, "load"))
 		want := map[string]int64{}
 		for i := range rapid.IntRange(0, 6000).Draw(t, "puts") {
 			key := fmt.Sprint(i * 7919 % 4001)

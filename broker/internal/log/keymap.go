@@ -10,7 +10,8 @@ import (
 type keyMap struct {
 	slots []keySlot // open addressing, linear probing
 	used  int
-	limit int // slots; counts the former table too while one is being replaced
+	limit int     // slots; counts the former table too while one is being replaced
+	load  float64 // share of the slots that keys may take
 	// latest is the offset up to which the log's keys are all in the map; -1: none.
 	latest int64
 }
@@ -23,13 +24,19 @@ type keySlot struct {
 const (
 	keySlotBytes = 24
 	minKeySlots  = 1024
+
+	defaultKeyLoad = 0.9
 )
 
-// newKeyMap returns an empty map of at most limit bytes that begins with room for about expect keys.
-func newKeyMap(limit, expect int64) *keyMap {
+// newKeyMap returns an empty map of at most limit bytes, of which keys may take the share load, that begins with room for about
+// expect keys.
+func newKeyMap(limit, expect int64, load float64) *keyMap {
+	if load <= 0 || load > 1 {
+		load = defaultKeyLoad
+	}
 	most := int(max(limit/keySlotBytes, 2))
 	n := int(min(max(expect+expect/4, minKeySlots), int64(most)))
-	return &keyMap{slots: make([]keySlot, n), limit: most, latest: -1}
+	return &keyMap{slots: make([]keySlot, n), limit: most, load: load, latest: -1}
 }
 
 func hashKey(key []byte) [2]uint64 {
@@ -56,7 +63,7 @@ func (m *keyMap) put(key []byte, offset int64) bool {
 	hash := hashKey(key)
 	s := m.find(hash)
 	if s.next == 0 {
-		if m.used >= len(m.slots)/4*3 && m.grow() {
+		if m.used >= min(len(m.slots)/4*3, m.capacity()) && m.grow() {
 			s = m.find(hash)
 		}
 		if m.used+1 > m.capacity() {
@@ -68,10 +75,10 @@ func (m *keyMap) put(key []byte, offset int64) bool {
 	return true
 }
 
-// capacity is how many keys the present table takes: nine tenths of its slots, and one must stay free.
+// capacity is how many keys the present table takes: one slot must stay free.
 func (m *keyMap) capacity() int {
 	n := len(m.slots)
-	return max(min(n*9/10, n-1), 1)
+	return max(min(int(float64(n)*m.load), n-1), 1)
 }
 
 // grow replaces the table by a larger one, if the limit has room for both.

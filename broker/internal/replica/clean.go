@@ -22,6 +22,8 @@ type CleanerConfig struct {
 	Backoff time.Duration
 	// DedupeBufferBytes limits the memory that a compaction's keys take, 24 bytes each; 128 MiB (log.cleaner.dedupe.buffer.size).
 	DedupeBufferBytes int64
+	// DedupeBufferLoad is the share of it that keys may fill; 0.9 (log.cleaner.io.buffer.load.factor).
+	DedupeBufferLoad float64
 	// IOBufferBytes is the size of the read and the write buffer together; 512 KiB (log.cleaner.io.buffer.size).
 	IOBufferBytes int
 	// IOMaxBytesPerSecond limits what the cleaner reads and writes; 0: no limit (log.cleaner.io.max.bytes.per.second).
@@ -68,6 +70,8 @@ type cleaner struct {
 	stop context.CancelFunc
 	cfg  CleanerConfig
 	runs sync.Mutex // held while a log is compacted
+	// renewed tells the goroutine that cfg has changed.
+	renewed chan struct{}
 
 	mu     sync.Mutex
 	stats  CleanerStats
@@ -79,6 +83,7 @@ func (m *Manager) startCleaner() {
 	c := &m.cleaner
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.cfg, c.parked, c.rate.perSecond = m.cfg.Cleaner, map[*Partition]error{}, m.cfg.Cleaner.IOMaxBytesPerSecond
+	c.renewed = make(chan struct{}, 1)
 	c.stats.LastRun = m.now()
 	m.wg.Add(1)
 	go m.runCleaner()
@@ -91,13 +96,20 @@ func (m *Manager) stopCleaner() {
 	defer m.cleaner.runs.Unlock()
 }
 
-// SetCleaner changes the cleaner's configuration for what comes. Backoff applies after the present one.
+// SetCleaner changes the cleaner's configuration for what comes.
 func (m *Manager) SetCleaner(cfg CleanerConfig) {
 	c := &m.cleaner
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cfg = cfg.withDefaults()
+	if cfg = cfg.withDefaults(); cfg == c.cfg {
+		return
+	}
+	c.cfg = cfg
 	c.rate.perSecond = cfg.IOMaxBytesPerSecond
+	select {
+	case c.renewed <- struct{}{}:
+	default:
+	}
 }
 
 func (c *cleaner) config() CleanerConfig {
@@ -115,6 +127,9 @@ func (m *Manager) runCleaner() {
 		select {
 		case <-m.stop:
 			return
+		case <-m.cleaner.renewed:
+			pause.Reset(m.cleaner.config().Backoff)
+			continue
 		case <-pause.C:
 		}
 		for !m.cleaner.config().Disable {
@@ -187,7 +202,7 @@ func (m *Manager) cleanPartition(p *Partition) error {
 	}
 	cfg := c.config()
 	began := m.now()
-	stats, err := p.log.Compact(c.ctx, log.CompactOptions{MapBytes: cfg.DedupeBufferBytes, IOBytes: cfg.IOBufferBytes, Throttle: c.throttle})
+	stats, err := p.log.Compact(c.ctx, log.CompactOptions{MapBytes: cfg.DedupeBufferBytes, MapLoad: cfg.DedupeBufferLoad, IOBytes: cfg.IOBufferBytes, Throttle: c.throttle})
 	took := m.now().Sub(began)
 	c.mu.Lock()
 	c.stats.Add(stats)

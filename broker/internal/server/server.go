@@ -182,6 +182,7 @@ func New(cfg Config) *Server {
 	s.quotas = quota.New(cfg.Quota)
 	s.gate = newGate(s.quotas, cfg.Quota)
 	s.limitConnections()
+	s.configureCleaner()
 	s.logins = logins{users: cfg.Users, image: s.ctl.Image, scrams: map[scramUser]security.Credential{}}
 	s.newCoordinators()
 	return s

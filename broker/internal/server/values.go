@@ -2,13 +2,16 @@ package server
 
 import (
 	"errors"
+	"math"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/moldau-stream/moldau/broker/internal/config"
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 	"github.com/moldau-stream/moldau/broker/internal/log"
+	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/internal/batch"
 )
 
@@ -32,9 +35,20 @@ func (s *Server) renew(next *controller.Image, d controller.Delta) (changed bool
 // configure applies configurations that changed to what is running.
 func (s *Server) configure(img *controller.Image) {
 	s.limitConnections()
+	s.configureCleaner()
 	for t := range img.Topics() {
 		s.configureTopic(t)
 	}
+}
+
+// configureCleaner tells the cleaner of compacted topics what is set for it.
+func (s *Server) configureCleaner() {
+	v := s.values()
+	s.replicas.SetCleaner(replica.CleanerConfig{
+		Disable: !v.Bool("log.cleaner.enable"), Backoff: time.Duration(min(max(v.Long("log.cleaner.backoff.ms"), 1), math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
+		DedupeBufferBytes: v.Long("log.cleaner.dedupe.buffer.size"), DedupeBufferLoad: v.Double("log.cleaner.io.buffer.load.factor"),
+		IOBufferBytes: int(v.Long("log.cleaner.io.buffer.size")), IOMaxBytesPerSecond: v.Double("log.cleaner.io.max.bytes.per.second"),
+	})
 }
 
 func (s *Server) configureTopic(t *controller.Topic) {
