@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/moldau-stream/moldau/internal/batch"
+	"github.com/moldau-stream/moldau/internal/buffer"
 )
 
 // Isolation says how far a read may go.
@@ -30,6 +31,14 @@ type ReadResult struct {
 	LogEndOffset                                    int64
 	// Aborted is set for ReadCommitted only.
 	Aborted []AbortedTxn
+
+	buf *buffer.Buffer // holds Records
+}
+
+// Free gives the memory of Records back, which nobody may use after that. Not to call it costs nothing but recycling.
+func (r *ReadResult) Free() {
+	r.buf.Free()
+	r.buf, r.Records = nil, nil
 }
 
 // Read returns whole batches from the one that contains offset, or that follows it, up to
@@ -79,6 +88,9 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 				return res, false, err
 			}
 		}
+		if res.Records, res.buf = v.readOnce(at, maxBytes, limit); len(res.Records) > 0 {
+			break
+		}
 		pos, size, err := v.find(at)
 		if err != nil {
 			return res, false, err
@@ -90,7 +102,7 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 		if size > maxBytes && !minOne {
 			return res, false, nil
 		}
-		res.Records, err = v.read(pos, max(maxBytes, size), at, limit)
+		res.Records, res.buf, err = v.read(pos, max(maxBytes, size), at, limit)
 		if err != nil {
 			return res, false, err
 		}
@@ -149,9 +161,10 @@ type view struct {
 // view takes references to up to three segments from the one that holds offset. The caller
 // holds mu for reading.
 func (l *Log) view(offset int64) *view {
-	v := &view{l: l}
 	first := l.segmentFor(offset)
-	for _, s := range l.segments[first:min(first+3, len(l.segments))] {
+	n := min(3, len(l.segments)-first)
+	v := &view{l: l, segs: make([]*segment, 0, n), size: make([]int64, 0, n), hint: make([]hint, 0, n)}
+	for _, s := range l.segments[first : first+n] {
 		h := hint{pos: -1, n: -1}
 		if s == l.active() { // its index changes with appends
 			h = s.hintFor(offset)
@@ -205,19 +218,77 @@ func (v *view) find(offset int64) (pos int64, size int, err error) {
 	}
 }
 
+// indexSlack is about how much of a segment lies between an index entry and the batch that it is looked up for.
+const indexSlack = 8 << 10
+
+// readOnce is find and read with one read of the file, which is what most reads need. It returns nothing where something is in the
+// way: then find and read tell what.
+func (v *view) readOnce(offset int64, maxBytes int, limit int64) ([]byte, *buffer.Buffer) {
+	s := v.segs[v.i]
+	pos, err := s.resolve(v.hint[v.i], offset)
+	if err != nil || pos >= v.size[v.i] {
+		return nil, nil
+	}
+	buf := buffer.Get(int(min(int64(max(maxBytes, 0))+indexSlack, v.size[v.i]-pos)))
+	p := buf.B
+	if readFull(s.file, p, pos) == nil {
+		for {
+			b, rest, err := batch.First(p)
+			if err != nil || b.LastOffsetDelta() < 0 {
+				break
+			}
+			if b.LastOffset() < offset {
+				p = rest
+				continue
+			}
+			if len(b) > maxBytes {
+				break
+			}
+			p = p[:min(len(p), maxBytes)]
+			if whole, err := v.walk(p, s.base, limit); err == nil && whole > 0 {
+				return p[:whole:whole], buf
+			}
+			break
+		}
+	}
+	buf.Free()
+	return nil, nil
+}
+
 // read returns the whole batches in at most n bytes from pos on, where the batch of offset begins, that
 // lie below limit.
-func (v *view) read(pos int64, n int, offset, limit int64) ([]byte, error) {
+func (v *view) read(pos int64, n int, offset, limit int64) ([]byte, *buffer.Buffer, error) {
 	s := v.segs[v.i]
-	p := make([]byte, min(int64(n), v.size[v.i]-pos))
+	buf := buffer.Get(int(min(int64(n), v.size[v.i]-pos)))
+	p := buf.B
 	if err := readFull(s.file, p, pos); err != nil {
-		return nil, storageError(fmt.Errorf("%s: %w", s.path, err))
+		buf.Free()
+		return nil, nil, storageError(fmt.Errorf("%s: %w", s.path, err))
 	}
-	whole, next := 0, s.base
+	whole, err := v.walk(p, s.base, limit)
+	if whole == 0 && err != nil { // what lies before damage is good; the next read reports it
+		err = v.l.corrupt(s, pos, max(offset, s.base), err)
+	} else {
+		err = nil
+	}
+	if err != nil {
+		buf.Free()
+		return nil, nil, err
+	}
+	if whole == 0 {
+		buf.Free()
+		return nil, nil, nil
+	}
+	return p[:whole:whole], buf, nil
+}
+
+// walk returns how many bytes at the front of p are whole batches that lie at next or later and below limit. err says what is wrong
+// with the one behind them, if anything is.
+func (v *view) walk(p []byte, next, limit int64) (whole int, err error) {
 	for rest := p; ; {
 		b, r, err := batch.First(rest)
 		if errors.Is(err, batch.ErrTruncated) {
-			break
+			return whole, nil
 		}
 		if err == nil && (b.BaseOffset() < next || b.LastOffsetDelta() < 0 || b.LastOffset() >= v.end) {
 			err = &orderError{got: b.BaseOffset(), want: next}
@@ -225,20 +296,13 @@ func (v *view) read(pos int64, n int, offset, limit int64) ([]byte, error) {
 		if err == nil && b.BaseOffset() < v.unverified {
 			err = b.Check() // nobody has read these bytes since the log was opened
 		}
-		if err != nil {
-			if whole > 0 {
-				break // what lies before is good; the next read reports it
-			}
-			return nil, v.l.corrupt(s, pos, max(offset, next), err)
-		}
-		if b.LastOffset() >= limit {
-			break
+		if err != nil || b.LastOffset() >= limit {
+			return whole, err
 		}
 		whole += len(b)
 		next = b.LastOffset() + 1
 		rest = r
 	}
-	return p[:whole:whole], nil
 }
 
 // abortedIn lists the aborted transactions that overlap [from, to). When the log has not the segments any more that it had after
