@@ -2,17 +2,22 @@ package server
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
+	"github.com/moldau-stream/moldau/internal/batch"
 )
 
 const (
-	// fetchTopicIDs is the first version that names topics by id.
-	fetchTopicIDs = 13
+	// fetchSessionsSince is the first version with fetch sessions, fetchTopicIDs the first that names topics by id, and fetchHints
+	// the first whose answers say where the leader is (KIP-951).
+	fetchSessionsSince = 7
+	fetchTopicIDs      = 13
+	fetchHints         = 16
 	// fetchFloor is what a fetch may return even when the memory for fetched records is all in use.
 	fetchFloor = 64 << 10
 	// maxFetchWait bounds the time that a client lets us hold a fetch.
@@ -22,51 +27,62 @@ const (
 // fetch is one fetch request and, as it is served, its answer.
 type fetch struct {
 	s        *Server
+	request  *Request
 	version  int16
 	flexible bool
+	follower bool // the client says that it is a broker that replicates, which none is
 	maxWait  time.Duration
 	minBytes int32
 	maxBytes int32
 	iso      replica.Isolation
-	// unknownIso: the isolation level is none that exists. Kafka finds out when it reads.
-	unknownIso bool
-	topics     []fetchTopic
-	count      int   // of topics and partitions
-	wanted     int64 // sum of the partitions' maximum bytes
-	budget     int64 // taken from Server.fetches
+	unknown  bool // isolation level
 
+	named     []fetchPartition // in the request, each once
+	forgotten []fetchKey
+	count     int // of topics and partitions in the request
+
+	sessionID, sessionEpoch int32
+	session                 *fetchSession     // that has parts; nil: none
+	parts                   []*fetchPartition // to be read, in this order
+
+	budget    int64 // taken from Server.fetches
+	throttle  int32 // milliseconds
 	errorCode int16 // of the whole request
 	bytes     int   // of records read
+	cut       bool  // less was read than there is, for want of memory
 	done      bool  // something is in the answer that must not wait: an error
 }
 
-type fetchTopic struct {
-	name       string
-	id         controller.TopicID
-	partitions []fetchPartition
-}
-
+// fetchPartition is a partition of a fetch, and of its session as long as that lives.
 type fetchPartition struct {
+	topic       string // "" for an id of no topic
+	id          controller.TopicID
 	partition   int32
 	leaderEpoch int32 // that the client knows; -1: none
 	lastEpoch   int32 // of the record before offset, as the client has it; -1: it does not say
 	offset      int64
 	maxBytes    int32
 
+	// What the session's client was told last.
+	highWatermark, logStart int64
+
 	err    error
 	p      *replica.Partition
+	image  *controller.Image // in which p was found
 	result replica.ReadResult
 	// diverges tells that the log does not have what the client read before offset: it ended at diverged, below that.
 	diverges bool
 	diverged replica.EpochEnd
-	failed   bool // to be read, once it was found
+	missing  bool // err is that there is no such partition
+	silent   bool // there is nothing to tell of it
+	waiter   replica.ReadWaiter
 }
 
 func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
-	f := &fetch{version: version, flexible: flexible}
+	f := &fetch{version: version, flexible: flexible, sessionEpoch: fetchEpochFinal}
 	r := reader{b: body, flexible: flexible}
 	if version <= 14 {
-		r.int32() // replica id: a consumer's, as there are no followers
+		f.follower = r.int32() >= 0
 	}
 	f.maxWait = min(max(time.Duration(r.int32())*time.Millisecond, 0), maxFetchWait)
 	f.minBytes, f.maxBytes = r.int32(), r.int32()
@@ -75,29 +91,26 @@ func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
 	case 1:
 		f.iso = replica.ReadCommitted
 	default:
-		f.unknownIso = true
+		f.unknown = true
 	}
-	sessionID, sessionEpoch := int32(0), int32(-1)
-	if version >= 7 {
-		sessionID, sessionEpoch = r.int32(), r.int32()
-	}
-	if sessionID != 0 {
-		f.errorCode = kerr.FetchSessionIDNotFound.Code // no session is ever given out, see encode
-	} else if sessionEpoch > 0 {
-		f.errorCode = kerr.InvalidFetchSessionEpoch.Code
+	if version >= fetchSessionsSince {
+		f.sessionID, f.sessionEpoch = r.int32(), r.int32()
 	}
 	for range r.array(3) {
-		var t fetchTopic
+		var topic string
+		var id controller.TopicID
 		if version >= fetchTopicIDs {
-			t.id = r.uuid()
+			id = r.uuid()
 		} else {
-			t.name = string(r.string())
+			topic = string(r.string())
 		}
 		n := r.array(16)
 		f.count++
-		t.partitions = make([]fetchPartition, 0, min(n, 256))
+		if f.named == nil {
+			f.named = make([]fetchPartition, 0, min(n, 256))
+		}
 		for range n {
-			p := fetchPartition{partition: r.int32(), leaderEpoch: -1, lastEpoch: -1}
+			p := fetchPartition{topic: topic, id: id, partition: r.int32(), leaderEpoch: -1, lastEpoch: -1}
 			if version >= 9 {
 				p.leaderEpoch = max(r.int32(), -1)
 			}
@@ -116,8 +129,7 @@ func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
 			if f.count++; f.count > maxPartitionsInRequest {
 				return nil, errManyPartitions
 			}
-			f.wanted += int64(max(p.maxBytes, 0))
-			t.partitions = append(t.partitions, p)
+			f.named = append(f.named, p)
 		}
 		r.tags()
 		if r.err != nil {
@@ -126,30 +138,89 @@ func decodeFetch(body []byte, version int16, flexible bool) (*fetch, error) {
 		if f.count > maxPartitionsInRequest {
 			return nil, errManyPartitions
 		}
-		f.topics = append(f.topics, t)
 	}
-	if version >= 7 { // forgotten topics: of sessions
+	if version >= fetchSessionsSince {
 		for range r.array(2) {
+			var k fetchKey
 			if version >= fetchTopicIDs {
-				r.uuid()
+				k.id = r.uuid()
 			} else {
-				r.string()
+				k.topic = string(r.string())
 			}
-			r.take(4 * r.array(4))
+			for range r.array(4) {
+				k.partition = r.int32()
+				if f.count++; f.count > maxPartitionsInRequest {
+					return nil, errManyPartitions
+				}
+				f.forgotten = append(f.forgotten, k)
+			}
 			r.tags()
+			if r.err != nil {
+				return nil, r.err
+			}
 		}
 	}
 	if version >= 11 {
 		r.string() // rack
 	}
-	r.tags()
-	type key struct {
-		name string
-		id   controller.TopicID
-	}
-	f.topics = oncePerPartition(f.topics, func(t *fetchTopic) (key, *[]fetchPartition) { return key{t.name, t.id}, &t.partitions },
-		func(p *fetchPartition) int32 { return p.partition })
+	f.lastTags(&r)
+	f.once()
 	return f, r.err
+}
+
+// lastTags reads the tagged fields of the request, of which one tells what the field for the replica id told before version 15.
+func (f *fetch) lastTags(r *reader) {
+	const replicaState = 1
+	if f.version < 15 {
+		r.tags()
+		return
+	}
+	r.eachTag(func(tag int, field []byte) {
+		if tag == replicaState && len(field) >= 4 {
+			f.follower = int32(binary.BigEndian.Uint32(field)) >= 0
+		}
+	})
+}
+
+// once leaves of partitions that are named twice what was said last, in the place of the first.
+func (f *fetch) once() {
+	if len(f.named) < 2 {
+		return
+	}
+	ids := f.version >= fetchTopicIDs
+	kept := f.named[:0]
+	if len(f.named) <= 8 { // without a map
+	next:
+		for _, p := range f.named {
+			for i := range kept {
+				if kept[i].key(ids) == p.key(ids) {
+					kept[i] = p
+					continue next
+				}
+			}
+			kept = append(kept, p)
+		}
+		f.named = kept
+		return
+	}
+	at := make(map[fetchKey]int, len(f.named))
+	for _, p := range f.named {
+		if i, twice := at[p.key(ids)]; twice {
+			kept[i] = p
+			continue
+		}
+		at[p.key(ids)] = len(kept)
+		kept = append(kept, p)
+	}
+	f.named = kept
+}
+
+// all makes the partitions that the request names those to be read.
+func (f *fetch) all() {
+	f.parts = make([]*fetchPartition, len(f.named))
+	for i := range f.named {
+		f.parts[i] = &f.named[i]
+	}
 }
 
 func handleFetch(s *Server, r *Request, body []byte, reply func(any)) error {
@@ -160,95 +231,115 @@ func handleFetch(s *Server, r *Request, body []byte, reply func(any)) error {
 	if err := r.reserve(f.count * partitionCost); err != nil {
 		return err
 	}
-	f.s = s
-	if f.errorCode == 0 {
-		f.resolve()
+	f.s, f.request = s, r
+	if s.sessions.begin(f); f.errorCode != 0 {
+		reply(f)
+		return nil
 	}
-	if f.errorCode != 0 {
-		if f.version >= fetchTopicIDs || !f.unknownIso {
-			f.topics = nil
-		}
-		for _, t := range f.topics {
-			for i := range t.partitions {
-				t.partitions[i].err = kerr.ErrorForCode(f.errorCode)
-			}
-		}
+	found := f.resolve()
+	if found > 0 && f.unknown {
+		f.refuse(kerr.UnknownServerError) // as Kafka, which knows no other isolation level
 		reply(f)
 		return nil
 	}
 	f.read()
-	if f.enough() || f.maxWait == 0 {
-		reply(f)
+	if found == 0 || f.enough() || f.maxWait == 0 {
+		f.answer(reply)
 		return nil
 	}
 	f.giveBack()
-	s.background(func() { f.longPoll(r, reply) })
+	f.wait(r.Ctx, reply)
 	return nil
 }
 
-// resolve finds the partitions.
-func (f *fetch) resolve() {
-	img := f.s.ctl.Image()
-	for ti := range f.topics {
-		t := &f.topics[ti]
-		var topic *controller.Topic
-		var ok bool
-		var missing error
-		if f.version >= fetchTopicIDs {
-			topic, ok = img.TopicByID(t.id)
-			missing = kerr.UnknownTopicID
-		} else {
-			topic, ok = img.Topic(t.name)
-			missing = kerr.UnknownTopicOrPartition
-		}
-		for pi := range t.partitions {
-			p := &t.partitions[pi]
-			if !ok {
-				p.err = missing
-				continue
-			}
-			if p.p, p.err = f.s.partitionOf(topic, p.partition); p.err == nil {
-				p.err = checkEpoch(p.p, p.leaderEpoch)
-				p.failed = p.err != nil
-				if f.unknownIso {
-					f.errorCode = kerr.UnknownServerError.Code
-				}
-			}
-		}
+// refuse makes err the answer, for each partition where the version has no error for all of it.
+func (f *fetch) refuse(err *kerr.Error) {
+	f.errorCode = err.Code
+	if f.session != nil {
+		f.s.sessions.release(f.session)
+		f.session = nil
+	}
+	f.parts = nil
+	if f.version >= fetchTopicIDs {
+		return
+	}
+	f.all()
+	for _, p := range f.parts {
+		p.err, p.missing = err, false
 	}
 }
 
-// read reads every partition, in order of the request, until the bytes are used up. The first batch that is found is returned
-// even if it is larger than that (KIP-74).
-func (f *fetch) read() {
-	most := min(f.maxBytes, f.s.cfg.Limits.FetchMaxBytes)
-	f.budget = f.s.fetches.share(max(min(int64(most), f.wanted), 0), fetchFloor)
-	left := f.budget
-	f.bytes, f.done = 0, false
-	for ti := range f.topics {
-		for pi := range f.topics[ti].partitions {
-			p := &f.topics[ti].partitions[pi]
-			if p.err != nil {
-				f.done = true
-				continue
-			}
-			if err := checkEpoch(p.p, p.leaderEpoch); err != nil {
-				p.err, p.failed, f.done = err, true, true
-				continue
-			}
-			if f.checkLastEpoch(p); p.err != nil || p.diverges {
-				f.done = true
-				continue
-			}
-			most := max(min(int64(p.maxBytes), left), 0)
-			p.result, p.err = p.p.Read(p.offset, int32(most), f.iso, f.bytes == 0)
-			if p.err != nil {
-				p.result.Records, p.failed, f.done = nil, true, true
-				continue
-			}
-			f.bytes += len(p.result.Records)
-			left -= int64(len(p.result.Records))
+// resolve finds the partitions, and tells how many there are.
+func (f *fetch) resolve() (found int) {
+	img := f.s.ctl.Image()
+	for _, p := range f.parts {
+		p.forget()
+		if p.p != nil && p.image == img {
+			found++
+			continue
 		}
+		p.p, p.image = nil, img
+		var topic *controller.Topic
+		var ok bool
+		if f.version >= fetchTopicIDs {
+			if topic, ok = img.TopicByID(p.id); ok {
+				p.topic = topic.Name
+			} else {
+				p.err = kerr.UnknownTopicID
+			}
+		} else if topic, ok = img.Topic(p.topic); !ok {
+			p.err = kerr.UnknownTopicOrPartition
+		}
+		if p.missing = !ok || p.partition < 0 || int(p.partition) >= len(topic.Partitions); p.missing {
+			if ok {
+				p.err = kerr.UnknownTopicOrPartition
+			}
+			continue
+		}
+		found++
+		p.p, p.err = f.s.partitionOf(topic, p.partition)
+	}
+	return found
+}
+
+// forget clears what was read, so that nothing of it is kept while the session is not in use.
+func (p *fetchPartition) forget() {
+	p.err, p.missing, p.diverges, p.silent = nil, false, false, false
+	p.result = replica.ReadResult{}
+}
+
+// read reads every partition, in order, until the bytes are used up. The first batch that is found is returned even if it is
+// larger than that (KIP-74).
+func (f *fetch) read() {
+	wanted := int64(0)
+	for _, p := range f.parts {
+		wanted += int64(max(p.maxBytes, 0))
+	}
+	left := max(min(int64(f.maxBytes), int64(f.s.cfg.Limits.FetchMaxBytes)), 0)
+	f.budget = f.s.fetches.share(min(left, wanted), fetchFloor)
+	f.cut = f.budget < min(left, wanted)
+	if f.cut {
+		left = f.budget
+	}
+	f.bytes, f.done = 0, false
+	for _, p := range f.parts {
+		if p.missing {
+			continue // of which the client learns with the others, as in Kafka
+		}
+		if p.err == nil {
+			p.err = f.check(p)
+		}
+		if p.err != nil || p.diverges {
+			f.done = true
+			continue
+		}
+		n := max(min(int64(p.maxBytes), left), 0)
+		if p.result, p.err = p.p.Read(p.offset, int32(n), f.iso, f.bytes == 0); p.err != nil {
+			p.result, f.done = replica.ReadResult{}, true
+			continue
+		}
+		f.bytes += len(p.result.Records)
+		left = max(left-int64(len(p.result.Records)), 0)
 	}
 	// Keep only what was used.
 	used := min(f.budget, int64(f.bytes))
@@ -256,79 +347,60 @@ func (f *fetch) read() {
 	f.budget = used
 }
 
-// checkLastEpoch compares what the client read last with the log (KIP-595): a log that ended below that in the same epoch has
-// other records since, and tells where the common ones end.
-func (f *fetch) checkLastEpoch(p *fetchPartition) {
+// check tells why the client must not read the partition. It also compares what the client read last with the log (KIP-595): a log
+// that ended below that in the same epoch has other records since, and tells where the common ones end.
+func (f *fetch) check(p *fetchPartition) error {
+	if f.follower {
+		return kerr.NotLeaderForPartition // to which this broker is no leader
+	}
+	if err := checkEpoch(p.p, p.leaderEpoch); err != nil {
+		return err
+	}
 	if p.lastEpoch < 0 {
-		return
+		return nil
 	}
 	end := p.p.EndOffsetForEpoch(p.lastEpoch)
 	if end.EndOffset < 0 || end.Epoch < 0 {
-		p.err, p.failed = kerr.OffsetOutOfRange, true
-		return
+		return kerr.OffsetOutOfRange
 	}
 	if end.Epoch < p.lastEpoch || end.EndOffset < p.offset {
 		p.diverges, p.diverged = true, end
 		p.result = replica.ReadResult{HighWatermark: p.p.HighWatermark(), LastStableOffset: p.p.LastStableOffset(), LogStartOffset: p.p.LogStartOffset()}
 	}
+	return nil
 }
 
 // enough tells whether the answer must not wait any longer.
 func (f *fetch) enough() bool {
-	return f.done || f.count == 0 || f.bytes > 0 && f.bytes >= int(f.minBytes) || f.minBytes <= 0
+	least := int(min(f.minBytes, f.maxBytes, f.s.cfg.Limits.FetchMaxBytes))
+	return f.done || f.bytes >= least || f.bytes > 0 && f.cut || f.available() >= least
+}
+
+// available is how many bytes there are at least, of which the limits of partitions and requests let less be read.
+func (f *fetch) available() (n int) {
+	for _, p := range f.parts {
+		if p.missing {
+			continue
+		}
+		next, size := p.offset, len(p.result.Records)
+		_, _ = batch.All(p.result.Records, func(b batch.Batch) bool { // whole batches as the log has them
+			next = b.LastOffset() + 1
+			return true
+		})
+		if next < f.readableEnd(p) {
+			size = max(size, int(p.maxBytes))
+		}
+		n += size
+	}
+	return n
 }
 
 // giveBack drops what was read.
 func (f *fetch) giveBack() {
 	f.s.fetches.release(f.budget)
 	f.budget = 0
-	for ti := range f.topics {
-		for pi := range f.topics[ti].partitions {
-			f.topics[ti].partitions[pi].result.Records = nil
-		}
-	}
-}
-
-// longPoll waits until enough can be read or the client's time is over.
-func (f *fetch) longPoll(r *Request, reply func(any)) {
-	wake := make(chan struct{}, 1)
-	signal := func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	}
-	timer := time.NewTimer(f.maxWait)
-	defer timer.Stop()
-	cancels := make([]func(), 0, f.count)
-	for over := false; ; {
-		for ti := range f.topics {
-			for pi := range f.topics[ti].partitions {
-				p := &f.topics[ti].partitions[pi]
-				if p.err == nil {
-					cancels = append(cancels, p.p.OnReadable(p.offset, f.readableEnd(p), f.iso, signal))
-				}
-			}
-		}
-		select {
-		case <-wake:
-		case <-timer.C:
-			over = true
-		case <-r.Ctx.Done():
-			over = true
-		case <-f.s.stopping:
-			over = true
-		}
-		for _, cancel := range cancels {
-			cancel()
-		}
-		cancels = cancels[:0]
-		f.read()
-		if over || f.enough() {
-			reply(f)
-			return
-		}
-		f.giveBack()
+	for _, p := range f.parts {
+		p.result.Records = nil
 	}
 }
 
@@ -340,89 +412,47 @@ func (f *fetch) readableEnd(p *fetchPartition) int64 {
 	return max(p.offset, p.result.HighWatermark)
 }
 
-// encode implements rawResponse. The records are not copied. The session id is always 0, which tells the client that there is no
-// session and that it shall name all partitions each time.
-func (f *fetch) encode(o *output) {
-	o.release = f.giveBack
-	b := appendInt32(o.meta, 0) // throttle
-	if f.version >= 7 {
-		b = appendInt16(b, f.errorCode)
-		b = appendInt32(b, 0)
-	}
-	b = appendArrayLen(b, len(f.topics), f.flexible)
-	for ti := range f.topics {
-		t := &f.topics[ti]
-		if f.version >= fetchTopicIDs {
-			b = append(b, t.id[:]...)
-		} else {
-			b = appendString(b, t.name, f.flexible)
-		}
-		b = appendArrayLen(b, len(t.partitions), f.flexible)
-		for pi := range t.partitions {
-			b = f.encodePartition(o, b, &t.partitions[pi])
-		}
-		b = f.noTags(b)
-	}
-	o.meta = f.noTags(b)
-}
-
-func (f *fetch) noTags(b []byte) []byte {
-	if f.flexible {
-		b = append(b, 0)
-	}
-	return b
-}
-
-func (f *fetch) encodePartition(o *output, b []byte, p *fetchPartition) []byte {
-	f.s.measureFetch(p.p, len(p.result.Records), p.err)
-	errorCode := code(p.err)
-	highWatermark, lastStable, logStart := p.result.HighWatermark, p.result.LastStableOffset, p.result.LogStartOffset
-	if p.err != nil {
-		highWatermark, lastStable, logStart = -1, -1, -1
-	}
-	b = appendInt32(b, p.partition)
-	b = appendInt16(b, errorCode)
-	b = appendInt64(b, highWatermark)
-	b = appendInt64(b, lastStable)
-	if f.version >= 5 {
-		b = appendInt64(b, logStart)
+// answer lets the session know what the answer tells, and gives it. As in Kafka, partitions that do not exist come last.
+func (f *fetch) answer(reply func(any)) {
+	if slices.ContainsFunc(f.parts, func(p *fetchPartition) bool { return p.missing }) {
+		slices.SortStableFunc(f.parts, func(a, b *fetchPartition) int { return missing(a) - missing(b) })
 	}
 	switch {
-	// Kafka tells partitions that it could not find apart from those that it could not read in this way.
-	case p.err != nil && !p.failed:
-		b = appendArrayLen(b, 0, f.flexible)
-	case f.iso == replica.ReadCommitted && p.err == nil && !p.diverges:
-		b = appendArrayLen(b, len(p.result.Aborted), f.flexible)
-		for _, a := range p.result.Aborted {
-			b = appendInt64(b, a.ProducerID)
-			b = appendInt64(b, a.FirstOffset)
-			b = f.noTags(b)
-		}
-	case f.flexible:
-		b = append(b, 0) // null
+	case f.session != nil:
+		f.s.sessions.settle(f)
+		f.sessionID = f.session.id
+	case f.version >= fetchSessionsSince && f.sessionEpoch == fetchEpochNew:
+		f.sessionID = f.s.sessions.create(f)
 	default:
-		b = appendInt32(b, -1)
+		f.sessionID = 0
 	}
-	if f.version >= 11 {
-		b = appendInt32(b, -1) // preferred read replica
-	}
-	if f.flexible {
-		b = binary.AppendUvarint(b, uint64(len(p.result.Records))+1)
-	} else {
-		b = appendInt32(b, int32(len(p.result.Records)))
-	}
-	o.meta = b
-	o.insert(p.result.Records)
-	if p.diverges {
-		b = binary.AppendUvarint(o.meta, 1) // one tagged field, the first
-		b = binary.AppendUvarint(b, 0)
-		b = binary.AppendUvarint(b, 4+8+1)
-		b = appendInt32(b, p.diverged.Epoch)
-		b = appendInt64(b, p.diverged.EndOffset)
-		return append(b, 0)
-	}
-	return f.noTags(o.meta)
+	reply(f)
 }
 
+// missing orders partitions by whether they exist: those of unknown topic ids come before those that a topic does not have.
+func missing(p *fetchPartition) int {
+	switch {
+	case !p.missing:
+		return 0
+	case p.err == kerr.UnknownTopicID:
+		return 1
+	}
+	return 2
+}
+
+// SetThrottle implements kmsg.SetThrottleResponse.
+func (f *fetch) SetThrottle(millis int32) { f.throttle = millis }
+
 // discard implements the give-back of an answer that is not written.
-func (f *fetch) discard() { f.giveBack() }
+func (f *fetch) discard() {
+	f.giveBack()
+	f.endSession()
+}
+
+// endSession lets the session go, once the answer does not need its partitions any more.
+func (f *fetch) endSession() {
+	if f.session != nil {
+		f.s.sessions.release(f.session)
+	}
+	f.session, f.parts = nil, nil
+}

@@ -138,7 +138,10 @@ func (r *reader) array(least int) int {
 }
 
 // tags skips tagged fields, none of which a client of ours needs to be understood.
-func (r *reader) tags() {
+func (r *reader) tags() { r.eachTag(func(int, []byte) {}) }
+
+// eachTag gives views of the tagged fields.
+func (r *reader) eachTag(f func(tag int, field []byte)) {
 	if !r.flexible {
 		return
 	}
@@ -148,8 +151,10 @@ func (r *reader) tags() {
 		return
 	}
 	for range n {
-		r.uvarint()
-		r.take(r.uvarint())
+		tag := r.uvarint()
+		if field := r.take(r.uvarint()); r.err == nil {
+			f(tag, field)
+		}
 	}
 }
 
