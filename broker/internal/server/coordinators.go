@@ -15,19 +15,46 @@ import (
 	"github.com/moldau-stream/moldau/internal/batch"
 )
 
-// lead lets the coordinators take over the partitions of a topic, if it is one of theirs.
+// leadRetry is when a partition is tried again that could not be opened for its coordinator.
+const leadRetry = 5 * time.Second
+
+// lead lets the coordinators take over the partitions of a topic, if it is one of theirs. Partitions whose logs cannot be opened are
+// tried again; until then their requests get NOT_COORDINATOR.
 func (s *Server) lead(t *controller.Topic) {
 	switch t.Name {
 	case controller.OffsetsTopic, controller.TxnTopic, controller.ShareTopic:
 	default:
 		return
 	}
+	if s.leadPartitions(t) {
+		return
+	}
+	s.background(func() {
+		wait := time.NewTicker(leadRetry)
+		defer wait.Stop()
+		for {
+			select {
+			case <-wait.C:
+			case <-s.stopping:
+				return
+			}
+			now, ok := s.ctl.Image().TopicByID(t.ID)
+			if !ok || s.leadPartitions(now) {
+				return
+			}
+		}
+	})
+}
+
+// leadPartitions tells whether all partitions of the topic are coordinated now. Those that were stay as they are.
+func (s *Server) leadPartitions(t *controller.Topic) (all bool) {
+	all = true
 	count := int32(len(t.Partitions))
 	for i := range count {
 		p, err := s.partitionOf(t, i)
 		if err != nil {
-			// Its requests get NOT_COORDINATOR until a restart, when its log can be opened again.
-			s.log.Error("cannot coordinate a partition whose log is offline; make room and restart the broker", "topic", t.Name, "partition", i, "err", err)
+			s.log.Error("cannot coordinate a partition whose log is offline; will try again", "topic", t.Name, "partition", i, "err", err)
+			all = false
 			continue
 		}
 		switch t.Name {
@@ -39,6 +66,7 @@ func (s *Server) lead(t *controller.Topic) {
 			s.shareStates.Serve(i, count, shareLog{coordinatorLog{p}})
 		}
 	}
+	return all
 }
 
 // newCoordinators makes the services; they coordinate nothing before lead.

@@ -89,6 +89,9 @@ func (s *Server) Published(next *controller.Image, d controller.Delta) {
 				r.SetLeaderEpoch(p.LeaderEpoch)
 			}
 		}
+		if t.Name == controller.TxnTopic {
+			s.lead(t) // its coordinators write markers in the epoch of their partition
+		}
 	}
 	if len(d.Quotas) > 0 {
 		s.learnQuotas(next)
