@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -20,7 +19,7 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/security"
 )
 
-// Conn is one client connection. One goroutine reads and dispatches requests, another writes answers:
+// Conn is one client connection. One goroutine reads and dispatches requests, another writes answers while there are some:
 //
 //	reader --> slot --> handler ... reply --> slot is ready --> writer
 //	             '--------> queue, in order of the requests -------^
@@ -32,7 +31,7 @@ type Conn struct {
 	nc     net.Conn
 	ctx    context.Context // ends with the connection
 	cancel context.CancelCauseFunc
-	r      *bufio.Reader
+	r      *input
 
 	listener  *Listener
 	principal string            // reader only
@@ -42,9 +41,13 @@ type Conn struct {
 	mu      sync.Mutex
 	changed sync.Cond
 	queue   []*slot // unanswered requests in order; the writer removes them when they are written
+	writing bool    // there is a writer; true whenever queue[0] is ready
 	closed  bool
 	drain   bool      // no more requests are taken up
 	muted   time.Time // until then nothing is read: the client is over a quota
+	writers sync.WaitGroup
+
+	w writerMemory // writer only
 
 	software string // "name version" of the client library, from ApiVersions; reader only
 }
@@ -78,7 +81,7 @@ func newConn(s *Server, nc net.Conn, how *Listener) *Conn {
 	if how.TLS != nil {
 		nc = tls.Server(nc, how.TLS)
 	}
-	c := &Conn{s: s, nc: nc, listener: how, principal: security.Anonymous, r: bufio.NewReaderSize(nc, 4<<10)}
+	c := &Conn{s: s, nc: nc, listener: how, principal: security.Anonymous, r: newInput(nc)}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	c.changed.L = &c.mu
 	if cfg := s.sasl(how); cfg != nil {
@@ -108,15 +111,14 @@ func (c *Conn) run() {
 		c.logEnd(err)
 		return
 	}
-	var writer sync.WaitGroup
-	writer.Go(c.write)
 	err := c.read()
 	c.mu.Lock()
 	c.drain = true
 	c.changed.Broadcast()
 	c.mu.Unlock()
 	c.close(err)
-	writer.Wait()
+	c.writers.Wait()
+	c.drop()
 	c.logEnd(context.Cause(c.ctx))
 }
 
@@ -203,7 +205,7 @@ func (c *Conn) awaitFrame() error {
 		if err := c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Idle)); err != nil {
 			return err
 		}
-		_, err := c.r.Peek(4)
+		err := c.r.await(frameLength)
 		if err == nil {
 			return nil
 		}
@@ -213,7 +215,7 @@ func (c *Conn) awaitFrame() error {
 		c.mu.Lock()
 		idle := len(c.queue) == 0
 		c.mu.Unlock()
-		if idle || c.r.Buffered() > 0 {
+		if idle || c.r.buffered() > 0 {
 			return errIdle
 		}
 	}
@@ -236,6 +238,7 @@ func (c *Conn) next() error {
 	frame, err := readFrame(c.r, n,
 		func() { _ = c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Stall)) },
 		func(n int) error { return c.reserve(sl, n) })
+	c.r.release()
 	switch {
 	case err == nil:
 		sl.received, sl.size = time.Now(), n
@@ -399,8 +402,11 @@ func (c *Conn) answer(sl *slot, body any) {
 	sl.budget = 0
 	if c.closed {
 		discard(body)
-	} else if c.queue[0] == sl {
-		c.changed.Broadcast()
+		sl.body = nil
+	} else if c.queue[0] == sl && !c.writing {
+		c.writing = true
+		c.writers.Add(1)
+		go c.write()
 	}
 	c.mu.Unlock()
 	c.s.requests.release(budget)
@@ -413,29 +419,31 @@ func discard(body any) {
 	}
 }
 
-// write sends answers, all that are ready with one call.
+// drop gives up the answers that were not written when the connection closed.
+func (c *Conn) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, sl := range c.queue {
+		if sl.ready {
+			discard(sl.body)
+		}
+	}
+	c.queue = nil
+}
+
+// write sends answers, all that are ready with one call, until none is.
 func (c *Conn) write() {
-	var (
-		ready []*slot
-		bufs  net.Buffers
-		outs  []*output
-	)
+	defer c.writers.Done()
+	w := &c.w
 	for {
 		c.mu.Lock()
-		for !c.closed && (len(c.queue) == 0 || !c.queue[0].ready) {
-			c.changed.Wait()
-		}
-		if c.closed {
-			for _, sl := range c.queue {
-				if sl.ready {
-					discard(sl.body)
-				}
-			}
-			c.queue = nil
+		if c.closed || len(c.queue) == 0 || !c.queue[0].ready {
+			w.shrink()
+			c.writing = false
 			c.mu.Unlock()
 			return
 		}
-		ready = ready[:0]
+		ready := w.ready[:0]
 		for _, sl := range c.queue {
 			if !sl.ready {
 				break
@@ -444,7 +452,7 @@ func (c *Conn) write() {
 		}
 		c.mu.Unlock()
 
-		bufs, outs = bufs[:0], outs[:0]
+		bufs, outs := w.bufs[:0], w.outs[:0]
 		for _, sl := range ready {
 			if sl.body != nil {
 				o := encode(sl.correlation, sl.flexibleHeader, sl.body)
@@ -466,7 +474,7 @@ func (c *Conn) write() {
 			sl.body = nil
 		}
 		if err != nil {
-			c.close(err) // the next round drops the queue
+			c.close(err) // which ends the next round
 			continue
 		}
 		c.mu.Lock()
@@ -476,6 +484,21 @@ func (c *Conn) write() {
 		c.changed.Broadcast()
 		c.mu.Unlock()
 		clear(ready)
+		w.ready, w.bufs, w.outs = ready, bufs, outs
+	}
+}
+
+// writerMemory is what a writer leaves to the next one.
+type writerMemory struct {
+	ready []*slot
+	bufs  net.Buffers
+	outs  []*output
+}
+
+// shrink gives up what only large answers need.
+func (w *writerMemory) shrink() {
+	if cap(w.ready)+cap(w.bufs) > 64 {
+		*w = writerMemory{}
 	}
 }
 

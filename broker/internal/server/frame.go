@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -47,12 +46,15 @@ func skipTags(rest []byte) (body []byte, err error) {
 	return r.b, r.err
 }
 
+// frameLength is the size of the length in front of a frame.
+const frameLength = 4
+
 // leastFrame is the size of a frame with nothing but a header without a client id.
 const leastFrame = 8
 
 // frameSize reads the length in front of a frame and checks it.
-func frameSize(r *bufio.Reader, least, most int) (int, error) {
-	var b [4]byte
+func frameSize(r io.Reader, least, most int) (int, error) {
+	var b [frameLength]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		return 0, err
 	}

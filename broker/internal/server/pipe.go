@@ -70,6 +70,33 @@ func (h *half) close(gone *bool) {
 	h.mu.Unlock()
 }
 
+// readIdle waits for bytes before it takes a buffer.
+func (c *pipeConn) readIdle(in *input) (int, error) {
+	if err := c.in.await(); err != nil {
+		return 0, err
+	}
+	return c.in.read(in.take())
+}
+
+// await waits until read does not wait.
+func (h *half) await() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for {
+		switch {
+		case h.readerGone:
+			return net.ErrClosed
+		case h.readDeadline.passed:
+			return os.ErrDeadlineExceeded
+		case h.n > 0:
+			return nil
+		case h.writerGone:
+			return io.EOF
+		}
+		h.changed.Wait()
+	}
+}
+
 func (h *half) read(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
