@@ -15,9 +15,10 @@ import (
 type (
 	// describeEvent is DescribeGroups for some groups of the shard.
 	describeEvent struct {
-		ref     coordinator.Ref
-		version int16
-		groups  []string
+		ref        coordinator.Ref
+		version    int16
+		groups     []string
+		operations bool // say what the client may do
 	}
 	// listEvent is ListGroups. Empty filters let all pass.
 	listEvent struct {
@@ -48,6 +49,9 @@ func (m *Machine) describe(e *coordinator.Effects, ev *describeEvent) {
 		if s == dead && ev.version >= 6 {
 			rg.ErrorCode = kerr.GroupIDNotFound.Code
 			rg.ErrorMessage = kmsg.StringPtr("group " + id + " not found")
+		}
+		if ev.operations && rg.ErrorCode == 0 {
+			rg.AuthorizedOperations = groupOperations
 		}
 		if g := m.groups[id]; g != nil {
 			if s == stable {

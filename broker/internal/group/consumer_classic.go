@@ -36,7 +36,7 @@ func (m *Machine) tryClassicJoin(now time.Time, e *coordinator.Effects, ev *join
 	}
 	id := req.MemberID
 	if id == "" {
-		id = ev.newID
+		id = ev.newShortID
 	}
 	if len(g.members) >= m.cfg.ConsumerMaxSize && !g.hasMember(id) {
 		return nil, errorf(kerr.GroupMaxSizeReached, "the group has %d members already", len(g.members))
@@ -66,7 +66,7 @@ func (m *Machine) tryClassicJoin(now time.Time, e *coordinator.Effects, ev *join
 		}
 		c.old = static
 	}
-	downgrade := static != nil && m.downgradesWithout(g, map[string]bool{static.id: true})
+	downgrade := static != nil && m.downgradesFor(g, static)
 	next := c.old.with(func(mb *consumerMember) {
 		setIf(&mb.instanceID, req.InstanceID)
 		if deref(sub.rackID) != "" {

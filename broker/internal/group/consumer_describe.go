@@ -3,7 +3,6 @@ package group
 import (
 	"maps"
 	"slices"
-
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -13,9 +12,14 @@ import (
 
 // consumerDescribeEvent is ConsumerGroupDescribe for one group.
 type consumerDescribeEvent struct {
-	ref   coordinator.Ref
-	group string
+	ref        coordinator.Ref
+	group      string
+	operations bool // say what the client may do
 }
+
+// groupOperations is what a client may do to a group where nothing forbids it: READ,
+// DELETE, DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS, as a set of Kafka's codes.
+const groupOperations = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
 
 func (ev consumerDescribeEvent) step(m *Machine, _ time.Time, e *coordinator.Effects) {
 	rg := kmsg.NewConsumerGroupDescribeResponseGroup()
@@ -24,6 +28,9 @@ func (ev consumerDescribeEvent) step(m *Machine, _ time.Time, e *coordinator.Eff
 		rg.ErrorCode, rg.ErrorMessage = err.code.Code, &err.message
 	} else {
 		m.describeConsumer(&rg, g)
+		if ev.operations {
+			rg.AuthorizedOperations = groupOperations
+		}
 	}
 	reply(e, ev.ref, rg)
 }

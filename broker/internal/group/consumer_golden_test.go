@@ -24,7 +24,7 @@ func (c *script) runConsumer(who *client, group string) string {
 	s, d := c.s, c.d
 	switch d.Cmd {
 	case "describe-consumer":
-		s.ask(s.client("admin"), "describe", func(ref coordinator.Ref) any { return consumerDescribeEvent{ref, group} })
+		s.ask(s.client("admin"), "describe", func(ref coordinator.Ref) any { return consumerDescribeEvent{ref: ref, group: group} })
 		return ""
 	case "offset-delete":
 		req := kmsg.NewPtrOffsetDeleteRequest()

@@ -158,7 +158,7 @@ func (c *script) run() string {
 		s.ids++
 		id := strconv.Itoa(s.ids)
 		s.ask(who, "join", func(ref coordinator.Ref) any {
-			return &joinEvent{ref: ref, req: req, clientID: who.name, clientHost: "/127.0.0.1", newID: id}
+			return &joinEvent{ref: ref, req: req, clientID: who.name, clientHost: "/127.0.0.1", newID: id, newShortID: id}
 		})
 	case "sync":
 		req := kmsg.NewPtrSyncGroupRequest()

@@ -39,6 +39,7 @@ func (m *Machine) join(now time.Time, e *coordinator.Effects, ev *joinEvent) {
 			m.classicJoin(now, e, ev, g)
 			return
 		}
+		e.Append = append(e.Append, g.tombstones()...) // whatever becomes of the join, as in Kafka
 	default:
 		reply(e, ev.ref, joinError(req.Version, "", kerr.InconsistentGroupProtocol))
 		return
@@ -53,10 +54,8 @@ func (m *Machine) join(now time.Time, e *coordinator.Effects, ev *joinEvent) {
 			refuse(kerr.PolicyViolation)
 			return
 		}
-		if g := m.modern(req.Group); g != nil {
-			e.Append = append(e.Append, g.tombstones()...) // an empty one: it becomes a classic group
-		}
 		g = m.conversation(req.Group)
+		m.beget(now, e, req.Group)
 	}
 	defer m.dropUnused(g)
 
@@ -114,6 +113,20 @@ func bounded(protocols []kmsg.JoinGroupRequestProtocol) *kerr.Error {
 		return kerr.MessageTooLarge
 	}
 	return nil
+}
+
+// beget writes that there is a group now, without members: as in Kafka it stays even if
+// nothing becomes of the join, until retention takes it. It says nothing about the
+// conversation that has begun.
+func (m *Machine) beget(now time.Time, e *coordinator.Effects, id string) {
+	if gl := m.ledger.groups[id]; gl != nil && gl.meta != nil {
+		return
+	}
+	e.Append = append(e.Append, groupRecord(id, &groupMeta{since: now}))
+	m.begotten[id] = true
+	w, _ := e.OnCommitted.(wrote)
+	w.begotten = append(w.begotten, id)
+	e.OnCommitted = w
 }
 
 // mayCreate applies the limit on groups to one that is not known yet.

@@ -21,10 +21,13 @@ type Machine struct {
 	// staged are the conversations of consumer groups that become classic ones when
 	// their records are replayed.
 	staged map[string]*group
-	timers timers
-	topics TopicView
-	hasher xxh3
-	hashes map[TopicInfo]uint64
+	// begotten are groups whose first record is about to be replayed, while the first
+	// member joins already.
+	begotten map[string]bool
+	timers   timers
+	topics   TopicView
+	hasher   xxh3
+	hashes   map[TopicInfo]uint64
 	// topicsCreated is the version of topics when there last were new ones.
 	topicsCreated int64
 	// verifying are the transactional commits that wait to be verified.
@@ -39,14 +42,15 @@ func NewMachine(cfg Config, topics TopicView) *Machine {
 		topics = noTopics{}
 	}
 	return &Machine{
-		cfg:     cfg.withDefaults(),
-		ledger:  newLedger(),
-		groups:  make(map[string]*group),
-		present: make(map[string]*presence),
-		staged:  make(map[string]*group),
-		topics:  topics,
-		hasher:  newXXH3(),
-		hashes:  make(map[TopicInfo]uint64),
+		cfg:      cfg.withDefaults(),
+		ledger:   newLedger(),
+		groups:   make(map[string]*group),
+		present:  make(map[string]*presence),
+		staged:   make(map[string]*group),
+		begotten: make(map[string]bool),
+		topics:   topics,
+		hasher:   newXXH3(),
+		hashes:   make(map[TopicInfo]uint64),
 		// What came before is not known to be old.
 		topicsCreated: topics.Version(),
 		verifying:     make(map[coordinator.Ref]*txnCommitEvent),
@@ -60,6 +64,7 @@ type (
 		req                  *kmsg.JoinGroupRequest
 		clientID, clientHost string
 		newID                string // suffix of a member id, if one has to be made
+		newShortID           string // the whole id, if it is made for a consumer group
 	}
 	syncEvent struct {
 		ref coordinator.Ref
@@ -79,6 +84,7 @@ type (
 		groups     []string // classic ones
 		regexes    []string // consumer groups whose regular expressions are to be resolved
 		downgraded []string // consumer groups that became classic ones, and rebalance
+		begotten   []string // new classic ones, without members
 	}
 )
 
@@ -131,6 +137,9 @@ func (m *Machine) Step(now time.Time, ev any) coordinator.Effects {
 			for _, id := range w.downgraded {
 				delete(m.staged, id)
 			}
+			for _, id := range w.begotten {
+				delete(m.begotten, id)
+			}
 		}
 	default:
 		panic(fmt.Sprintf("group: unknown event %T", ev))
@@ -181,6 +190,10 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 			m.groups[id] = staged
 		}
 		g := m.conversation(id)
+		if m.begotten[id] {
+			delete(m.begotten, id)
+			return
+		}
 		m.adopt(g, gl.meta)
 		if staged != nil {
 			m.rearm(g)

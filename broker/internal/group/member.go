@@ -138,7 +138,14 @@ func (m *Machine) leave(now time.Time, e *coordinator.Effects, ev *leaveEvent) {
 		resp.ErrorCode = kerr.InvalidGroupID.Code
 		return
 	case !ok:
-		resp.ErrorCode = kerr.UnknownMemberID.Code
+		if req.Version < 3 {
+			resp.ErrorCode = kerr.UnknownMemberID.Code
+		}
+		for _, who := range req.Members {
+			resp.Members = append(resp.Members, kmsg.LeaveGroupResponseMember{
+				MemberID: who.MemberID, InstanceID: who.InstanceID, ErrorCode: kerr.UnknownMemberID.Code,
+			})
+		}
 		return
 	}
 	before := len(g.members)

@@ -158,6 +158,17 @@ func (m *Machine) downgradesWithout(g *consumerGroup, going map[string]bool) boo
 	return left > 0 && m.cfg.Migration.downgrades() && left <= m.cfg.MaxSize
 }
 
+// downgradesFor tells whether the group becomes a classic one when this static member,
+// the last with the new protocol, comes back with the classic one.
+func (m *Machine) downgradesFor(g *consumerGroup, static *consumerMember) bool {
+	for _, mb := range g.members {
+		if (mb.classic == nil) != (mb.id == static.id) {
+			return false
+		}
+	}
+	return m.cfg.Migration.downgrades() && len(g.members) <= m.cfg.MaxSize
+}
+
 // downgrade makes a classic group of a consumer group without the members that go. A
 // joining member takes the place of the static member with its instance id. What is
 // assigned stays so; rebalance tells that it is not what should be.

@@ -203,7 +203,7 @@ func (s *Service) serve(group string, build func(coordinator.Ref) any, failed fu
 func (s *Service) Join(req *kmsg.JoinGroupRequest, clientID, clientHost string, reply func(kmsg.Response)) {
 	id := uuid.NewString()
 	s.serve(req.Group, func(ref coordinator.Ref) any {
-		return &joinEvent{ref: ref, req: req, clientID: clientID, clientHost: clientHost, newID: id}
+		return &joinEvent{ref: ref, req: req, clientID: clientID, clientHost: clientHost, newID: id, newShortID: newMemberID()}
 	}, func(code int16) kmsg.Response {
 		resp := kmsg.NewPtrJoinGroupResponse()
 		resp.Version, resp.ErrorCode, resp.Generation, resp.MemberID = req.Version, code, -1, req.MemberID
@@ -213,6 +213,10 @@ func (s *Service) Join(req *kmsg.JoinGroupRequest, clientID, clientHost string, 
 
 // Sync serves SyncGroup.
 func (s *Service) Sync(req *kmsg.SyncGroupRequest, reply func(kmsg.Response)) {
+	if req.Version >= 5 && (req.ProtocolType == nil || req.Protocol == nil) { // KIP-559
+		reply(syncError(req.Version, kerr.InconsistentGroupProtocol))
+		return
+	}
 	s.serve(req.Group, func(ref coordinator.Ref) any { return &syncEvent{ref, req} }, func(code int16) kmsg.Response {
 		resp := kmsg.NewPtrSyncGroupResponse()
 		resp.Version, resp.ErrorCode = req.Version, code
@@ -263,7 +267,7 @@ func (s *Service) Describe(req *kmsg.DescribeGroupsRequest, reply func(kmsg.Resp
 	gather(len(req.Groups), func(i int, done func()) {
 		id := req.Groups[i]
 		s.ask(id, func(ref coordinator.Ref) any {
-			return &describeEvent{ref: ref, version: req.Version, groups: []string{id}}
+			return &describeEvent{ref: ref, version: req.Version, groups: []string{id}, operations: req.IncludeAuthorizedOperations}
 		}, func(response any, code int16) {
 			if code != 0 {
 				resp.Groups[i] = kmsg.NewDescribeGroupsResponseGroup()

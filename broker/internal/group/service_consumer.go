@@ -44,7 +44,7 @@ func (s *Service) ConsumerDescribe(req *kmsg.ConsumerGroupDescribeRequest, reply
 			done()
 			return
 		}
-		s.ask(id, func(ref coordinator.Ref) any { return consumerDescribeEvent{ref, id} }, func(response any, code int16) {
+		s.ask(id, func(ref coordinator.Ref) any { return consumerDescribeEvent{ref, id, req.IncludeAuthorizedOperations} }, func(response any, code int16) {
 			if code != 0 {
 				failed(code)
 			} else {

@@ -184,6 +184,7 @@ func TestServiceMemberLife(t *testing.T) {
 		j := join()
 		require.Zero(t, j.ErrorCode)
 		syncReq := kmsg.NewPtrSyncGroupRequest()
+		syncReq.ProtocolType, syncReq.Protocol = j.ProtocolType, j.Protocol
 		syncReq.Version, syncReq.Group, syncReq.InstanceID, syncReq.MemberID, syncReq.Generation = 5, "g", &instance, j.MemberID, j.Generation
 		syncReq.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: j.MemberID, MemberAssignment: []byte("0_1")}}
 		sy := ask[*kmsg.SyncGroupResponse](func(r func(kmsg.Response)) { s.Sync(syncReq, r) })

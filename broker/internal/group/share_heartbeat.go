@@ -40,7 +40,10 @@ func (ev *shareHeartbeatEvent) step(m *Machine, now time.Time, e *coordinator.Ef
 		// Nothing was done.
 		e.Append, e.Calls = nil, nil
 		resp = kmsg.NewPtrShareGroupHeartbeatResponse()
-		resp.ErrorCode, resp.ErrorMessage = err.code.Code, &err.message
+		resp.ErrorCode = err.code.Code
+		if err.message != "" {
+			resp.ErrorMessage = &err.message
+		}
 	}
 	resp.Version = ev.req.Version
 	reply(e, ev.ref, resp)
@@ -53,8 +56,10 @@ const maxShareMemberID = 36
 func validShareHeartbeat(req *kmsg.ShareGroupHeartbeatRequest) *apiError {
 	invalid := func(text string) *apiError { return errorf(kerr.InvalidRequest, "%s", text) }
 	switch {
-	case blank(&req.MemberID) || len(req.MemberID) > maxShareMemberID:
-		return invalid(fmt.Sprintf("a member id of 1 to %d characters is needed", maxShareMemberID))
+	case req.MemberID == "" || len(req.MemberID) > maxShareMemberID:
+		return invalid("") // where Kafka checks it, it says nothing more
+	case blank(&req.MemberID):
+		return invalid("the member id is empty")
 	case blank(&req.GroupID):
 		return invalid("the group id is empty")
 	case blank(req.RackID):

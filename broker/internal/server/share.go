@@ -15,7 +15,7 @@ import (
 
 // groupConfig is the configuration of the group coordinator.
 func (s *Server) groupConfig() group.Config {
-	v, c := s.cfg.Values, s.cfg.Group
+	v, c := s.cfg.Values, s.groupSettings()
 	millis := func(name string) time.Duration { return time.Duration(v.Int(name)) * time.Millisecond }
 	c.Share = group.ShareConfig{
 		Session: millis("group.share.session.timeout.ms"), Heartbeat: millis("group.share.heartbeat.interval.ms"),
