@@ -110,6 +110,60 @@ func TestRequestQuota(t *testing.T) {
 	})
 }
 
+func TestFetchQuota(t *testing.T) {
+	quotaTest(t, func(t *testing.T, set func(string, float64), c *rawClient) {
+		makeTopic(t, c, "t")
+		for range 20 {
+			_, err := do[*kmsg.ProduceResponse](c, produceOf(9, -1, "t", 0, string(make([]byte, 10_000))))
+			require.NoError(t, err)
+		}
+		fetch := func(session, epoch int32, offset int64) (*kmsg.FetchResponse, int) {
+			req := fetchOf(12, [16]byte{}, "t", offset, 0)
+			req.SessionID, req.SessionEpoch = session, epoch
+			if epoch > 0 {
+				req.Topics = nil
+			}
+			resp, err := do[*kmsg.FetchResponse](c, req)
+			require.NoError(t, err)
+			require.Zero(t, resp.ErrorCode)
+			n := 0
+			for _, ft := range resp.Topics {
+				for _, p := range ft.Partitions {
+					require.Zero(t, p.ErrorCode)
+					n += len(p.RecordBatches)
+				}
+			}
+			return resp, n
+		}
+		_, all := fetch(0, -1, 0)
+		require.Greater(t, all, 200_000)
+		set("consumer_byte_rate", 5000)
+		resp, n := fetch(0, 0, 0)
+		require.InDelta(t, 50_000, n, 11_000, "what may be had at once: 10 seconds' worth")
+		require.Zero(t, resp.ThrottleMillis)
+		require.NotZero(t, resp.SessionID)
+		session := resp.SessionID
+
+		resp, n = fetch(session, 1, 0)
+		require.Zero(t, n, "nothing is sent to who has to wait")
+		require.Empty(t, resp.Topics)
+		require.Equal(t, session, resp.SessionID)
+		wait := time.Duration(resp.ThrottleMillis) * time.Millisecond
+		require.InDelta(t, 6.0, wait.Seconds(), 4.0)
+		require.Equal(t, wait, mutedFor(t, c))
+		resp, n = fetch(0, 0, 0)
+		require.Zero(t, resp.SessionID, "no session for who has to wait")
+		require.Zero(t, n)
+		time.Sleep(12 * time.Second)
+		resp, n = fetch(session, 2, 0)
+		require.NotZero(t, n, "the session goes on where it was")
+		require.Zero(t, resp.ThrottleMillis)
+		set("consumer_byte_rate", 0)
+		_, n = fetch(0, -1, 0)
+		require.Equal(t, all, n)
+	})
+}
+
 func TestMutationQuota(t *testing.T) {
 	quotaTest(t, func(t *testing.T, set func(string, float64), c *rawClient) {
 		create := func(version int16, topic string, partitions int32) (*kmsg.CreateTopicsResponse, int16) {

@@ -232,6 +232,7 @@ func handleFetch(s *Server, r *Request, body []byte, reply func(any)) error {
 		return err
 	}
 	f.s, f.request = s, r
+	f.maxBytes = s.mostFetched(r, f.maxBytes)
 	if s.sessions.begin(f); f.errorCode != 0 {
 		reply(f)
 		return nil
@@ -414,6 +415,12 @@ func (f *fetch) readableEnd(p *fetchPartition) int64 {
 
 // answer lets the session know what the answer tells, and gives it. As in Kafka, partitions that do not exist come last.
 func (f *fetch) answer(reply func(any)) {
+	if wait := f.s.chargeFetch(f); wait > 0 {
+		f.request.Throttle(wait)
+		f.empty()
+		reply(f)
+		return
+	}
 	if slices.ContainsFunc(f.parts, func(p *fetchPartition) bool { return p.missing }) {
 		slices.SortStableFunc(f.parts, func(a, b *fetchPartition) int { return missing(a) - missing(b) })
 	}

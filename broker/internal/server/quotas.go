@@ -46,6 +46,42 @@ func (s *Server) chargeProduce(r *Request, size int) {
 	r.Throttle(s.quotas.Record(quota.Produce, r.quotaClient(), float64(size), time.Now()))
 }
 
+// answerOverhead is about what an answer to a fetch has beside the records, for each partition.
+const answerOverhead = 40
+
+// chargeFetch makes a fetch that is about to be answered pay for the records. If it has to wait for them, they were not counted, as
+// they must not be sent.
+func (s *Server) chargeFetch(f *fetch) (wait time.Duration) {
+	if !s.quotas.Limited(quota.Fetch) {
+		return 0
+	}
+	now, client := time.Now(), f.request.quotaClient()
+	size := float64(f.bytes + answerOverhead*len(f.parts))
+	if wait = s.quotas.Record(quota.Fetch, client, size, now); wait > 0 {
+		s.quotas.Note(quota.Fetch, client, -size, now)
+	}
+	return wait
+}
+
+// mostFetched bounds the size of an answer by what the client may have at once: it would never get more.
+func (s *Server) mostFetched(r *Request, maxBytes int32) int32 {
+	if !s.quotas.Limited(quota.Fetch) {
+		return maxBytes
+	}
+	return int32(min(float64(maxBytes), s.quotas.Most(quota.Fetch, r.quotaClient())))
+}
+
+// empty takes everything out of an answer. The session stays as it was before the request.
+func (f *fetch) empty() {
+	f.giveBack()
+	f.sessionID = 0
+	if f.session != nil {
+		f.sessionID = f.session.id
+		f.s.sessions.release(f.session)
+	}
+	f.session, f.parts = nil, nil
+}
+
 // charge makes a request that is about to be answered pay for the time that it took, in percent of one second.
 func (s *Server) charge(r *Request, spent time.Duration) {
 	r.Throttle(s.quotas.Record(quota.Request, r.quotaClient(), spent.Seconds()*100, time.Now()))
