@@ -12,6 +12,9 @@ import (
 // DefaultOpenFiles is the number of files that logs keep open together unless told otherwise.
 const DefaultOpenFiles = 1024
 
+// trimSteps is how many files are looked at in search of some to close.
+const trimSteps = 64
+
 // Files bounds how many files the logs that share it keep open. A file is opened when it is used, and closed when it was not
 // used for a while and others are. What was written to a file and not synced keeps it open, because only an fsync by a
 // descriptor that saw the write is certain to report that it failed.
@@ -80,7 +83,8 @@ func (c *Files) add(h *handle) {
 
 // trim closes files that were not used lately while too many are open, but not the one to keep. The caller holds mu.
 func (c *Files) trim(keep *handle) {
-	for range 2 * len(c.open) {
+	// A look at some is enough, because every file that is opened or synced beyond the limit comes with one.
+	for range trimSteps {
 		if len(c.open) <= c.limit {
 			return
 		}
