@@ -41,9 +41,6 @@ type Listener struct {
 	MaxReauth time.Duration
 }
 
-// failedLoginDelay makes it slow to try passwords (connection.failed.authentication.delay.ms).
-const failedLoginDelay = 100 * time.Millisecond
-
 // protocol is the security protocol.
 func (l *Listener) protocol() string {
 	switch {

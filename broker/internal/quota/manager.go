@@ -18,6 +18,10 @@ type Config struct {
 	// quota.window.size.seconds).
 	Windows int
 	Window  time.Duration
+	// MutationWindows and MutationWindow are those of changes of partitions (controller.quota.window.num and
+	// controller.quota.window.size.seconds); 0: as of the others.
+	MutationWindows int
+	MutationWindow  time.Duration
 	// Sensors is the number of clients and addresses that are measured at the same time (20,000).
 	Sensors int
 }
@@ -28,6 +32,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Window <= 0 {
 		c.Window = time.Second
+	}
+	if c.MutationWindows <= 0 {
+		c.MutationWindows = c.Windows
+	}
+	if c.MutationWindow <= 0 {
+		c.MutationWindow = c.Window
 	}
 	if c.Sensors <= 0 {
 		c.Sensors = 20_000
@@ -40,10 +50,11 @@ const forgetAfter = time.Hour
 
 // Manager measures. Its methods may be called from any goroutine.
 type Manager struct {
-	shape  shape
-	most   int // sensors
-	epoch  time.Time
-	limits atomic.Pointer[limits] // nil: there are no quotas
+	shape    shape
+	mutation shape
+	most     int // sensors
+	epoch    time.Time
+	limits   atomic.Pointer[limits] // nil: there are no quotas
 
 	mu      sync.Mutex
 	hosts   map[string][]netip.Addr
@@ -69,7 +80,9 @@ type sensor struct {
 func New(cfg Config) *Manager {
 	cfg = cfg.withDefaults()
 	return &Manager{
-		shape: shape{windows: cfg.Windows, length: cfg.Window.Milliseconds()}, most: cfg.Sensors, epoch: time.Now(),
+		shape:    shape{windows: cfg.Windows, length: cfg.Window.Milliseconds()},
+		mutation: shape{windows: cfg.MutationWindows, length: cfg.MutationWindow.Milliseconds()},
+		most:     cfg.Sensors, epoch: time.Now(),
 		hosts: map[string][]netip.Addr{}, sensors: map[sensorKey]*list.Element{},
 	}
 }
@@ -233,15 +246,15 @@ func (u *Mutations) Take(n int, now time.Time) bool {
 	at := m.ms(now)
 	b := &m.sensor(sensorKey{kind: Mutation, client: together}, at).bucket
 	if u.strict {
-		if w := b.wait(m.shape, at, limit); w > 0 {
+		if w := b.wait(m.mutation, at, limit); w > 0 {
 			u.wait = time.Duration(w) * time.Millisecond
 			return false
 		}
-		b.take(m.shape, at, limit, float64(n))
+		b.take(m.mutation, at, limit, float64(n))
 		return true
 	}
-	b.take(m.shape, at, limit, float64(n))
-	if w := b.wait(m.shape, at, limit); w > 0 {
+	b.take(m.mutation, at, limit, float64(n))
+	if w := b.wait(m.mutation, at, limit); w > 0 {
 		u.wait = time.Duration(w) * time.Millisecond
 	}
 	return true

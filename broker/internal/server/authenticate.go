@@ -85,7 +85,7 @@ func (c *Conn) fail(err error, answer func()) {
 
 // refuse answers a failed login and gives the reason to end the connection.
 func (c *Conn) refuse() error {
-	timer := time.NewTimer(c.s.cfg.FailedLoginDelay)
+	timer := time.NewTimer(time.Duration(c.s.values().Long("connection.failed.authentication.delay.ms")) * time.Millisecond)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -12,6 +12,18 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/quota"
 )
 
+// newQuotas makes what measures, with the configured windows. quota.window.* and controller.quota.window.* are read at the start only.
+func (s *Server) newQuotas() {
+	v := s.values()
+	cfg := quota.Config{
+		Windows: v.Int("quota.window.num"), Window: time.Duration(v.Long("quota.window.size.seconds")) * time.Second,
+		MutationWindows: v.Int("controller.quota.window.num"),
+		MutationWindow:  time.Duration(v.Long("controller.quota.window.size.seconds")) * time.Second,
+	}
+	s.quotas = quota.New(cfg)
+	s.gate = newGate(s.quotas, cfg)
+}
+
 // quotaClient is who has to pay for a request.
 func quotaClient(principal, clientID string) quota.Client {
 	return quota.Client{User: strings.TrimPrefix(principal, "User:"), ID: clientID}

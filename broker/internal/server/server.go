@@ -77,10 +77,6 @@ type Config struct {
 	InProcess Listener
 	// Users are the names and passwords of clients that log in by SASL.
 	Users map[string]string
-	// FailedLoginDelay is how long a failed login waits for its answer (connection.failed.authentication.delay.ms).
-	FailedLoginDelay time.Duration
-	// Quota has the settings of the measurement of quotas.
-	Quota quota.Config
 	// LogDir is the directory of the logs, and DiskSpace tells the bytes of its volume and those that are free; nil: not known.
 	LogDir    string
 	DiskSpace func() (total, usable int64, err error)
@@ -179,8 +175,7 @@ func New(cfg Config) *Server {
 		s.flexFrom[a.key] = firstFlexible(a.key)
 	}
 	s.ctl = controller.New(cfg.Quorum, s)
-	s.quotas = quota.New(cfg.Quota)
-	s.gate = newGate(s.quotas, cfg.Quota)
+	s.newQuotas()
 	s.limitConnections()
 	s.configureCleaner()
 	s.logins = logins{users: cfg.Users, image: s.ctl.Image, scrams: map[scramUser]security.Credential{}}
