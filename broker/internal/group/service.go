@@ -47,6 +47,7 @@ type Service struct {
 
 	mu     sync.RWMutex
 	shards []*coordinator.Loop // by partition; nil where another broker serves it
+	epochs []int32             // by partition: the leader epoch in which it was last served
 	closed bool
 }
 
@@ -66,9 +67,22 @@ func NewService(o Options) *Service {
 	return &Service{o: o}
 }
 
-// Serve takes over one of the count partitions of Topic. Requests for it wait until
-// the log is loaded. Serving a partition again does nothing.
-func (s *Service) Serve(partition, count int32, log coordinator.Log) {
+// Serve takes over one of the count partitions of Topic, of which this broker became the
+// leader in leaderEpoch. Requests for it wait until the log is loaded. A later epoch
+// takes the place of an earlier one, and loads the log anew; to serve a partition again
+// in the same epoch does nothing. The log must outlive the leadership: Resign or Close
+// comes before it is closed.
+func (s *Service) Serve(partition, count, leaderEpoch int32, log coordinator.Log) {
+	s.mu.RLock()
+	serves := int(partition) < len(s.shards) && s.shards[partition] != nil
+	current := serves && s.epochs[partition] >= leaderEpoch
+	s.mu.RUnlock()
+	if current {
+		return
+	}
+	if serves {
+		s.Resign(partition)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -76,10 +90,12 @@ func (s *Service) Serve(partition, count int32, log coordinator.Log) {
 	}
 	for int(count) > len(s.shards) {
 		s.shards = append(s.shards, nil)
+		s.epochs = append(s.epochs, -1)
 	}
 	if s.shards[partition] != nil {
 		return
 	}
+	s.epochs[partition] = leaderEpoch
 	var loop *coordinator.Loop
 	ready := make(chan struct{})
 	calls := func(call any) {
@@ -101,6 +117,36 @@ func (s *Service) Serve(partition, count int32, log coordinator.Log) {
 	loop = coordinator.NewLoop(name, log, NewMachine(s.o.Config, s.o.Topics()), s.o.Now, calls, s.o.Logger)
 	close(ready)
 	s.shards[partition] = loop
+}
+
+// Resign stops serving a partition: another broker leads it, or it is about to be
+// deleted. Who waits for it is answered NOT_COORDINATOR. It returns when the log is not
+// used any more.
+func (s *Service) Resign(partition int32) {
+	s.mu.Lock()
+	var loop *coordinator.Loop
+	if int(partition) < len(s.shards) {
+		loop = s.shards[partition]
+		s.shards[partition] = nil
+	}
+	s.mu.Unlock()
+	if loop != nil {
+		loop.Close()
+	}
+}
+
+// Forget stops serving all partitions, because Topic was deleted: until Serve the answer
+// is COORDINATOR_NOT_AVAILABLE.
+func (s *Service) Forget() {
+	s.mu.Lock()
+	shards := s.shards
+	s.shards, s.epochs = nil, nil
+	s.mu.Unlock()
+	for _, l := range shards {
+		if l != nil {
+			l.Close()
+		}
+	}
 }
 
 // Close stops all shards; who still waits is answered NOT_COORDINATOR.

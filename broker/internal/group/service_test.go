@@ -42,7 +42,7 @@ func serve(shards int, o Options) *served {
 	s := &served{Service: NewService(o)}
 	for i := range shards {
 		s.logs = append(s.logs, &coordinatortest.Log{})
-		s.Serve(int32(i), int32(shards), s.logs[i])
+		s.Serve(int32(i), int32(shards), 0, s.logs[i])
 	}
 	return s
 }
@@ -148,7 +148,7 @@ func TestServiceWithoutShards(t *testing.T) {
 		})
 		require.Equal(t, kerr.CoordinatorNotAvailable.Code, join().ErrorCode)
 		require.Equal(t, int16(9), join().Version)
-		s.Serve(0, 2, &coordinatortest.Log{}) // the other one is elsewhere
+		s.Serve(0, 2, 0, &coordinatortest.Log{}) // the other one is elsewhere
 		var codes []int16
 		for i := range 20 {
 			hb := ask[*kmsg.HeartbeatResponse](func(r func(kmsg.Response)) {
@@ -219,7 +219,7 @@ func TestServiceMemberLife(t *testing.T) {
 		s.Close()
 		logs := s.logs
 		s = &served{Service: NewService(o), logs: logs}
-		s.Serve(0, 1, logs[0])
+		s.Serve(0, 1, 0, logs[0])
 		again := join()
 		require.Equal(t, j.Generation, again.Generation)
 		require.NotEqual(t, j.MemberID, again.MemberID)
@@ -325,3 +325,51 @@ func TestOtherEpochsAreVerifiedInAnOpenTransaction(t *testing.T) {
 		require.Zero(t, commit(0))
 	})
 }
+
+// A shard that is served in a later epoch reads its log anew, with what another leader
+// wrote; one that was resigned answers that it is elsewhere.
+func TestServiceLoadsAnewInALaterEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(1, Options{})
+		defer s.Close()
+		commit := func(offset int64) int16 {
+			got := ask[*kmsg.OffsetCommitResponse](func(r func(kmsg.Response)) { s.OffsetCommit(commitRequest("g", 8, "t", 0, offset), r) })
+			return got().Topics[0].Partitions[0].ErrorCode
+		}
+		fetch := func() (int64, int16) {
+			req := kmsg.NewPtrOffsetFetchRequest()
+			req.Version = 8
+			req.Groups = []kmsg.OffsetFetchRequestGroup{{Group: "g"}}
+			r := ask[*kmsg.OffsetFetchResponse](func(r func(kmsg.Response)) { s.OffsetFetch(req, r) })().Groups[0]
+			if len(r.Topics) == 0 {
+				return -1, r.ErrorCode
+			}
+			return r.Topics[0].Partitions[0].Offset, r.ErrorCode
+		}
+		require.Zero(t, commit(5))
+		s.Serve(0, 1, 0, &coordinatortest.Log{}) // the same epoch: nothing happens
+		offset, _ := fetch()
+		require.Equal(t, int64(5), offset)
+
+		_, err := s.logs[0].Append(time.Now(), []coordinator.Record{
+			offsetRecord("g", topicPartition{"t", 0}, offset64(9)),
+		}, nil)
+		require.NoError(t, err)
+		s.Serve(0, 1, 1, s.logs[0])
+		offset, _ = fetch()
+		require.Equal(t, int64(9), offset)
+
+		s.Resign(0)
+		require.Equal(t, kerr.NotCoordinator.Code, commit(6))
+		s.Serve(0, 1, 3, s.logs[0])
+		require.Zero(t, commit(7))
+
+		s.Forget()
+		require.Equal(t, kerr.CoordinatorNotAvailable.Code, commit(6))
+		s.Serve(0, 1, 0, &coordinatortest.Log{}) // the topic's next life
+		offset, _ = fetch()
+		require.Equal(t, int64(-1), offset)
+	})
+}
+
+func offset64(n int64) offset { return offset{offset: n, leaderEpoch: -1, committed: time.Now()} }
