@@ -59,7 +59,7 @@ func (s *Server) leadPartitions(t *controller.Topic) (all bool) {
 		}
 		switch t.Name {
 		case controller.OffsetsTopic:
-			s.groups.Serve(i, count, coordinatorLog{p})
+			s.groups.Serve(i, count, t.Partitions[i].LeaderEpoch, coordinatorLog{p})
 		case controller.TxnTopic:
 			s.txns.Lead(i, count, t.Partitions[i].LeaderEpoch, coordinatorLog{p})
 		case controller.ShareTopic:

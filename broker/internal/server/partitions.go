@@ -71,6 +71,9 @@ func (s *Server) Published(next *controller.Image, d controller.Delta) {
 	}
 	var deleting each
 	for _, t := range d.Deleted {
+		if t.Name == controller.OffsetsTopic {
+			s.groups.Forget()
+		}
 		for i := range t.Partitions {
 			if p, ok := s.replicas.Partition(t.Name, int32(i)); !ok || p.TopicID() != t.ID {
 				continue // never made, or of the topic's next life
@@ -89,8 +92,8 @@ func (s *Server) Published(next *controller.Image, d controller.Delta) {
 				r.SetLeaderEpoch(p.LeaderEpoch)
 			}
 		}
-		if t.Name == controller.TxnTopic {
-			s.lead(t) // its coordinators write markers in the epoch of their partition
+		if t.Name == controller.TxnTopic || t.Name == controller.OffsetsTopic {
+			s.lead(t) // its coordinators write markers in the epoch of their partition, or load anew what others wrote
 		}
 	}
 	if len(d.Quotas) > 0 {
