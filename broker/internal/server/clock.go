@@ -4,4 +4,6 @@ package server
 func (s *Server) ClockMoved() {
 	s.groups.ClockMoved()
 	s.txns.ClockMoved()
+	s.shareStates.ClockMoved()
+	s.shares.ClockMoved()
 }

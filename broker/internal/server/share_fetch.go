@@ -73,9 +73,15 @@ func handleShareFetch(s *Server, r *Request, reply func(kmsg.Response)) {
 	var known []share.TopicPartition
 	var unknown []share.Result
 	img := s.ctl.Image()
+	named := make(map[[16]byte]bool, len(f.req.Topics))
+	for _, t := range f.req.Topics {
+		named[t.TopicID] = true
+	}
 	for _, tp := range partitions {
 		t, ok := img.TopicByID(tp.Topic)
 		switch {
+		case !ok && !named[tp.Topic]: // it was known when it came into the session
+			unknown = append(unknown, share.Result{TopicPartition: tp, Err: kerr.UnknownTopicOrPartition})
 		case !ok:
 			unknown = append(unknown, share.Result{TopicPartition: tp, Err: kerr.UnknownTopicID})
 		case tp.Partition < 0 || int(tp.Partition) >= len(t.Partitions):

@@ -11,18 +11,15 @@ func (s *States) ClockMoved() {
 	}
 }
 
-// ClockMoved ends the locks whose time has come by a clock that went forward by itself.
+// ClockMoved ends the locks whose time is over by a clock that went forward by itself.
 func (m *Manager) ClockMoved() {
 	m.mu.Lock()
-	var all []*leader
+	leaders := make([]*leader, 0, len(m.leaders))
 	for _, l := range m.leaders {
-		all = append(all, l)
+		leaders = append(leaders, l)
 	}
 	m.mu.Unlock()
-	for _, l := range all {
-		if m.enter() {
-			l.expire()
-			m.leave()
-		}
+	for _, l := range leaders {
+		l.expire()
 	}
 }

@@ -128,19 +128,6 @@ func (m *Manager) Close() {
 	m.running.Wait()
 }
 
-// Poke looks at all locks, for a clock that was moved.
-func (m *Manager) Poke() {
-	m.mu.Lock()
-	leaders := make([]*leader, 0, len(m.leaders))
-	for _, l := range m.leaders {
-		leaders = append(leaders, l)
-	}
-	m.mu.Unlock()
-	for _, l := range leaders {
-		l.expire()
-	}
-}
-
 // SessionRequest is what a ShareFetch says about its session.
 type SessionRequest struct {
 	Group, Member string
