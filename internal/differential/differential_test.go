@@ -21,7 +21,7 @@ import (
 
 var (
 	kafkaAddr  = flag.String("kafka", "", "address of an Apache Kafka node to compare with")
-	restartCmd = flag.String("restart", "", "command that restarts that node; it gets \"stop\" or \"kill\" as its last argument")
+	restartCmd = flag.String("restart", "", "command that restarts that node; it gets \"stop\" or \"kill\" as its last argument (./kafka PORT)")
 	oursAddr   = flag.String("ours", "", "address of a running broker of ours, instead of one that is built and started")
 	oursBinary = flag.String("moldau", "", "binary of our server, instead of one that is built")
 	sequences  = flag.Int("sequences", 200, "number of sequences")
@@ -294,7 +294,12 @@ func (d *duel) report() int {
 // process is our server as a process of its own, so that it can be killed.
 type process struct {
 	addr, binary, dir string
-	cmd               *exec.Cmd
+
+	mu       sync.Mutex
+	cmd      *exec.Cmd
+	ended    chan struct{} // when cmd has
+	stopping bool
+	crashes  atomic.Int64
 }
 
 func (p *process) build(t *testing.T) {
@@ -311,12 +316,34 @@ func (p *process) build(t *testing.T) {
 }
 
 func (p *process) start(t *testing.T) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopping = false
+	p.run(t)
+}
+
+// run starts the server, and again if it ends by itself: the sequences that are at fault show that as a closed connection.
+func (p *process) run(t *testing.T) {
 	log, err := os.OpenFile(filepath.Join(os.TempDir(), "differential-moldau.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	require.NoError(t, err)
 	defer log.Close()
-	p.cmd = exec.Command(p.binary, "server", "--listen", p.addr, "--data", filepath.Join(p.dir, "data"), "--durability", "page-cache")
-	p.cmd.Stderr = log
-	require.NoError(t, p.cmd.Start())
+	cmd := exec.Command(p.binary, "server", "--listen", p.addr, "--data", filepath.Join(p.dir, "data"), "--durability", "page-cache",
+		"--config", filepath.Join("testdata", "server.properties"))
+	cmd.Stderr = log
+	require.NoError(t, cmd.Start())
+	ended := make(chan struct{})
+	p.cmd, p.ended = cmd, ended
+	go func() {
+		cmd.Wait()
+		close(ended)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.stopping {
+			p.crashes.Add(1)
+			t.Errorf("our server ended by itself (%v): see %s", cmd.ProcessState, log.Name())
+			p.run(t)
+		}
+	}()
 	poll(func() bool {
 		_, err := once(p.addr, &kmsg.ApiVersionsRequest{}, time.Second)
 		return err == nil
@@ -324,9 +351,14 @@ func (p *process) start(t *testing.T) {
 }
 
 func (p *process) stop(signal os.Signal) {
+	p.mu.Lock()
 	if p.cmd == nil {
+		p.mu.Unlock()
 		return
 	}
+	p.stopping = true
 	p.cmd.Process.Signal(signal)
-	p.cmd.Wait()
+	ended := p.ended
+	p.mu.Unlock()
+	<-ended
 }

@@ -12,7 +12,7 @@ import (
 
 const (
 	parkAfter  = 100 * time.Millisecond // a request that neither answers for so long is parked
-	answerTime = 4 * time.Second        // what one has answered the other must answer within
+	answerTime = 10 * time.Second       // what one has answered the other must answer within
 )
 
 // Difference is a step that two brokers answered differently.

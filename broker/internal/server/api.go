@@ -67,9 +67,6 @@ type api struct {
 	handle   Handler
 	// raw, if set, is used in place of handle for what is decoded and encoded by hand.
 	raw rawHandler
-	// alone: the request is taken up only when everything before it on the connection is answered, so that a connection holds
-	// at most one such answer in memory.
-	alone bool
 
 	// Filled in by New.
 	layout     []field // of what is decoded by kmsg
@@ -84,19 +81,13 @@ func serve(req kmsg.Request, lowest, highest int16, h Handler) api {
 	return api{key: req.Key(), min: lowest, max: highest, handle: h}
 }
 
-// alone marks a row whose answers are large.
-func alone(a api) api {
-	a.alone = true
-	return a
-}
-
 // apis is everything that is served and advertised.
 func apis() []api {
 	all := []api{
 		{key: int16(kmsg.Produce), min: 0, max: 13, raw: handleProduce},
-		{key: int16(kmsg.Fetch), min: 4, max: 18, raw: handleFetch, alone: true},
+		{key: int16(kmsg.Fetch), min: 4, max: 18, raw: handleFetch},
 		serve(&kmsg.ListOffsetsRequest{}, 1, 11, handleListOffsets),
-		alone(serve(&kmsg.MetadataRequest{}, 0, 13, handleMetadata)),
+		serve(&kmsg.MetadataRequest{}, 0, 13, handleMetadata),
 		serve(&kmsg.FindCoordinatorRequest{}, 0, 6, handleFindCoordinator),
 		serve(&kmsg.ApiVersionsRequest{}, 0, 4, handleApiVersions),
 		serve(&kmsg.CreateTopicsRequest{}, 2, 7, handleCreateTopics),

@@ -8,11 +8,11 @@ func adminAPIs() []api {
 		serve(&kmsg.DescribeACLsRequest{}, 1, 3, handleDescribeACLs),
 		serve(&kmsg.CreateACLsRequest{}, 1, 3, handleCreateACLs),
 		serve(&kmsg.DeleteACLsRequest{}, 1, 3, handleDeleteACLs),
-		alone(serve(&kmsg.DescribeLogDirsRequest{}, 1, 5, handleDescribeLogDirs)),
+		serve(&kmsg.DescribeLogDirsRequest{}, 1, 5, handleDescribeLogDirs),
 		serve(&kmsg.ElectLeadersRequest{}, 0, 2, handleElectLeaders),
 		serve(&kmsg.AlterPartitionAssignmentsRequest{}, 0, 1, handleAlterPartitionReassignments),
 		serve(&kmsg.ListPartitionReassignmentsRequest{}, 0, 0, handleListPartitionReassignments),
-		alone(serve(&kmsg.DescribeClientQuotasRequest{}, 0, 1, handleDescribeClientQuotas)),
+		serve(&kmsg.DescribeClientQuotasRequest{}, 0, 1, handleDescribeClientQuotas),
 		serve(&kmsg.AlterClientQuotasRequest{}, 0, 1, handleAlterClientQuotas),
 	}
 }

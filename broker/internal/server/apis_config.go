@@ -6,11 +6,11 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 // each.
 func configAPIs() []api {
 	return []api{
-		alone(serve(&kmsg.DescribeConfigsRequest{}, 1, 4, handleDescribeConfigs)),
+		serve(&kmsg.DescribeConfigsRequest{}, 1, 4, handleDescribeConfigs),
 		serve(&kmsg.AlterConfigsRequest{}, 0, 2, handleAlterConfigs),
 		serve(&kmsg.IncrementalAlterConfigsRequest{}, 0, 1, handleIncrementalAlterConfigs),
-		alone(serve(&kmsg.ListConfigResourcesRequest{}, 0, 1, handleListConfigResources)),
-		alone(serve(&kmsg.DescribeTopicPartitionsRequest{}, 0, 0, handleDescribeTopicPartitions)),
+		serve(&kmsg.ListConfigResourcesRequest{}, 0, 1, handleListConfigResources),
+		serve(&kmsg.DescribeTopicPartitionsRequest{}, 0, 0, handleDescribeTopicPartitions),
 		serve(&kmsg.DescribeQuorumRequest{}, 0, 2, handleDescribeQuorum),
 		serve(&kmsg.UpdateFeaturesRequest{}, 0, 2, handleUpdateFeatures),
 	}

@@ -7,7 +7,7 @@ func securityAPIs() []api {
 	return []api{
 		serve(&kmsg.SASLHandshakeRequest{}, 0, 1, handleSASLHandshake),
 		serve(&kmsg.SASLAuthenticateRequest{}, 0, 2, handleSASLAuthenticate),
-		alone(serve(&kmsg.DescribeUserSCRAMCredentialsRequest{}, 0, 0, handleDescribeUserSCRAMCredentials)),
+		serve(&kmsg.DescribeUserSCRAMCredentialsRequest{}, 0, 0, handleDescribeUserSCRAMCredentials),
 		serve(&kmsg.AlterUserSCRAMCredentialsRequest{}, 0, 0, handleAlterUserSCRAMCredentials),
 	}
 }

@@ -6,10 +6,10 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 func shareAPIs() []api {
 	return []api{
 		serve(&kmsg.ShareGroupHeartbeatRequest{}, 1, 1, handleShareGroupHeartbeat),
-		alone(serve(&kmsg.ShareGroupDescribeRequest{}, 1, 1, handleShareGroupDescribe)),
-		alone(serve(&kmsg.ShareFetchRequest{}, 1, 2, handleShareFetch)),
+		serve(&kmsg.ShareGroupDescribeRequest{}, 1, 1, handleShareGroupDescribe),
+		serve(&kmsg.ShareFetchRequest{}, 1, 2, handleShareFetch),
 		serve(&kmsg.ShareAcknowledgeRequest{}, 1, 2, handleShareAcknowledge),
-		alone(serve(&kmsg.DescribeShareGroupOffsetsRequest{}, 0, 1, handleDescribeShareGroupOffsets)),
+		serve(&kmsg.DescribeShareGroupOffsetsRequest{}, 0, 1, handleDescribeShareGroupOffsets),
 		serve(&kmsg.AlterShareGroupOffsetsRequest{}, 0, 0, handleAlterShareGroupOffsets),
 		serve(&kmsg.DeleteShareGroupOffsetsRequest{}, 0, 0, handleDeleteShareGroupOffsets),
 	}

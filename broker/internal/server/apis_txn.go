@@ -10,8 +10,8 @@ func txnAPIs() []api {
 		serve(&kmsg.AddOffsetsToTxnRequest{}, 0, 4, handleAddOffsetsToTxn),
 		serve(&kmsg.EndTxnRequest{}, 0, 5, handleEndTxn),
 		serve(&kmsg.WriteTxnMarkersRequest{}, 1, 2, handleWriteTxnMarkers),
-		alone(serve(&kmsg.DescribeProducersRequest{}, 0, 0, handleDescribeProducers)),
-		alone(serve(&kmsg.DescribeTransactionsRequest{}, 0, 0, handleDescribeTransactions)),
-		alone(serve(&kmsg.ListTransactionsRequest{}, 0, 2, handleListTransactions)),
+		serve(&kmsg.DescribeProducersRequest{}, 0, 0, handleDescribeProducers),
+		serve(&kmsg.DescribeTransactionsRequest{}, 0, 0, handleDescribeTransactions),
+		serve(&kmsg.ListTransactionsRequest{}, 0, 2, handleListTransactions),
 	}
 }

@@ -50,7 +50,7 @@ func (c *Conn) unexpectedVersions(sl *slot, version int16, err error) error {
 	if !c.sasl.Expecting() {
 		return err
 	}
-	if !c.push(sl, false) {
+	if !c.push(sl) {
 		return errShutdown
 	}
 	resp := kmsg.NewPtrApiVersionsResponse()
@@ -68,7 +68,7 @@ func (c *Conn) token(frame []byte, sl *slot) error {
 		return nil
 	}
 	c.principal = c.sasl.Principal()
-	if !c.push(sl, false) {
+	if !c.push(sl) {
 		return errShutdown
 	}
 	c.answer(sl, bareToken(answer))

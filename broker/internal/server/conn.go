@@ -286,7 +286,7 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 	sl.correlation, sl.key, sl.version = h.correlation, h.key, h.version
 	if h.key == keyApiVersions && (h.version < a.min || h.version > a.max) {
 		// The one request that every server answers in every version, so that the two sides find a common one.
-		if !c.push(sl, false) {
+		if !c.push(sl) {
 			return errShutdown
 		}
 		c.answer(sl, unsupportedApiVersions(a))
@@ -327,7 +327,7 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 		}
 		req.Msg = msg
 	}
-	if !c.push(sl, a.alone) {
+	if !c.push(sl) {
 		return errShutdown
 	}
 	if c.s.cfg.Faults != nil {
@@ -363,12 +363,14 @@ func malformed(h header, err error) error {
 	return &frameError{fmt.Sprintf("malformed %s request version %d: %v", kmsg.NameForKey(h.key), h.version, err)}
 }
 
-// push puts a slot into the queue when there is room, or, if alone, when the queue is empty. It reports whether the connection
-// still takes requests.
-func (c *Conn) push(sl *slot, alone bool) bool {
+// push puts a slot into the queue when its turn has come. It reports whether the connection still takes requests.
+//
+// A request is taken up when everything before it on the connection is answered, as in Kafka: a heartbeat behind a JoinGroup that
+// waits for others waits with it. Only a Produce does not wait for other Produces, whose commits can so share an fsync.
+func (c *Conn) push(sl *slot) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.closed && !c.drain && (len(c.queue) >= c.s.cfg.Limits.InFlight || alone && len(c.queue) > 0) {
+	for !c.closed && !c.drain && !c.turn(sl) {
 		c.changed.Wait()
 	}
 	if c.closed || c.drain {
@@ -376,6 +378,15 @@ func (c *Conn) push(sl *slot, alone bool) bool {
 	}
 	c.queue = append(c.queue, sl)
 	return true
+}
+
+// turn tells whether a request may be taken up.
+func (c *Conn) turn(sl *slot) bool {
+	n := len(c.queue)
+	if n == 0 {
+		return true
+	}
+	return sl.key == int16(kmsg.Produce) && c.queue[n-1].key == int16(kmsg.Produce) && n < c.s.cfg.Limits.InFlight
 }
 
 // answer makes a slot ready. The second answer to a request is a bug of its handler.
