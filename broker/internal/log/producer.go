@@ -131,6 +131,9 @@ func (s *producers) check(b batch.Batch, from origin, o AppendOptions) (dup *bat
 	}
 	p := s.byID[id]
 	if p == nil {
+		if epoch < -1 { // below the epoch of a producer that nothing is known of
+			return nil, staleEpoch(id, epoch, -1)
+		}
 		if err := s.checkVerified(id, b, o); err != nil {
 			return nil, err
 		}
