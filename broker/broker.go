@@ -85,6 +85,8 @@ func (b *Broker) start(ctx context.Context) error {
 	var err error
 	b.replicas, err = replica.Open(fsys, dir, replica.Config{
 		Durability: b.cfg.Durability.replica(), Fatal: b.fail, NodeID: b.cfg.NodeID,
+		RetentionInterval: b.millis("log.retention.check.interval.ms"), CheckpointInterval: b.checkpointInterval(),
+		ProducerExpiration: b.millis("producer.id.expiration.ms"), ProducerExpirationInterval: b.millis("producer.id.expiration.check.interval.ms"),
 	}, b.cfg.Now, b.cfg.Logger)
 	if err != nil {
 		return err
@@ -129,6 +131,23 @@ func (b *Broker) start(ctx context.Context) error {
 	b.cfg.Logger.Info("broker serves", "addresses", b.addrs, "dir", b.cfg.DataDir, "durability", b.cfg.Durability.String(),
 		"topics", img.NumTopics(), "partitions", img.NumPartitions(), "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// millis is the static value of a time.
+func (b *Broker) millis(name string) time.Duration {
+	return time.Duration(b.cfg.values.Long(name)) * time.Millisecond
+}
+
+// checkpointInterval is how often recovery points and log starts are written. Kafka's minute is long for what has to be read after a
+// power cut, so it counts only if it was set. 0 is the default of the storage.
+func (b *Broker) checkpointInterval() time.Duration {
+	interval := time.Duration(0)
+	for _, name := range []string{"log.flush.offset.checkpoint.interval.ms", "log.flush.start.offset.checkpoint.interval.ms"} {
+		if d := b.millis(name); b.cfg.values.IsSet(name) && (interval == 0 || d < interval) {
+			interval = max(d, time.Millisecond)
+		}
+	}
+	return interval
 }
 
 // endpoints are the addresses of the listeners as the metadata log shows them.

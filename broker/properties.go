@@ -51,6 +51,9 @@ func (c *Config) withProperties() error {
 	i32("transaction.state.log.num.partitions", "TxnPartitions", &c.TxnPartitions)
 	i32("fetch.max.bytes", "Limits.FetchMaxBytes", &c.Limits.FetchMaxBytes)
 	whole("max.connections", "Limits.Connections", &c.Limits.Connections)
+	if n := &c.Limits.RequestBytes; c.Properties["queued.max.request.bytes"] != "-1" {
+		number("queued.max.request.bytes", "Limits.RequestBytes", func() int64 { return *n }, func(v int64) { *n = v })
+	}
 	whole("socket.request.max.bytes", "Limits.FrameBytes", &c.Limits.FrameBytes)
 	millis("connections.max.idle.ms", "Limits.Idle", &c.Limits.Idle)
 	millis("group.initial.rebalance.delay.ms", "GroupInitialDelay", &c.GroupInitialDelay)

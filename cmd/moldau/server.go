@@ -35,8 +35,9 @@ type serverFlags struct {
 	property     []string
 }
 
-func (p process) serverCommand() *cobra.Command {
-	var f serverFlags
+func (p process) serverCommand() *cobra.Command { return p.serverCommandWith(&serverFlags{}) }
+
+func (p process) serverCommandWith(f *serverFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Serve Kafka clients",
@@ -54,7 +55,7 @@ error.
 Once it serves it prints one line with its addresses on stdout; logs go to stderr. An acknowledged record has survived a
 power cut, unless --durability page-cache says otherwise.`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), cmd.Flags(), &f) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), cmd.Flags(), f) },
 	}
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.listen, "listen", []string{"127.0.0.1:9092"}, "addresses to serve on, HOST:PORT separated by commas; port 0 finds a free one")

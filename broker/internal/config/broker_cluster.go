@@ -110,7 +110,7 @@ func nodeConfigs() []Def {
 		{"queued.max.request.bytes", Long, "-1", nil, 0,
 			"Bytes of requests that wait to be served; -1 is the broker's own limit."},
 		{"queued.max.requests", Int, "500", atLeast(1), 0,
-			"Requests that wait to be served before no more are read."},
+			"Requests that wait to be served before no more are read. " + noQueue},
 		{"quota.window.num", Int, "11", atLeast(1), 0,
 			"Number of samples of client quotas."},
 		{"quota.window.size.seconds", Int, "1", atLeast(1), 0,

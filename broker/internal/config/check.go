@@ -18,7 +18,7 @@ func (v *Values) CheckTopic(own map[string]string) error {
 		}
 	}
 	for _, name := range names {
-		if _, err := Topic().byName[name].Parse(own[name]); err != nil {
+		if _, err := Topic().byName[name].parseOnce(own[name]); err != nil {
 			return err
 		}
 	}
@@ -138,12 +138,6 @@ func listenerConfig(d *Def) bool {
 	return d.Flags&PerBroker != 0 && d.Name != "cordoned.log.dirs"
 }
 
-// dynamicOnly are names that exist only as dynamic configurations of a broker: the throttles of reassignments.
-func dynamicOnly(name string) bool {
-	return name == "leader.replication.throttled.rate" || name == "follower.replication.throttled.rate" ||
-		name == "replica.alter.log.dirs.io.max.bytes.per.second"
-}
-
 // CheckDynamic tells what is wrong with the dynamic configurations next of one broker (perBroker), or of all. Names that are not known
 // are stored without effect, as in Kafka.
 func (v *Values) CheckDynamic(next map[string]string, perBroker bool) error {
@@ -153,9 +147,9 @@ func (v *Values) CheckDynamic(next map[string]string, perBroker bool) error {
 	names := slices.Sorted(maps.Keys(next))
 	var fixed, secure, single []string
 	for _, name := range names {
-		d, ok := LookupBroker(name)
+		d, ok := lookupDynamic(name)
 		switch {
-		case dynamicOnly(name) || !ok:
+		case !ok:
 		case !d.Dynamic():
 			fixed = append(fixed, name)
 		case d.Name == name && securityConfig(name):
@@ -173,13 +167,9 @@ func (v *Values) CheckDynamic(next map[string]string, perBroker bool) error {
 		return bad("These security configs can be dynamically updated only per-listener using the listener prefix: %s", text(secure))
 	}
 	for _, name := range names {
-		d, ok := LookupBroker(name)
+		d, ok := lookupDynamic(name)
 		if !ok {
-			if dynamicOnly(name) {
-				d = &Def{Name: name, Kind: Long, check: atLeast(0)}
-			} else {
-				continue
-			}
+			continue
 		}
 		if _, err := d.Parse(next[name]); err != nil {
 			return bad("%v", err)

@@ -102,6 +102,20 @@ func (d *Def) Parse(value string) (any, error) {
 	return v, nil
 }
 
+// parseOnce is Parse, but a list may have an element more than once, as those of topics may.
+func (d *Def) parseOnce(value string) (any, error) {
+	if d.Kind == List {
+		var unique []string
+		for _, v := range splitList(value) {
+			if !slices.Contains(unique, v) {
+				unique = append(unique, v)
+			}
+		}
+		value = strings.Join(unique, ",")
+	}
+	return d.Parse(value)
+}
+
 func (d *Def) parse(value string) (any, error) {
 	trimmed := strings.TrimSpace(value)
 	bits := 64

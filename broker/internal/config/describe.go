@@ -68,7 +68,7 @@ func (v *Values) synonyms(name string) []Synonym {
 
 // synonym hides what is sensitive, or may be because it is not known.
 func (v *Values) synonym(name, value string, source Source) Synonym {
-	if d, ok := LookupBroker(name); !ok || d.Sensitive() {
+	if d, ok := lookupDynamic(name); !ok || d.Sensitive() {
 		return Synonym{Name: name, Source: source}
 	}
 	return Synonym{Name: name, Value: &value, Source: source}
@@ -84,7 +84,7 @@ func source(synonyms []Synonym) Source {
 // brokerEntry describes one configuration of the broker; value is nil for null.
 func (v *Values) brokerEntry(name string, value *string, synonyms []Synonym) Entry {
 	e := Entry{Name: name, Value: value, Synonyms: synonyms, Source: source(synonyms), ReadOnly: true, Sensitive: true}
-	if d, ok := LookupBroker(name); ok {
+	if d, ok := lookupDynamic(name); ok {
 		e.Kind, e.Sensitive, e.Doc = d.Kind, d.Sensitive(), d.Doc
 		e.ReadOnly = !d.Dynamic() || d.Name != name
 	}

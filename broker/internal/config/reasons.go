@@ -28,5 +28,11 @@ const (
 	noTLSChanges        = none + "certificates are read at the start."
 	noJVM               = none + "TLS is Go's."
 	noTelemetry         = none + "client telemetry is stored but not asked for."
+	noCodec             = none + "records of coordinators are small and stay uncompressed."
+	noWriteLimit        = none + "a write waits for this broker's disk only."
+	noQueue             = none + "each connection may have 100 requests unanswered."
+	noDelay             = none + "background work begins with the first interval."
+	noPassword          = none + "PEM files have no password."
+	noLoginLimit        = none + "what comes before a login is bounded by the broker itself."
 	noUnstable          = none + "there are none."
 )

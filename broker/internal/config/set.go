@@ -36,6 +36,15 @@ var (
 	Broker = sync.OnceValue(func() *Set {
 		return newSet(nodeConfigs(), logConfigs(), coordinatorConfigs(), securityConfigs())
 	})
+	// throttles has what can only be set while a broker runs: the throttles of reassignments.
+	throttles = sync.OnceValue(func() *Set {
+		return newSet([]Def{
+			{"follower.replication.throttled.rate", Long, "9223372036854775807", atLeast(0), Cluster, "Bytes per second that throttled replicas fetch. " + aloneReplicas},
+			{"leader.replication.throttled.rate", Long, "9223372036854775807", atLeast(0), Cluster, "Bytes per second that are sent to throttled replicas. " + aloneReplicas},
+			{"replica.alter.log.dirs.io.max.bytes.per.second", Long, "9223372036854775807", atLeast(0), Cluster,
+				"Bytes per second of moves between log directories. " + aloneDirectory},
+		})
+	})
 	// Topic has the configurations of topics.
 	Topic = sync.OnceValue(func() *Set { return newSet(topicConfigs()) })
 	// Group has the configurations of groups.
@@ -67,6 +76,14 @@ func LookupBroker(name string) (*Def, bool) {
 		return nil, false
 	}
 	return Broker().Lookup(rest)
+}
+
+// lookupDynamic is LookupBroker with what can only be set while the broker runs.
+func lookupDynamic(name string) (*Def, bool) {
+	if d, ok := throttles().Lookup(name); ok {
+		return d, true
+	}
+	return LookupBroker(name)
 }
 
 // Nearest finds the known name that is most like a misspelt one; "" if none is like it.

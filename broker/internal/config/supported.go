@@ -48,6 +48,17 @@ func (v *Values) checkSupported() error {
 	if d, _ := Broker().Lookup("metric.reporters"); len(v.List(d.Name)) > 0 && Format(v.List(d.Name)) != d.Default {
 		fail(d.Name, "Java classes cannot be loaded; metrics are at /metrics")
 	}
+	if protocols := v.List("group.coordinator.rebalance.protocols"); !slices.Contains(protocols, "classic") || !slices.Contains(protocols, "consumer") {
+		fail("group.coordinator.rebalance.protocols", "classic and consumer groups cannot be turned off")
+	}
+	if a := v.List("group.share.assignors"); !slices.Equal(a, []string{"simple"}) {
+		fail("group.share.assignors", "the only assignor is simple")
+	}
+	for _, name := range []string{"group.share.persister.class.name", "sasl.oauthbearer.jwt.validator.class"} {
+		if d, _ := Broker().Lookup(name); v.String(name) != d.Default {
+			fail(name, "Java classes cannot be loaded")
+		}
+	}
 	if v.String("ssl.principal.mapping.rules") != "DEFAULT" {
 		fail("ssl.principal.mapping.rules", "rules are not supported; principals are distinguished names")
 	}

@@ -186,12 +186,15 @@ func (v *Values) IsSet(name string) bool {
 // Static is what was set statically, by name. It must not be changed.
 func (v *Values) Static() map[string]string { return v.static }
 
-// Listener is the string value for one listener: of listener.name.NAME.CONFIG, if that is set, else of CONFIG.
+// Listener is the value for one listener as it is written: of listener.name.NAME.CONFIG, if that is set, else of CONFIG; "" for null.
 func (v *Values) Listener(listener, name string) string {
 	if value, ok := v.static[listenerPrefix+strings.ToLower(listener)+"."+name]; ok {
 		return value
 	}
-	return v.String(name)
+	if value, ok := v.parsed[name]; ok {
+		return Format(value)
+	}
+	return ""
 }
 
 // TopicValues are the configurations of one topic in effect.
@@ -208,7 +211,7 @@ func (v *Values) Topic(own map[string]string) TopicValues {
 	t.own = make(map[string]any, len(own))
 	for name, value := range own {
 		if d, ok := Topic().Lookup(name); ok {
-			if parsed, err := d.Parse(value); err == nil {
+			if parsed, err := d.parseOnce(value); err == nil {
 				t.own[name] = parsed
 			}
 		}

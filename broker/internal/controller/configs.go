@@ -27,8 +27,6 @@ type ConfigChange struct {
 type ConfigRules interface {
 	// List tells whether a configuration is a list, and its value where none is set.
 	List(name string) (unset string, ok bool)
-	// Clean gives the form in which a value is stored.
-	Clean(name, value string) string
 	// Check tells what is wrong with everything that would be set for the resource.
 	Check(next map[string]string) error
 }
@@ -46,7 +44,7 @@ func AlterConfigs(img *Image, r Resource, changes []ConfigChange, rules ConfigRu
 	for _, c := range changes {
 		switch c.Op {
 		case OpSet:
-			next[c.Name] = rules.Clean(c.Name, *c.Value)
+			next[c.Name] = *c.Value
 		case OpDelete:
 			delete(next, c.Name)
 		case OpAppend, OpSubtract:
@@ -82,9 +80,6 @@ func ReplaceConfigs(img *Image, r Resource, next map[string]string, rules Config
 		return nil, err
 	}
 	before := img.Configs(r)
-	for name, value := range next {
-		next[name] = rules.Clean(name, value)
-	}
 	if err := rules.Check(next); err != nil {
 		return nil, err
 	}

@@ -107,7 +107,6 @@ func testRules() Rules {
 type plainRules struct{}
 
 func (plainRules) List(name string) (string, bool) { return "a", name == "names" }
-func (plainRules) Clean(_, value string) string    { return strings.TrimSpace(value) }
 func (plainRules) Check(next map[string]string) error {
 	for name := range next {
 		if name == "nope" {

@@ -67,10 +67,8 @@ type Rules struct {
 	MaxPartitions      int // of a topic
 	MaxTotalPartitions int // of all topics
 	NewTopicID         func() TopicID
-	// CheckConfigs tells what is wrong with the configurations of a topic; nil: nothing. CleanConfig gives the form in which a value
-	// is stored; nil: as it is.
+	// CheckConfigs tells what is wrong with the configurations of a topic; nil: nothing.
 	CheckConfigs func(map[string]string) error
-	CleanConfig  func(name, value string) string
 }
 
 // NewTopic asks for a topic.
@@ -98,11 +96,6 @@ func Create(img *Image, n NewTopic, rules Rules) ([]Record, error) {
 	}
 	if other, ok := img.collides(n.Name); ok {
 		return nil, refuse(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", n.Name, other)
-	}
-	for name, value := range n.Configs {
-		if rules.CleanConfig != nil {
-			n.Configs[name] = rules.CleanConfig(name, value)
-		}
 	}
 	if rules.CheckConfigs != nil {
 		if err := rules.CheckConfigs(n.Configs); err != nil {

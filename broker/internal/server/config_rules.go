@@ -1,7 +1,6 @@
 package server
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -43,21 +42,6 @@ func (r configRules) List(name string) (unset string, ok bool) {
 		}
 	}
 	return d.Default, true
-}
-
-// Clean implements controller.ConfigRules: lists are stored without duplicates.
-func (r configRules) Clean(name, value string) string {
-	d, ok := r.lookup(name)
-	if !ok || d.Kind != config.List {
-		return value
-	}
-	var unique []string
-	for v := range strings.SplitSeq(value, ",") {
-		if v = strings.TrimSpace(v); !slices.Contains(unique, v) {
-			unique = append(unique, v)
-		}
-	}
-	return strings.Join(unique, ",")
 }
 
 // Check implements controller.ConfigRules.

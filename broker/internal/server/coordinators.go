@@ -110,7 +110,7 @@ func (s *Server) verifyOffsets(id string, producerID int64, epoch int16, partiti
 }
 
 func (s *Server) txnConfig() txn.Config {
-	cfg := s.cfg.Txn
+	cfg := s.txnSettings()
 	cfg.Now, cfg.Logger = s.cfg.Now, s.log
 	cfg.Version = func() int16 { return s.ctl.Image().Feature("transaction.version") }
 	return cfg

@@ -4,6 +4,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/moldau-stream/moldau/broker/internal/config"
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 )
 
@@ -69,17 +70,21 @@ func (s *Server) ensureInternal(topic string, partitions int32, done func(error)
 		if _, ok := img.Topic(topic); ok {
 			return nil, nil // about to be committed
 		}
+		size := config.Format(s.values().Long(map[string]string{
+			controller.OffsetsTopic: "offsets.topic.segment.bytes", controller.TxnTopic: "transaction.state.log.segment.bytes",
+			controller.ShareTopic: "share.coordinator.state.topic.segment.bytes",
+		}[topic]))
 		if topic == controller.ShareTopic {
 			return controller.Create(img, controller.NewTopic{
 				Name: topic, Partitions: partitions, Replication: 1,
 				// Its coordinator writes what it needs anew and cuts the log before that.
-				Configs: map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "compression.type": "producer", "segment.bytes": "104857600"},
+				Configs: map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "compression.type": "producer", "segment.bytes": size},
 			}, s.rules())
 		}
 		return controller.Create(img, controller.NewTopic{
 			Name: topic, Partitions: partitions, Replication: 1,
 			// Compacted without a time limit, as in Kafka; small segments, as compaction works on closed ones.
-			Configs: map[string]string{"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": "104857600"},
+			Configs: map[string]string{"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": size},
 		}, s.rules())
 	}, func(err error) {
 		if err != nil {

@@ -46,7 +46,7 @@ func (s *Server) rules() controller.Rules {
 		NodeID: s.cfg.NodeID, Directory: s.directory, DefaultPartitions: int32(s.values().Int("num.partitions")),
 		MaxPartitions: s.cfg.Limits.Partitions, MaxTotalPartitions: s.cfg.Limits.TotalPartitions,
 		NewTopicID:   newTopicID,
-		CheckConfigs: topics.Check, CleanConfig: topics.Clean,
+		CheckConfigs: topics.Check,
 	}
 }
 
@@ -70,12 +70,11 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 		}
 	}
 	if len(missing) == 0 {
-		reply(s.metadata(r, img, names, ids, nil))
+		reply(s.metadata(r, img, names, ids))
 		return
 	}
 	// Kafka answers UNKNOWN_TOPIC_OR_PARTITION at once and creates meanwhile. One commit is shorter than the back-off of any
 	// client, so the answer waits for it and has the topics.
-	refused := map[string]error{}
 	s.ctl.Update(func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
@@ -85,7 +84,8 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 			}
 			recs, err := controller.Create(draft.Image(), controller.NewTopic{Name: name, Partitions: -1, Replication: -1}, s.rules())
 			if err != nil {
-				refused[name] = err
+				// As in Kafka the client is told that there is no such topic, and it is only logged why.
+				s.log.Warn("cannot create a topic on request", "topic", name, "err", err)
 				continue
 			}
 			draft.Add(recs)
@@ -94,12 +94,9 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 		return all, nil
 	}, func(err error) {
 		if err != nil {
-			for _, name := range missing {
-				refused[name] = err
-			}
 			s.log.Error("cannot create topics on request", "topics", missing, "err", err)
 		}
-		reply(s.metadata(r, s.ctl.Image(), names, ids, refused))
+		reply(s.metadata(r, s.ctl.Image(), names, ids))
 	})
 }
 
@@ -123,7 +120,7 @@ func metadataTopics(req *kmsg.MetadataRequest) (names []string, ids []controller
 }
 
 // metadata answers with the topics that exist before those that do not.
-func (s *Server) metadata(r *Request, img *controller.Image, names []string, ids []controller.TopicID, refused map[string]error) kmsg.Response {
+func (s *Server) metadata(r *Request, img *controller.Image, names []string, ids []controller.TopicID) kmsg.Response {
 	req := r.Msg.(*kmsg.MetadataRequest)
 	resp := req.ResponseKind().(*kmsg.MetadataResponse)
 	b := kmsg.NewMetadataResponseBroker()
@@ -172,8 +169,6 @@ func (s *Server) metadata(r *Request, img *controller.Image, names []string, ids
 		switch {
 		case controller.CheckTopicName(name) != nil:
 			out.ErrorCode = kerr.InvalidTopicException.Code
-		case refused[name] != nil:
-			out.ErrorCode = code(refused[name])
 		default:
 			out.ErrorCode = kerr.UnknownTopicOrPartition.Code
 		}

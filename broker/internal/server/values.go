@@ -12,6 +12,7 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 	"github.com/moldau-stream/moldau/broker/internal/log"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
+	"github.com/moldau-stream/moldau/broker/internal/txn"
 	"github.com/moldau-stream/moldau/internal/batch"
 )
 
@@ -36,9 +37,27 @@ func (s *Server) renew(next *controller.Image, d controller.Delta) (changed bool
 func (s *Server) configure(img *controller.Image) {
 	s.limitConnections()
 	s.configureCleaner()
+	s.replicas.SetProducerExpiration(time.Duration(s.values().Long("producer.id.expiration.ms")) * time.Millisecond)
 	for t := range img.Topics() {
 		s.configureTopic(t)
 	}
+}
+
+// txnSettings is the configuration of transactions, by Kafka's names.
+func (s *Server) txnSettings() txn.Config {
+	v, cfg := s.values(), s.cfg.Txn
+	millis := func(d *time.Duration, name string) {
+		if *d == 0 {
+			*d = time.Duration(v.Long(name)) * time.Millisecond
+		}
+	}
+	millis(&cfg.MaxTimeout, "transaction.max.timeout.ms")
+	millis(&cfg.IDExpiration, "transactional.id.expiration.ms")
+	millis(&cfg.ExpireEvery, "transaction.remove.expired.transaction.cleanup.interval.ms")
+	millis(&cfg.AbortEvery, "transaction.abort.timed.out.transaction.cleanup.interval.ms")
+	millis(&cfg.AddRetry, "add.partitions.to.txn.retry.backoff.max.ms")
+	cfg.VerifyPartitions = func() bool { return s.values().Bool("transaction.partition.verification.enable") }
+	return cfg
 }
 
 // configureCleaner tells the cleaner of compacted topics what is set for it.
