@@ -96,7 +96,7 @@ func (n *names) text(s string, assign bool) string {
 var (
 	hexID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	shortID = regexp.MustCompile(`(^|[^A-Za-z0-9_./-])([A-Za-z0-9_-]{22})($|[^A-Za-z0-9_./-])`)
-	foreign = regexp.MustCompile(`\bd[0-9]{5}-`)
+	foreign = regexp.MustCompile(`\bd[0-9a-z]{5}-`)
 )
 
 // masked are fields whose values tell nothing that two brokers share, by the name of the response and of the field.

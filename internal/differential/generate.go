@@ -199,7 +199,7 @@ func (g *generator) partitions() (numbers []int32) {
 
 func (g *generator) group() string {
 	if g.chance(4) {
-		return pick(g, "", "~unknown", strings.Repeat("g", 300))
+		return pick(g, "", "~unknown", "~"+strings.Repeat("g", 300))
 	}
 	return fmt.Sprintf("~g%d", g.rnd.IntN(3))
 }
@@ -282,7 +282,7 @@ func (g *generator) disturb(x reflect.Value) {
 }
 
 func (g *generator) someText() string {
-	return pick(g, "", "~t0", "~g0", "~x0", "~unknown", "~bad/name", "~none", strings.Repeat("s", 300), "${m00.id}", "ä")
+	return pick(g, "", "~t0", "~g0", "~x0", "~unknown", "~bad/name", "~none", "~"+strings.Repeat("s", 300), "${m00.id}", "ä")
 }
 
 // everywhere are steps that fit in any sequence.

@@ -17,8 +17,10 @@ type Recording struct {
 
 // Recorded is the answer to one step. At is the step after which it came, -1 if it never did.
 type Recorded struct {
-	Text []string `json:",omitempty"`
-	At   int
+	Text  []string `json:",omitempty"`
+	Codes []int16  `json:",omitempty"`
+	Again bool     `json:",omitempty"` // a client would have asked again
+	At    int
 }
 
 func newRecording(seq *Sequence) *Recording {
@@ -50,8 +52,8 @@ func (p *recorded) answered(i, now int) <-chan struct{} {
 	return nil
 }
 func (p *recorded) eventually(i int) bool { return p.r.Answers[i].At >= 0 }
-func (p *recorded) codes(int) []int16     { return nil }
-func (p *recorded) retriable(int) bool    { return false }
+func (p *recorded) codes(i int) []int16   { return p.r.Answers[i].Codes }
+func (p *recorded) retriable(i int) bool  { return p.r.Answers[i].Again }
 func (p *recorded) text(i int) []string   { return p.r.Answers[i].Text }
 func (p *recorded) settle(int)            {}
 func (p *recorded) dropped()              {}

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	parkAfter  = 100 * time.Millisecond // a request that neither answers for so long is parked
-	answerTime = 10 * time.Second       // what one has answered the other must answer within
+	parkAfter  = 100 * time.Millisecond
+	answerTime = 10 * time.Second // what one has answered the other must answer within
 )
 
 // Difference is a step that two brokers answered differently.
@@ -119,6 +119,7 @@ type run struct {
 	record  *Recording        // what sides[0] answered, if not nil
 	found   []*Difference
 	trace   func(i int, text []string)
+	park    time.Duration // a request that neither answers for so long is parked
 }
 
 // readOnly are requests that leave no state: after a difference in one of them the sequence goes on.
@@ -153,7 +154,7 @@ func (r *run) do() []*Difference {
 		for _, s := range r.sides {
 			s.send(i)
 		}
-		park := parkAfter
+		park := r.park
 		if behind {
 			park = 0
 		}
@@ -210,6 +211,7 @@ func (r *run) look(i, now int, park time.Duration) bool {
 		} else {
 			d.TextB = append([]string{"answered"}, r.sides[1].text(i)...)
 		}
+		d.Known = known(d)
 		r.found = append(r.found, d)
 		return false
 	}
@@ -222,7 +224,7 @@ func (r *run) look(i, now int, park time.Duration) bool {
 		r.trace(i, texts[0])
 	}
 	if r.record != nil {
-		r.record.Answers[i] = Recorded{Text: texts[0], At: now}
+		r.record.Answers[i] = Recorded{Text: texts[0], Codes: r.sides[0].codes(i), Again: r.sides[0].retriable(i), At: now}
 	}
 	if len(r.sides) == 2 && !slices.Equal(texts[0], texts[1]) {
 		d := r.difference(i, now)
@@ -230,7 +232,7 @@ func (r *run) look(i, now int, park time.Duration) bool {
 		d.Known = known(d)
 		r.found = append(r.found, d)
 		// With other errors the brokers are in other states, and what follows tells nothing.
-		if d.Known == "" && !readOnly(r.seq.Steps[i].Key) && !slices.Equal(slices.Sorted(slices.Values(r.sides[0].codes(i))), slices.Sorted(slices.Values(r.sides[1].codes(i)))) {
+		if !readOnly(r.seq.Steps[i].Key) && !slices.Equal(slices.Sorted(slices.Values(r.sides[0].codes(i))), slices.Sorted(slices.Values(r.sides[1].codes(i)))) {
 			return false
 		}
 	}

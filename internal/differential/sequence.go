@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -89,6 +90,13 @@ func (v *vars) uuid(name string) (id [16]byte) {
 	copy(id[:], uuidMark[:])
 	id[15] = byte(v.of(name))
 	return id
+}
+
+// prefix makes the prefix of a run from its number.
+func prefix(n int64) string {
+	const five = 36 * 36 * 36 * 36 * 36
+	s := strconv.FormatInt(n%five, 36)
+	return "d" + strings.Repeat("0", 5-len(s)) + s + "-"
 }
 
 // prefixBytes stands for the prefix of names within bytes that hold lengths; it has the length of a prefix.
