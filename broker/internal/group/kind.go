@@ -87,6 +87,9 @@ type presence struct {
 	stale     bool
 	checked   int32
 	resolving bool // its regular expressions are about to be resolved
+	// asked is when the share coordinator was last asked to initialize the partitions of a topic, for share groups. It is asked
+	// again after a restart.
+	asked map[topicID]time.Time
 }
 
 // attendance has the deadlines of one member; zero for none.

@@ -64,48 +64,54 @@ func (l *ledger) tidy(id string) {
 	}
 }
 
-// replay applies a record; it returns the group whose metadata it changed, or "" for
-// an offset, and whether a modern group ended with it.
-func (l *ledger) replay(r coordinator.Replayed) (metaOf string, ended bool) {
+// effect is what a record changed about a group, offsets apart.
+type effect struct {
+	group   string // "" for no group
+	ended   bool   // a modern group is no more
+	deleted bool   // the metadata of a classic group were deleted
+}
+
+// replay applies a record.
+func (l *ledger) replay(r coordinator.Replayed) effect {
 	k, err := decodeKey(r.Key)
 	switch {
 	case errors.Is(err, errUnknownKey):
 		l.unknown++
-		return "", false
+		return effect{}
 	case err != nil:
 		l.fail(r.Offset, err)
-		return "", false
+		return effect{}
 	case k.typ > keyGroupMetadata:
 		ended, err := l.replayModern(k, r.Value)
 		if err != nil {
 			l.fail(r.Offset, fmt.Errorf("group %q, record type %d: %w", k.group, k.typ, err))
 		}
-		return k.group, ended
+		return effect{group: k.group, ended: ended}
 	case k.typ == keyGroupMetadata:
 		if r.Value == nil {
 			if g, ok := l.groups[k.group]; ok {
 				g.meta = nil
 				l.tidy(k.group)
 			}
-			return k.group, false
+			return effect{group: k.group, deleted: true}
 		}
 		meta, err := decodeGroupMeta(r.Value)
 		if err != nil {
 			l.fail(r.Offset, fmt.Errorf("group %q: %w", k.group, err))
-			return "", false
+			return effect{}
 		}
 		gl := l.group(k.group)
-		ended = gl.modern != nil
+		ended := gl.modern != nil
 		gl.meta, gl.modern = meta, nil
-		return k.group, ended
+		return effect{group: k.group, ended: ended}
 	case r.Value == nil:
 		l.forget(k.group, k.tp)
-		return "", false
+		return effect{}
 	}
 	o, err := decodeOffset(r.Value)
 	if err != nil {
 		l.fail(r.Offset, fmt.Errorf("group %q, topic %q, partition %d: %w", k.group, k.tp.topic, k.tp.partition, err))
-		return "", false
+		return effect{}
 	}
 	o.position = r.Offset
 	if r.Transactional {
@@ -113,7 +119,7 @@ func (l *ledger) replay(r coordinator.Replayed) (metaOf string, ended bool) {
 	} else {
 		l.group(k.group).offsets[k.tp] = o
 	}
-	return "", false
+	return effect{}
 }
 
 // replayModern applies a record of a modern group. It tolerates tombstones of what does

@@ -164,7 +164,8 @@ func (m *Machine) write(e *coordinator.Effects, id string, meta *groupMeta) {
 
 // Replay implements coordinator.Machine.
 func (m *Machine) Replay(r coordinator.Replayed) {
-	id, ended := m.ledger.replay(r)
+	eff := m.ledger.replay(r)
+	id := eff.group
 	if !m.loaded {
 		return
 	}
@@ -175,7 +176,7 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 		return
 	}
 	gl := m.ledger.groups[id]
-	if ended {
+	if eff.ended {
 		m.absent(id)
 	}
 	if gl != nil && gl.modern != nil {
@@ -198,8 +199,8 @@ func (m *Machine) Replay(r coordinator.Replayed) {
 		if staged != nil {
 			m.rearm(g)
 		}
-	} else if g, ok := m.groups[id]; ok && g.unused() {
-		m.drop(g)
+	} else if g, ok := m.groups[id]; ok && (g.unused() || eff.deleted && g.state == empty) {
+		m.drop(g) // with ids that were given out to members that have not joined
 	}
 }
 

@@ -112,10 +112,10 @@ func (m *Machine) completeJoin(now time.Time, e *coordinator.Effects, g *group) 
 		mb.join = 0
 		mb.isNew = false
 		mb.mustSync = true
+		m.extend(now, g, mb) // also of static members that are away
 		if ref == 0 {
 			continue
 		}
-		m.extend(now, g, mb)
 		reply(e, ref, g.joinAnswer(mb, mb.joinV))
 	}
 	g.syncDeadline = now.Add(g.rebalanceTimeout())

@@ -53,16 +53,12 @@ type shareGroup struct {
 	assignedAt      int64
 	targets         map[string]target
 	state           *shareState // nil: none
-
-	// asked is when the share coordinator was last asked to initialize the partitions of a topic. Not logged: it is asked again
-	// after a restart.
-	asked map[topicID]time.Time
 }
 
 func newShareGroup(id string) *shareGroup {
 	return &shareGroup{
 		id: id, epoch: firstGroupEpoch, assignmentEpoch: firstGroupEpoch,
-		members: make(map[string]*shareMember), targets: make(map[string]target), asked: make(map[topicID]time.Time),
+		members: make(map[string]*shareMember), targets: make(map[string]target),
 	}
 }
 
@@ -200,11 +196,17 @@ func (s shareState) asking(topics map[topicID]statePartitions) shareState {
 	return s
 }
 
-// answered is the share state when the share coordinator has answered: with a state for the partitions, or without.
+// answered is the share state when the share coordinator has answered: with a state for the partitions, or without. Partitions that
+// were deleted in the meantime stay so.
 func (s shareState) answered(topics map[topicID]statePartitions, ok bool) shareState {
+	made := make(map[topicID]statePartitions, len(topics))
 	s.initializing = maps.Clone(s.initializing)
 	for id, t := range topics {
-		left := s.initializing[id].without(t.partitions)
+		asked := s.initializing[id]
+		left := asked.without(t.partitions)
+		if got := asked.without(left.partitions); len(got.partitions) > 0 {
+			made[id] = got
+		}
 		if len(left.partitions) == 0 {
 			delete(s.initializing, id)
 		} else {
@@ -212,7 +214,7 @@ func (s shareState) answered(topics map[topicID]statePartitions, ok bool) shareS
 		}
 	}
 	if ok {
-		s.initialized = merged(s.initialized, topics)
+		s.initialized = merged(s.initialized, made)
 	}
 	return s
 }

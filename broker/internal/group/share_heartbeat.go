@@ -216,7 +216,7 @@ func (c *shareChange) subscribe() (epoch int32, bumped bool) {
 		bumped = !slices.Equal(c.next.topics, c.old.topics)
 	}
 	epoch = g.epoch
-	if g.assignmentEpoch >= epoch && g.unassigned() {
+	if g.assignmentEpoch >= epoch && g.unassigned(c.m) {
 		bumped = true
 	}
 	if !bumped && !p.stale && g.epoch >= p.checked {
@@ -232,7 +232,7 @@ func (c *shareChange) subscribe() (epoch int32, bumped bool) {
 }
 
 // unassigned tells whether partitions of subscribed topics have got a share state that nobody was given yet.
-func (g *shareGroup) unassigned() bool {
+func (g *shareGroup) unassigned(m *Machine) bool {
 	if g.isEmpty() || g.state == nil {
 		return false
 	}
@@ -248,7 +248,7 @@ func (g *shareGroup) unassigned() bool {
 		}
 	}
 	for topic, s := range g.state.initialized {
-		if !g.subscribedToAny(map[string]bool{s.name: true}) {
+		if _, exists := m.topics.TopicByID(topic); !exists || !g.subscribedToAny(map[string]bool{s.name: true}) {
 			continue
 		}
 		if len(has[topic]) != len(s.partitions) || slices.ContainsFunc(s.partitions, func(p int32) bool { return !has[topic][p] }) {
@@ -331,7 +331,7 @@ func (c *shareChange) initialize(epoch int32) {
 			continue
 		}
 		have := s.initialized[t.ID]
-		if asked := g.asked[t.ID]; c.now.Before(asked.Add(c.m.cfg.Share.RetryInterval)) {
+		if asked := c.p.asked[t.ID]; c.now.Before(asked.Add(c.m.cfg.Share.RetryInterval)) {
 			have = have.with(name, s.initializing[t.ID].partitions)
 		}
 		all := make([]int32, t.Partitions)
@@ -340,7 +340,10 @@ func (c *shareChange) initialize(epoch int32) {
 		}
 		if left := (statePartitions{name, all}).without(have.partitions); len(left.partitions) > 0 {
 			missing[t.ID] = left
-			g.asked[t.ID] = c.now
+			if c.p.asked == nil {
+				c.p.asked = map[topicID]time.Time{}
+			}
+			c.p.asked[t.ID] = c.now
 		}
 	}
 	if len(missing) > 0 {
@@ -355,7 +358,7 @@ func (ev shareInitialized) step(m *Machine, _ time.Time, e *coordinator.Effects)
 		return
 	}
 	for id := range ev.topics {
-		delete(g.asked, id)
+		delete(m.presence(g.id).asked, id)
 	}
 	e.Append = append(e.Append, g.stateRecord(g.state.answered(ev.topics, ev.ok)))
 }

@@ -27,6 +27,7 @@ type sim struct {
 	clients map[string]*client
 	ids     int
 	held    []call // Verify calls
+	others  []any  // other calls
 	out     strings.Builder
 	fail    bool // the next append fails
 	last    any  // answer
@@ -61,7 +62,7 @@ func newSim(cfg Config) *sim {
 func (s *sim) restart() {
 	s.m = NewMachine(s.cfg, s.topics)
 	s.waiting = map[coordinator.Ref]*call{}
-	s.held = nil
+	s.held, s.others = nil, nil
 	if err := s.log.Load(s.m.Replay, s.m.ReplayMarker); err != nil {
 		panic(err)
 	}
@@ -117,7 +118,11 @@ func (s *sim) step(ev any) {
 		s.answer(r.Ref, r.Response)
 	}
 	for _, c := range e.Calls {
-		s.held = append(s.held, call{verify: c.(Verify)})
+		if v, ok := c.(Verify); ok {
+			s.held = append(s.held, call{verify: v})
+		} else {
+			s.others = append(s.others, c)
+		}
 	}
 	if e.OnCommitted != nil {
 		s.step(e.OnCommitted)
@@ -317,8 +322,8 @@ func (l *ledger) dump() string {
 	for _, id := range ids {
 		g := l.groups[id]
 		fmt.Fprintf(&b, "group %s\n", id)
-		if cg, ok := g.modern.(*consumerGroup); ok {
-			cg.dump(&b)
+		if mg, ok := g.modern.(interface{ dump(*strings.Builder) }); ok {
+			mg.dump(&b)
 		}
 		if g.meta != nil {
 			fmt.Fprintf(&b, "  %x\n", groupRecord(id, g.meta).Value)
