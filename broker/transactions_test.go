@@ -423,7 +423,7 @@ func TestConsumeTransformProduce(t *testing.T) {
 }
 
 func TestTransactionTimeout(t *testing.T) {
-	tt := newTxnTest(t, broker.Config{})
+	tt := newTxnTest(t, broker.Config{Properties: map[string]string{"transaction.abort.timed.out.transaction.cleanup.interval.ms": "20"}})
 	tt.topic("t", 1)
 	tx := tt.raw("a", 50*time.Millisecond)
 	require.NoError(t, tx.addPartitions("t", 0))
