@@ -2,12 +2,18 @@ package security
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,6 +132,56 @@ func TestScram(t *testing.T) {
 				require.Equal(t, Anonymous, s.Principal())
 			})
 		}
+	}
+}
+
+// TestScramTakesTheNonceOfLibrdkafka has a client that puts its nonce in front of the server's, which begins with it already.
+func TestScramTakesTheNonceOfLibrdkafka(t *testing.T) {
+	cfg := testConfig(t)
+	c, _ := cfg.Scram("alice", ScramSHA256)
+	final := func(s *Session, nonce func(server string) string) error {
+		first, _, err := s.Token(now, []byte("n,,n=alice,r=abc"))
+		require.NoError(t, err)
+		server := strings.TrimPrefix(strings.Split(string(first), ",")[0], "r=")
+		require.True(t, strings.HasPrefix(server, "abc"))
+		salted, err := pbkdf2.Key(sha256.New, "apw", c.Salt, c.Iterations, 32)
+		require.NoError(t, err)
+		mac := func(key []byte, text string) []byte {
+			m := hmac.New(sha256.New, key)
+			m.Write([]byte(text))
+			return m.Sum(nil)
+		}
+		unproven := "c=biws,r=" + nonce(server)
+		proof := mac(salted, "Client Key")
+		subtle.XORBytes(proof, proof, mac(c.StoredKey, "n=alice,r=abc,"+string(first)+","+unproven))
+		_, _, err = s.Token(now, []byte(unproven+",p="+base64.StdEncoding.EncodeToString(proof)))
+		return err
+	}
+	require.NoError(t, final(start(t, cfg, 1, ScramSHA256), func(s string) string { return s }))
+	require.NoError(t, final(start(t, cfg, 1, ScramSHA256), func(s string) string { return "abc" + s }))
+	require.ErrorContains(t, final(start(t, cfg, 1, ScramSHA256), func(s string) string { return s[:len(s)-1] }), "nonce")
+	require.ErrorContains(t, final(start(t, cfg, 1, ScramSHA256), func(s string) string { return "abc" }), "nonce")
+}
+
+func TestMalformedScram(t *testing.T) {
+	cfg := testConfig(t)
+	for _, first := range []string{
+		"", "n", "n,", "n,,", "y,,n=alice,r=abc", "p=tls-unique,,n=alice,r=abc", "n,alice,n=alice,r=abc", "n,a=,n=alice,r=abc", "n,,n=alice", "n,,n=,r=abc",
+		"n,,r=abc,n=alice", "n,,n=ali=ce,r=abc", "n,,n=alice,r=", "n,,n=alice,r=a b", "n,,n=alice,r=abc,1=x", "n,,n=alice,r=abc,x", "n,,n=al\x00ice,r=abc",
+	} {
+		_, _, err := start(t, cfg, 1, ScramSHA256).Token(now, []byte(first))
+		require.Error(t, err, "%q", first)
+	}
+	for _, first := range []string{"n,,n=alice,r=abc,tokenauth=false", "n,,m=x,n=alice,r=abc", "n,a=alice,n=alice,r=abc"} {
+		_, _, err := start(t, cfg, 1, ScramSHA256).Token(now, []byte(first))
+		require.NoError(t, err, "%q", first)
+	}
+	for _, final := range []string{"", "c=biws", "c=biws,r=abc", "c=biws,p=AAAA", "r=abc,c=biws,p=AAAA", "c=!,r=abc,p=AAAA", "c=biws,r=abc,p=!"} {
+		s := start(t, cfg, 1, ScramSHA256)
+		_, _, err := s.Token(now, []byte("n,,n=alice,r=abc"))
+		require.NoError(t, err)
+		_, _, err = s.Token(now, []byte(final))
+		require.ErrorIs(t, err, errScramFinal, "%q", final)
 	}
 }
 
