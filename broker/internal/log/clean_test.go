@@ -433,3 +433,47 @@ func TestARewrittenBatchKeepsAllButItsRecords(t *testing.T) {
 		require.Equal(t, keep, got)
 	})
 }
+
+// BenchmarkCompact compacts 20,000 batches of ten records of 100 bytes, of which one in ten is the newest of its key. What is
+// reported is bytes of the log per second.
+func BenchmarkCompact(b *testing.B) {
+	for _, codec := range []batch.Codec{batch.None, batch.LZ4} {
+		b.Run(codec.String(), func(b *testing.B) {
+			value := bytes.Repeat([]byte("v"), 90)
+			var read int64
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				cfg := DefaultConfig()
+				cfg.Compact, cfg.Delete, cfg.SegmentBytes = true, false, 8<<20
+				l := openBench(b, cfg)
+				for i := range 20_000 {
+					p := batch.NewBuilder(batch.Options{Codec: codec})
+					for j := range 10 {
+						p.Add(batch.Record{Key: fmt.Appendf(nil, "key-%d", (i*10+j)*7919%20_000), Value: value, Timestamp: 1000})
+					}
+					v, err := p.Build()
+					require.NoError(b, err)
+					_, err = l.Append(v, 0, AppendOptions{})
+					require.NoError(b, err)
+				}
+				l.SetHighWatermark(l.End())
+				require.NoError(b, l.Roll())
+				b.StartTimer()
+				stats, err := l.Compact(context.Background(), CompactOptions{MapBytes: 128 << 20, IOBytes: 512 << 10})
+				b.StopTimer()
+				require.NoError(b, err)
+				read = stats.BytesRead
+				require.NoError(b, l.Close(true))
+				b.StartTimer()
+			}
+			b.SetBytes(read)
+		})
+	}
+}
+
+func openBench(b *testing.B, cfg Config) *Log {
+	l, _, err := Open(Options{FS: vfs.OS(), Dir: b.TempDir(), Topic: "t", TopicID: topicID, Config: cfg, Now: func() time.Time { return time.UnixMilli(1000) }})
+	require.NoError(b, err)
+	return l
+}

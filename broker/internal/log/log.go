@@ -10,7 +10,8 @@
 //
 // Life of a batch: Append checks it and the producer's sequence, assigns offset and leader epoch in
 // place and writes it once. Sync makes it durable. SetHighWatermark makes it
-// readable. Who calls these, and when an append is acknowledged, is the replica's business.
+// readable. Compact leaves of each key the newest record. Who calls these, and when an append is acknowledged, is the replica's
+// business.
 //
 // Invariants:
 //
@@ -18,6 +19,7 @@
 //     snapshot at its end: a roll syncs all that before the new segment exists. So
 //     after a crash only the last segment can be incomplete.
 //   - start <= high watermark <= end. Offsets ascend; each batch is whole or absent.
+//     Between them compaction leaves gaps, but not in the active segment. No record changes its offset.
 //   - Producer state is a function of the batches in the log.
 //   - Bytes that fail their checksum are never served and never dropped in silence:
 //     an incomplete tail after a crash is cut, anything else is a CorruptError.
