@@ -28,7 +28,7 @@ func (c *Config) listenersFrom(v *config.Values) error {
 		return nil
 	}
 	if len(c.Listen)+len(c.Listeners) > 0 {
-		return errors.New("Listen or Listeners are set, and the property listeners too: set one of them") //nolint:staticcheck // names of fields
+		return errors.New("config field Listen or Listeners is set, and the property listeners too: set one of them")
 	}
 	protocols, err := protocolMap(v.String("listener.security.protocol.map"))
 	if err != nil {

@@ -61,10 +61,11 @@ var columns = map[string]column{
 // layers are the broker's packages from the lowest to the highest: a package imports only lower ones, never one of
 // its own layer but the folders of its own. So the coordinators stay apart from each other and from the connections.
 var layers = [][]string{
-	{"broker/internal/log"},
+	{"broker/internal/log", "broker/internal/metrics", "broker/internal/config", "broker/internal/security", "broker/internal/fault"},
 	{"broker/internal/replica"},
 	{"broker/internal/coordinator"},
-	{"broker/internal/controller", "broker/internal/group", "broker/internal/txn"},
+	{"broker/internal/controller", "broker/internal/group", "broker/internal/txn", "broker/internal/share"},
+	{"broker/internal/quota"},
 	{"broker/internal/server"},
 	{"broker"},
 	{"broker/brokerfx", "broker/brokertest"},
