@@ -11,10 +11,10 @@ import (
 	"sync"
 )
 
-// Buffer is a piece of memory. B has the length that was asked for and any content.
+// Buffer is a piece of memory. B has the length that was asked for and any content. One that Get has not made is not recycled.
 type Buffer struct {
 	B     []byte
-	class int // -1: not recycled
+	class int // 1 for the first of sizes; 0: not recycled
 }
 
 var sizes = [...]int{4 << 10, 20 << 10, 72 << 10, 288 << 10, 1<<20 + 64<<10, 4<<20 + 64<<10}
@@ -29,21 +29,21 @@ func Get(n int) *Buffer {
 		}
 		b, ok := pools[class].Get().(*Buffer)
 		if !ok {
-			b = &Buffer{B: make([]byte, size), class: class}
+			b = &Buffer{B: make([]byte, size), class: class + 1}
 		}
 		b.B = b.B[:n]
 		return b
 	}
-	return &Buffer{B: make([]byte, n), class: -1}
+	return &Buffer{B: make([]byte, n)}
 }
 
 // Free gives the memory back. Nobody may use it, or free it again, after that. A nil Buffer is none.
 func (b *Buffer) Free() {
-	if b == nil || b.class < 0 {
+	if b == nil || b.class == 0 {
 		return
 	}
 	b.B = b.B[:cap(b.B)]
-	pools[b.class].Put(b)
+	pools[b.class-1].Put(b)
 }
 
 // Grow makes the buffer at least n bytes long, keeping its content, by taking another piece where it has not the room. It returns the

@@ -26,6 +26,8 @@ func TestBuffersHaveTheLengthAskedForAndKeepTheirContentWhenTheyGrow(t *testing.
 	}
 	var none *Buffer
 	none.Free()
+	(&Buffer{B: make([]byte, 10)}).Free()
+	require.Len(t, Get(3000).B, 3000, "a foreign one is not among the recycled")
 }
 
 func TestGettingAndFreeingDoesNotAllocate(t *testing.T) {

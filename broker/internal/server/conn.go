@@ -42,6 +42,8 @@ type Conn struct {
 	changed sync.Cond
 	queue   []*slot // unanswered requests in order; the writer removes them when they are written
 	writing bool    // there is a writer; true whenever queue[0] is ready
+	current *slot   // whose handler the reader is in
+	inline  bool    // the reader is the writer, when its handler has returned; see flush
 	closed  bool
 	drain   bool      // no more requests are taken up
 	muted   time.Time // until then nothing is read: the client is over a quota
@@ -66,6 +68,7 @@ type slot struct {
 	received, answered time.Time
 	local              atomic.Int64 // nanoseconds in the handler; 0 while it runs
 
+	recycle bool     // nobody uses its frame when the handler has returned; reader only
 	request *Request // who pays for it; nil: nobody
 	size    int      // bytes of its frame
 }
@@ -112,6 +115,7 @@ func (c *Conn) run() {
 		return
 	}
 	err := c.read()
+	c.flush()
 	c.mu.Lock()
 	c.drain = true
 	c.changed.Broadcast()
@@ -164,6 +168,9 @@ func (c *Conn) logEnd(cause error) {
 // read takes up requests until the connection ends.
 func (c *Conn) read() error {
 	for {
+		if !c.r.whole() {
+			c.flush()
+		}
 		if err := c.awaitFrame(); err != nil {
 			return err
 		}
@@ -189,6 +196,7 @@ func (c *Conn) unmuted() error {
 		if wait <= 0 {
 			return nil
 		}
+		c.flush()
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -201,7 +209,7 @@ func (c *Conn) unmuted() error {
 
 // awaitFrame waits for the first bytes of a frame. A connection is idle when it neither sends nor waits for an answer.
 func (c *Conn) awaitFrame() error {
-	for {
+	for c.r.buffered() < frameLength {
 		if err := c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Idle)); err != nil {
 			return err
 		}
@@ -219,6 +227,7 @@ func (c *Conn) awaitFrame() error {
 			return errIdle
 		}
 	}
+	return nil
 }
 
 // next reads one request and dispatches it.
@@ -236,14 +245,24 @@ func (c *Conn) next() error {
 	}
 	sl := &slot{}
 	frame, err := readFrame(c.r, n,
-		func() { _ = c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Stall)) },
+		func() {
+			if c.r.buffered() == 0 {
+				_ = c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Stall))
+			}
+		},
 		func(n int) error { return c.reserve(sl, n) })
+	c.r.last = n
 	c.r.release()
 	switch {
 	case err == nil:
 		sl.received, sl.size = time.Now(), n
-		err = c.dispatch(frame, sl)
+		c.enter(sl)
+		err = c.dispatch(frame.B, sl)
+		c.enter(nil)
 		sl.local.Store(int64(time.Since(sl.received)))
+		if sl.recycle {
+			frame.Free()
+		}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = fmt.Errorf("the client began a request of %d bytes, and nothing more of it came within %v", n, c.s.cfg.Limits.Stall)
 	}
@@ -254,9 +273,30 @@ func (c *Conn) next() error {
 	return err
 }
 
+// enter notes whose handler the reader is in.
+func (c *Conn) enter(sl *slot) {
+	c.mu.Lock()
+	c.current = sl
+	c.mu.Unlock()
+}
+
+// flush writes the answers that handlers gave before they returned. The reader does that by itself, which saves a switch to a writer,
+// and one call for all of the requests that came together. It must do it before it waits for anything.
+func (c *Conn) flush() {
+	c.mu.Lock()
+	inline := c.inline
+	c.inline = false
+	c.mu.Unlock()
+	if inline {
+		c.writers.Add(1)
+		c.write()
+	}
+}
+
 // reserve takes memory for a request that has no answer yet from the budget of all requests. It waits for it, but not for ever:
 // requests that are only partly read may be all that holds the budget.
 func (c *Conn) reserve(sl *slot, n int) error {
+	c.flush()
 	ctx, cancel := context.WithTimeoutCause(c.ctx, c.s.cfg.Limits.Stall, errNoMemory)
 	defer cancel()
 	taken, err := c.s.requests.acquire(ctx, int64(n))
@@ -338,6 +378,7 @@ func (c *Conn) dispatch(frame []byte, sl *slot) error {
 	if h.key == int16(kmsg.Produce) && c.s.quotas.Active() {
 		c.s.chargeProduce(req, sl.size)
 	}
+	sl.recycle = h.key == int16(kmsg.Produce)
 	return c.perform(a, h, req, body, func(body any) { c.answer(sl, body) })
 }
 
@@ -371,6 +412,12 @@ func (c *Conn) push(sl *slot) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.closed && !c.drain && !c.turn(sl) {
+		if c.inline {
+			c.mu.Unlock()
+			c.flush()
+			c.mu.Lock()
+			continue
+		}
 		c.changed.Wait()
 	}
 	if c.closed || c.drain {
@@ -416,8 +463,12 @@ func (c *Conn) answer(sl *slot, body any) {
 		sl.body = nil
 	} else if c.queue[0] == sl && !c.writing {
 		c.writing = true
-		c.writers.Add(1)
-		go c.write()
+		if c.current == sl {
+			c.inline = true
+		} else {
+			c.writers.Add(1)
+			go c.write()
+		}
 	}
 	c.mu.Unlock()
 	c.s.requests.release(budget)

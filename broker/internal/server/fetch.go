@@ -401,7 +401,7 @@ func (f *fetch) giveBack() {
 	f.s.fetches.release(f.budget)
 	f.budget = 0
 	for _, p := range f.parts {
-		p.result.Records = nil
+		p.result.Free()
 	}
 }
 

@@ -63,7 +63,18 @@ func (f *fetch) encode(o *output) {
 	}
 	o.meta = b
 	budget := f.budget
-	o.release = func() { f.s.fetches.release(budget) }
+	var sent []replica.ReadResult // the partitions may be read again before the answer is written
+	for _, p := range f.parts {
+		if len(p.result.Records) > 0 {
+			sent = append(sent, p.result)
+		}
+	}
+	o.release = func() {
+		f.s.fetches.release(budget)
+		for i := range sent {
+			sent[i].Free()
+		}
+	}
 	f.budget = 0
 	f.endSession()
 }

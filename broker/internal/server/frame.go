@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/moldau-stream/moldau/internal/buffer"
 )
 
 // smallFrame is the size up to which a frame is read without asking the memory budget. Every connection may hold that much.
@@ -67,20 +69,23 @@ func frameSize(r io.Reader, least, most int) (int, error) {
 
 // readFrame reads a frame of n bytes. Memory is taken as the bytes arrive, not as the length promises: beyond smallFrame by asking
 // grow for each further piece. progress is called before each read that may wait.
-func readFrame(r io.Reader, n int, progress func(), grow func(n int) error) ([]byte, error) {
-	buf := make([]byte, min(n, smallFrame))
+func readFrame(r io.Reader, n int, progress func(), grow func(n int) error) (*buffer.Buffer, error) {
+	var buf *buffer.Buffer
+	if n <= smallInput {
+		buf = &buffer.Buffer{B: make([]byte, n)}
+	} else {
+		buf = buffer.Get(min(n, smallFrame))
+	}
 	for have := 0; have < n; {
-		if have == len(buf) {
-			size := min(n, 4*len(buf))
-			if err := grow(size - len(buf)); err != nil {
+		if have == len(buf.B) {
+			size := min(n, 4*len(buf.B))
+			if err := grow(size - len(buf.B)); err != nil {
 				return nil, err
 			}
-			bigger := make([]byte, size)
-			copy(bigger, buf)
-			buf = bigger
+			buf = buf.Grow(size)
 		}
 		progress()
-		k, err := r.Read(buf[have:])
+		k, err := r.Read(buf.B[have:])
 		have += k
 		if err != nil && have < n {
 			if errors.Is(err, io.EOF) {

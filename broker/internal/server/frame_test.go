@@ -29,9 +29,9 @@ func TestFrameArrivesInAnyPieces(t *testing.T) {
 			n, err := frameSize(br, leastFrame, 1<<20)
 			require.NoError(t, err)
 			grown := 0
-			got, err := readFrame(br, n, func() {}, func(n int) error { grown += n; return nil })
+			buf, err := readFrame(br, n, func() {}, func(n int) error { grown += n; return nil })
 			require.NoError(t, err)
-			require.Equal(t, body, got)
+			require.Equal(t, body, buf.B)
 			require.Equal(t, len(body)-smallFrame, grown)
 		})
 	}
@@ -96,12 +96,12 @@ func FuzzFrame(f *testing.F) {
 			if err != nil {
 				return
 			}
-			frame, err := readFrame(r, n, func() {}, func(int) error { return nil })
+			buf, err := readFrame(r, n, func() {}, func(int) error { return nil })
 			if err != nil {
 				return
 			}
-			require.Len(t, frame, n)
-			h, rest, err := parseHeader(frame)
+			require.Len(t, buf.B, n)
+			h, rest, err := parseHeader(buf.B)
 			if err != nil {
 				return
 			}

@@ -64,12 +64,12 @@ func (w *produceWait) failed(topic, partition int, err error) {
 }
 
 // rejected notes that the log has not taken a batch, and where it starts. As in Kafka there is a message only where single records
-// are at fault. Before wait only.
+// are at fault, and, unlike there, where the storage fails: it says that the disk is full. Before wait only.
 func (w *produceWait) rejected(topic, partition int, err error, logStart int64) {
 	w.failed(topic, partition, err)
 	out := &w.resp.Topics[topic].Partitions[partition]
 	out.LogStartOffset = logStart
-	if len(out.ErrorRecords) == 0 {
+	if len(out.ErrorRecords) == 0 && !errors.Is(err, kerr.KafkaStorageError) {
 		out.ErrorMessage = nil
 	}
 }
