@@ -64,6 +64,22 @@ func newNames(prefix, port string) *names {
 	return &names{prefix: prefix, port: port, ids: map[string]map[string]string{}}
 }
 
+// call gives an id a name before it appears, if it has none.
+func (n *names) call(class, value, name string) {
+	if n.ids[class] == nil {
+		n.ids[class] = map[string]string{}
+	}
+	if _, ok := n.ids[class][value]; ok {
+		return
+	}
+	for _, other := range n.ids[class] {
+		if other == name { // the topic was deleted and made again
+			name += "'"
+		}
+	}
+	n.ids[class][value] = name
+}
+
 // known replaces the placeholders in s; an id without a name gets one only if assign is set.
 func (n *names) text(s string, assign bool) string {
 	s = placeholders.ReplaceAllStringFunc(s, func(p string) string {
@@ -102,17 +118,20 @@ var (
 // masked are fields whose values tell nothing that two brokers share, by the name of the response and of the field.
 var masked = map[string]bool{
 	"Host": true, "Rack": true, "ClusterID": true, "Dir": true, "LogDir": true,
-	"TotalBytes": true, "UsableBytes": true, "FinalizedFeaturesEpoch": true, "BrokerEpoch": true,
+	"Documentation": true, // in our words
+	"TotalBytes":    true, "UsableBytes": true, "FinalizedFeaturesEpoch": true, "BrokerEpoch": true,
 	"LastFetchTimestamp": true, "LastCaughtUpTimestamp": true,
 	"DescribeQuorumResponseTopicPartition.HighWatermark": true, "DescribeQuorumResponseTopicPartitionReplicaState.LogEndOffset": true,
 	"DescribeQuorumResponseTopicPartition.LeaderEpoch":      true,
 	"ProduceResponseTopicPartitionErrorRecord.ErrorMessage": true, // the words are ours
 }
 
-// hostConfigs are configurations whose values belong to a place, not to a behaviour.
+// hostConfigs are configurations whose values belong to a place or to the way in which the two brokers are started.
 var hostConfigs = map[string]bool{
 	"listeners": true, "advertised.listeners": true, "controller.listener.names": true, "controller.quorum.voters": true,
 	"log.dirs": true, "log.dir": true, "process.roles": true, "node.id": true, "broker.id": true,
+	"listener.security.protocol.map": true, "group.consumer.assignor.offload.enable": true, "group.share.assignor.offload.enable": true,
+	"transaction.state.log.min.isr": true, "share.coordinator.state.topic.min.isr": true,
 }
 
 // notServed are the APIs that docs/kafka.md says we do not have.
@@ -127,8 +146,20 @@ func notServed(key int16) bool {
 // answerTree makes a tree of an answer.
 func answerTree(resp kmsg.Response, port string) *node {
 	switch r := resp.(type) {
+	case *kmsg.DescribeConfigsResponse:
+		for i := range r.Resources {
+			r.Resources[i].Configs = slices.DeleteFunc(r.Resources[i].Configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool {
+				return hostConfigs[c.Name]
+			})
+		}
 	case *kmsg.ApiVersionsResponse:
 		r.ApiKeys = slices.DeleteFunc(r.ApiKeys, func(k kmsg.ApiVersionsResponseApiKey) bool { return notServed(k.ApiKey) })
+	case *kmsg.DescribeLogDirsResponse: // the broker's own topics hold what other sequences did
+		for i := range r.Dirs {
+			r.Dirs[i].Topics = slices.DeleteFunc(r.Dirs[i].Topics, func(t kmsg.DescribeLogDirsResponseDirTopic) bool {
+				return strings.HasPrefix(t.Topic, "__")
+			})
+		}
 	case *kmsg.FetchResponse: // Kafka names a topic again when partitions of another one come between
 		var topics []kmsg.FetchResponseTopic
 		for _, t := range r.Topics {
@@ -148,10 +179,6 @@ func answerTree(resp kmsg.Response, port string) *node {
 
 func structTree(n *node, x reflect.Value, port string) {
 	t := x.Type()
-	host := false
-	if f := x.FieldByName("Name"); f.IsValid() && f.Kind() == reflect.String {
-		host = hostConfigs[f.String()]
-	}
 	failed := false
 	if f := x.FieldByName("ErrorCode"); f.IsValid() && f.Kind() == reflect.Int16 {
 		failed = f.Int() != 0
@@ -167,7 +194,7 @@ func structTree(n *node, x reflect.Value, port string) {
 			continue
 		case failed && (f.Name == "ErrorMessage" || f.Name == "StatusMessage"):
 			continue // the words are ours, and more often there
-		case masked[f.Name] || masked[t.Name()+"."+f.Name] || host && f.Name == "Value":
+		case masked[f.Name] || masked[t.Name()+"."+f.Name]:
 			continue
 		}
 		n.kids = append(n.kids, valueTree(t.Name(), f.Name, x.Field(i), port))
@@ -212,7 +239,14 @@ func valueTree(owner, name string, x reflect.Value, port string) *node {
 			}
 			return n
 		}
-		n.list = x.Type().Elem().Kind() == reflect.Struct && name != "Entity"
+		switch x.Type().Elem().Kind() {
+		case reflect.Struct:
+			n.list = name != "Entity"
+		case reflect.String: // sets, all of them
+			n.list = true
+		default:
+			n.list = name == "Partitions"
+		}
 		for i := range x.Len() {
 			n.kids = append(n.kids, valueTree(owner, "", x.Index(i), port))
 		}

@@ -75,6 +75,10 @@ func (l *live) settle(i int) {
 	case *kmsg.IncrementalAlterConfigsResponse, *kmsg.AlterConfigsResponse, *kmsg.AlterClientQuotasResponse,
 		*kmsg.AlterUserSCRAMCredentialsResponse, *kmsg.UpdateFeaturesResponse:
 		time.Sleep(publishing)
+	case *kmsg.ShareGroupHeartbeatResponse: // the state of its partitions is made, and the group's epoch raised
+		if resp.ErrorCode == 0 {
+			time.Sleep(5 * publishing)
+		}
 	case *kmsg.EndTxnResponse:
 		if resp.ErrorCode == 0 {
 			l.untilEnded(l.requests[i].(*kmsg.EndTxnRequest).TransactionalID)
@@ -126,7 +130,9 @@ func (l *live) untilExists(topic string, partitions int) {
 		if !ok || t.ErrorCode != 0 || len(t.Partitions) < partitions {
 			return false
 		}
-		l.values.uuids[strings.Replace(topic, l.values.prefix, "~", 1)] = t.TopicID
+		name := strings.Replace(topic, l.values.prefix, "~", 1)
+		l.values.uuids[name] = t.TopicID
+		l.names.call("uuid", uuidText(t.TopicID), name+".id")
 		for _, p := range t.Partitions {
 			if p.Leader < 0 || l.end(topic, p.Partition) != 0 {
 				return false

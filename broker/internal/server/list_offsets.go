@@ -119,10 +119,11 @@ func (s *Server) listOffset(img *controller.Image, req *kmsg.ListOffsetsRequest,
 	case offsetEarliest, offsetEarliestLocal:
 		o.Offset, o.LeaderEpoch = p.LogStartOffset(), p.LeaderEpoch()
 	case offsetMaxTimestamp:
-		at, ok, err := p.MaxTimestampOffset(iso)
+		// The record with the largest timestamp of all: if that cannot be read yet, there is no answer.
+		at, ok, err := p.MaxTimestampOffset(replica.ReadUncommitted)
 		if err != nil {
 			o.ErrorCode = code(err)
-		} else if ok {
+		} else if ok && (iso == replica.ReadUncommitted || at.Offset < p.LastStableOffset()) {
 			o.Offset, o.Timestamp, o.LeaderEpoch = at.Offset, at.Timestamp, at.LeaderEpoch
 		}
 	case offsetLatestTiered, offsetEarliestPending: // there is no tiered storage
