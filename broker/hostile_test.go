@@ -185,7 +185,7 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 		{}, {kgo.DialTLSConfig(certs.Client())}, {kgo.SASL(mechanisms("alice", "apw")["PLAIN"])},
 		{kgo.DialTLSConfig(certs.Client()), kgo.SASL(mechanisms("alice", "apw")["SCRAM-SHA-256"])},
 	} {
-		cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(b.Addrs()[i]), kgo.AllowAutoTopicCreation(), kgo.ConsumeTopics("t"), kgo.ConsumerGroup("g"))...)
+		cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(b.Addrs()[i]), kgo.AllowAutoTopicCreation(), kgo.ConsumeTopics("t"))...)
 		require.NoError(t, err)
 		require.NoError(t, cl.ProduceSync(bounded(t), &kgo.Record{Topic: "t", Value: []byte("x")}).FirstErr())
 		clients = append(clients, cl)

@@ -75,6 +75,14 @@ func (s *Server) chargeFetch(f *fetch) (wait time.Duration) {
 	return wait
 }
 
+// chargeShareFetch makes a share fetch pay for its records. They are sent even if it has to wait for the next ones: the member has
+// acquired them, and nobody else would get them before its lock ends.
+func (s *Server) chargeShareFetch(r *Request, size int) {
+	if s.quotas.Limited(quota.Fetch) {
+		r.Throttle(s.quotas.Record(quota.Fetch, r.quotaClient(), float64(size+answerOverhead), time.Now()))
+	}
+}
+
 // mostFetched bounds the size of an answer by what the client may have at once: it would never get more.
 func (s *Server) mostFetched(r *Request, maxBytes int32) int32 {
 	if !s.quotas.Limited(quota.Fetch) {

@@ -145,9 +145,11 @@ func (f *shareFetch) answer(results []share.Result, memory int64, acked map[shar
 	resp := f.req.ResponseKind().(*kmsg.ShareFetchResponse)
 	resp.AcquisitionLockTimeoutMillis = int32(f.s.shareSettings(group).LockDuration.Milliseconds())
 	out := shareFetchTopics{resp: resp, at: map[share.TopicPartition][2]int{}, topics: map[[16]byte]int{}}
+	size := 0
 	for _, r := range results {
 		p := out.partition(r.TopicPartition)
 		p.ErrorCode, p.Records = code(r.Err), r.Records
+		size += len(r.Records)
 		for _, g := range r.Acquired {
 			p.AcquiredRecords = append(p.AcquiredRecords, kmsg.ShareFetchResponseTopicPartitionAcquiredRecord{
 				FirstOffset: g.First, LastOffset: g.Last, DeliveryCount: g.Count,
@@ -161,6 +163,7 @@ func (f *shareFetch) answer(results []share.Result, memory int64, acked map[shar
 		p := out.partition(tp)
 		p.AcknowledgeErrorCode, p.AcknowledgeErrorMessage = acknowledgeError(acked[tp])
 	}
+	f.s.chargeShareFetch(f.r, size)
 	f.reply(&shareFetchAnswer{ShareFetchResponse: resp, s: f.s, memory: memory})
 }
 
