@@ -108,7 +108,7 @@ func (b *Broker) start(ctx context.Context) error {
 		LogDir: logDir, DiskSpace: space,
 		NodeID: b.cfg.NodeID, ClusterID: b.replicas.ClusterID(), Logger: b.cfg.Logger, Now: b.cfg.Now, Limits: server.Limits(b.cfg.Limits),
 		InProcess: b.inProcess, Users: b.cfg.Users,
-		Values: b.cfg.values, LogLevel: b.cfg.LogLevel, Endpoints: b.endpoints(),
+		Values: b.cfg.values, Certificates: b.certificates(), LogLevel: b.cfg.LogLevel, Endpoints: b.endpoints(),
 		OffsetsPartitions: b.cfg.OffsetsPartitions, TxnPartitions: b.cfg.TxnPartitions,
 		Group:    group.Config{InitialRebalanceDelay: b.cfg.GroupInitialDelay},
 		Replicas: b.replicas, Quorum: b.quorum, Metadata: metadataLog, Faults: b.cfg.Faults,

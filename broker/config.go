@@ -104,7 +104,8 @@ type Config struct {
 	// FS holds DataDir; nil is the operating system, or memory if DataDir is empty. Only tests inside this module can make one.
 	FS vfs.FS
 
-	values *config.Values // the static configuration, fields included
+	values       *config.Values // the static configuration, fields included
+	certificates *certificates  // of the listeners that Properties made
 }
 
 // defaultInternalPartitions is the number of partitions of each internal topic.

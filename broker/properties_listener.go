@@ -54,7 +54,10 @@ func (c *Config) listenersFrom(v *config.Values) error {
 		}
 		out := Listener{Name: l.name, Address: l.address, MaxReauth: time.Duration(v.Long("connections.max.reauth.ms")) * time.Millisecond}
 		if protocol == "SSL" || protocol == "SASL_SSL" {
-			if out.TLS, err = tlsFrom(v, l.name); err != nil {
+			if c.certificates == nil {
+				c.certificates = &certificates{}
+			}
+			if out.TLS, err = c.certificates.add(v, l.name); err != nil {
 				return fmt.Errorf("listener %s: %w", l.name, err)
 			}
 		}

@@ -136,6 +136,38 @@ func TestListenersFromProperties(t *testing.T) {
 	require.NoError(t, cl.Ping(bounded(t)))
 }
 
+func TestCertificatesAreReadAgainWhenTheyAreSetAgain(t *testing.T) {
+	old, next := brokertest.NewCertificates(t), brokertest.NewCertificates(t)
+	keyStore := pemFile(t, old.Server().Certificates[0])
+	const name = "listener.name.ssl.ssl.keystore.location"
+	b := brokertest.New(t, brokertest.With(func(c *broker.Config) {
+		c.Listen = nil
+		c.Properties = map[string]string{"listeners": "SSL://127.0.0.1:0", "ssl.keystore.type": "PEM", "ssl.keystore.location": keyStore}
+	})).Broker
+	dial := func(certs brokertest.Certificates) *kgo.Client {
+		cl, err := kgo.NewClient(kgo.SeedBrokers(b.Addrs()...), kgo.DialTLSConfig(certs.Client()), kgo.RequestRetries(0))
+		require.NoError(t, err)
+		t.Cleanup(cl.Close)
+		return cl
+	}
+	require.NoError(t, dial(old).Ping(bounded(t)))
+	adm := kadm.NewClient(dial(old))
+	set := func(value string) error {
+		resps, err := adm.AlterBrokerConfigs(bounded(t), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, 1)
+		require.NoError(t, err)
+		return resps[0].Err
+	}
+	require.ErrorContains(t, set("/no/such/file"), "INVALID_REQUEST")
+	data, err := os.ReadFile(pemFile(t, next.Server().Certificates[0]))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(keyStore, data, 0o600))
+	for range 2 { // the second time nothing is new but the file
+		require.NoError(t, set(keyStore))
+	}
+	require.NoError(t, dial(next).Ping(bounded(t)))
+	require.Error(t, dial(old).Ping(bounded(t)))
+}
+
 func TestPropertiesThatContradict(t *testing.T) {
 	for name, c := range map[string]struct {
 		config broker.Config

@@ -133,9 +133,18 @@ func CheckClientMetrics(own map[string]string) error {
 	return nil
 }
 
-// listenerConfigs are what Kafka changes of a running listener and this broker does not: it would have to be bound again.
-func listenerConfig(d *Def) bool {
-	return d.Flags&PerBroker != 0 && d.Name != "cordoned.log.dirs"
+// listenerConfig tells whether a configuration is one that Kafka changes of running listeners and this broker does not: they would have
+// to be bound again. Keys and certificates of single listeners are changed.
+func listenerConfig(d *Def, name string) bool {
+	return d.Flags&PerBroker != 0 && d.Name != "cordoned.log.dirs" && (d.Name == name || !strings.HasPrefix(d.Name, "ssl."))
+}
+
+// Next gives the values with other dynamic configurations of this broker (perBroker), or of all.
+func (v *Values) Next(next map[string]string, perBroker bool) *Values {
+	if perBroker {
+		return v.With(v.cluster, next)
+	}
+	return v.With(next, v.node)
 }
 
 // CheckDynamic tells what is wrong with the dynamic configurations next of one broker (perBroker), or of all. Names that are not known
@@ -154,7 +163,7 @@ func (v *Values) CheckDynamic(next map[string]string, perBroker bool) error {
 			fixed = append(fixed, name)
 		case d.Name == name && securityConfig(name):
 			secure = append(secure, name)
-		case listenerConfig(d) && next[name] != v.static[name]:
+		case listenerConfig(d, name) && next[name] != v.static[name]:
 			fixed = append(fixed, name)
 		case d.Flags&PerBroker != 0 && !perBroker:
 			single = append(single, name)
@@ -178,11 +187,7 @@ func (v *Values) CheckDynamic(next map[string]string, perBroker bool) error {
 	if len(single) > 0 {
 		return bad("Cannot update these configs at default cluster level, broker id must be specified: %s", text(single))
 	}
-	after := v.With(v.cluster, next)
-	if !perBroker {
-		after = v.With(next, v.node)
-	}
-	if err := after.changeFrom(v); err != nil {
+	if err := v.Next(next, perBroker).changeFrom(v); err != nil {
 		return bad("Invalid value org.apache.kafka.common.config.ConfigException: %v for configuration Invalid dynamic configuration", err)
 	}
 	return nil

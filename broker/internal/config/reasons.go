@@ -25,7 +25,6 @@ const (
 	noOAuth             = none + "OAUTHBEARER is not supported."
 	noStartLimit        = none + "a start takes as long as the recovery of its logs."
 	noSocketOptions     = none + "the operating system's default is used."
-	noTLSChanges        = none + "certificates are read at the start."
 	noJVM               = none + "TLS is Go's."
 	noTelemetry         = none + "client telemetry is stored but not asked for."
 	noCodec             = none + "records of coordinators are small and stay uncompressed."

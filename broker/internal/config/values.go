@@ -188,8 +188,11 @@ func (v *Values) Static() map[string]string { return v.static }
 
 // Listener is the value for one listener as it is written: of listener.name.NAME.CONFIG, if that is set, else of CONFIG; "" for null.
 func (v *Values) Listener(listener, name string) string {
-	if value, ok := v.static[listenerPrefix+strings.ToLower(listener)+"."+name]; ok {
-		return value
+	full := listenerPrefix + strings.ToLower(listener) + "." + name
+	for _, layer := range []map[string]string{v.node, v.cluster, v.static} {
+		if value, ok := layer[full]; ok {
+			return value
+		}
 	}
 	if value, ok := v.parsed[name]; ok {
 		return Format(value)

@@ -302,8 +302,8 @@ func (b *builder) build(offset int64) *Image {
 // delta compares the image under construction with its base. Only topics that the records touched are looked at.
 func (b *builder) delta() Delta {
 	d := Delta{
-		Resources: changed(b.resources, b.base.configs, b.img.configs, Resource.compare),
-		Quotas:    changed(b.quotas, b.base.quotas, b.img.quotas, QuotaEntity.compare),
+		Resources: changed(b.resources, b.base.configs, b.img.configs, Resource.compare, again),
+		Quotas:    changed(b.quotas, b.base.quotas, b.img.quotas, QuotaEntity.compare, nil),
 		Features:  b.features && !maps.Equal(b.base.features, b.img.features),
 	}
 	for user := range b.users {
@@ -348,11 +348,14 @@ func (b *builder) delta() Delta {
 	return d
 }
 
-// changed lists the touched keys whose maps differ.
-func changed[K, L, V comparable](touched map[K]bool, before, after map[K]map[L]V, compare func(a, b K) int) []K {
+// again tells that a broker's configuration counts as changed if it was only set again: a file that it names may have changed.
+func again(r Resource) bool { return r.Type == ResourceBroker }
+
+// changed lists the touched keys whose maps differ, or which always count.
+func changed[K, L, V comparable](touched map[K]bool, before, after map[K]map[L]V, compare func(a, b K) int, always func(K) bool) []K {
 	var out []K
 	for k := range touched {
-		if !maps.Equal(before[k], after[k]) {
+		if !maps.Equal(before[k], after[k]) || always != nil && always(k) {
 			out = append(out, k)
 		}
 	}

@@ -102,7 +102,7 @@ func ReplaceConfigs(img *Image, r Resource, next map[string]string, rules Config
 func appendConfig(recs []Record, r Resource, name string, before, next map[string]string) []Record {
 	old, was := before[name]
 	value, is := next[name]
-	if was == is && old == value {
+	if was == is && old == value && !(is && again(r)) {
 		return recs
 	}
 	record := &ConfigRecord{ResourceType: r.Type, ResourceName: r.Name, Name: name}

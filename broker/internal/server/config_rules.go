@@ -54,7 +54,15 @@ func (r configRules) Check(next map[string]string) error {
 	case controller.ResourceClientMetrics:
 		return configError(config.CheckClientMetrics(next))
 	}
-	return configError(r.s.values().CheckDynamic(next, r.perBroker))
+	if err := r.s.values().CheckDynamic(next, r.perBroker); err != nil {
+		return configError(err)
+	}
+	if tls := r.s.cfg.Certificates; tls != nil {
+		if err := tls.Check(r.s.values().Next(next, r.perBroker)); err != nil {
+			return errTopicf(kerr.InvalidRequest, "%v", err)
+		}
+	}
+	return nil
 }
 
 // alteration is what a request wants of one resource.

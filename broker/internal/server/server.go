@@ -82,6 +82,8 @@ type Config struct {
 	DiskSpace func() (total, usable int64, err error)
 	// Values are the static configurations; what the metadata log has set is added to them. Not nil.
 	Values *config.Values
+	// Certificates are told about changes; nil: there are none.
+	Certificates Certificates
 	// LogLevel is the level of Logger, which AlterConfigs of a broker's loggers changes. Not nil.
 	LogLevel *slog.LevelVar
 	// Endpoints are the advertised addresses of the listeners, as the metadata log shows them.

@@ -16,6 +16,14 @@ import (
 	"github.com/moldau-stream/moldau/internal/batch"
 )
 
+// Certificates are the keys and certificates of listeners that come from configurations.
+type Certificates interface {
+	// Check tells why they cannot become those of the values.
+	Check(next *config.Values) error
+	// Apply makes them those of the values, also if these only name the same files again.
+	Apply(now *config.Values)
+}
+
 // values are the configurations of the broker in effect. They are renewed when the metadata has others; who needs them for each
 // request keeps what follows from them in a field (renew).
 func (s *Server) values() *config.Values { return s.vals.Load() }
@@ -37,6 +45,9 @@ func (s *Server) renew(next *controller.Image, d controller.Delta) (changed bool
 func (s *Server) configure(img *controller.Image) {
 	s.limitConnections()
 	s.configureCleaner()
+	if tls := s.cfg.Certificates; tls != nil {
+		tls.Apply(s.values())
+	}
 	s.replicas.SetProducerExpiration(time.Duration(s.values().Long("producer.id.expiration.ms")) * time.Millisecond)
 	for t := range img.Topics() {
 		s.configureTopic(t)
