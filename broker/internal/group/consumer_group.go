@@ -140,7 +140,8 @@ type consumerGroup struct {
 	assignedAt      int64
 	targets         map[string]target
 	regexes         map[string]resolvedRegex
-	oldMetadata     bool // the log has the record of a former version about topics
+	regexUsers      map[string]int // regular expressions: members that have it; never 0
+	oldMetadata     bool           // the log has the record of a former version about topics
 	// holders are the members that have a partition, or have not given it up yet. No
 	// partition has two.
 	holders map[topicID]map[int32]string
@@ -151,7 +152,8 @@ func newConsumerGroup(id string) *consumerGroup {
 		id: id, epoch: firstGroupEpoch, assignmentEpoch: firstGroupEpoch,
 		members: make(map[string]*consumerMember), static: make(map[string]string),
 		targets: make(map[string]target), regexes: make(map[string]resolvedRegex),
-		holders: make(map[topicID]map[int32]string),
+		regexUsers: make(map[string]int),
+		holders:    make(map[topicID]map[int32]string),
 	}
 }
 
@@ -203,8 +205,11 @@ func (g *consumerGroup) staticMember(instanceID *string) *consumerMember {
 
 // set replaces a member's state, with all that is kept about it.
 func (g *consumerGroup) set(mb *consumerMember) {
-	g.release(g.members[mb.id])
+	old := g.members[mb.id]
+	g.release(old)
 	g.members[mb.id] = mb
+	g.countRegex(old, -1)
+	g.countRegex(mb, 1)
 	if mb.instanceID != nil {
 		g.static[*mb.instanceID] = mb.id
 	}
@@ -219,6 +224,16 @@ func (g *consumerGroup) set(mb *consumerMember) {
 				held[p] = mb.id
 			}
 		}
+	}
+}
+
+// countRegex counts the member's regular expression; mb may be nil.
+func (g *consumerGroup) countRegex(mb *consumerMember, n int) {
+	if mb == nil || deref(mb.regex) == "" {
+		return
+	}
+	if g.regexUsers[*mb.regex] += n; g.regexUsers[*mb.regex] == 0 {
+		delete(g.regexUsers, *mb.regex)
 	}
 }
 
@@ -248,6 +263,7 @@ func (g *consumerGroup) remove(id string) {
 		return
 	}
 	g.release(mb)
+	g.countRegex(mb, -1)
 	delete(g.members, id)
 	if mb.instanceID != nil && g.static[*mb.instanceID] == id {
 		delete(g.static, *mb.instanceID)
@@ -315,6 +331,15 @@ func (g *consumerGroup) check() {
 				}
 			}
 		}
+	}
+	users := map[string]int{}
+	for _, mb := range g.members {
+		if regex := deref(mb.regex); regex != "" {
+			users[regex]++
+		}
+	}
+	if !maps.Equal(users, g.regexUsers) {
+		panic(fmt.Sprintf("consumer group %q: members have the regular expressions %v, the group says %v", g.id, users, g.regexUsers))
 	}
 	if !maps.EqualFunc(held, g.holders, maps.Equal[map[int32]string]) {
 		panic(fmt.Sprintf("consumer group %q: members hold %v, the group says %v", g.id, held, g.holders))

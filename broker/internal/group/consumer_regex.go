@@ -28,7 +28,7 @@ const regexRest = 10 * time.Second
 func (c *consumerChange) updateRegex(next *consumerMember) (regexUpdate, *apiError) {
 	g := c.g
 	before, after := deref(c.old.regex), deref(next.regex)
-	subscribers := roster{g: g}.regexSubscribers()
+	subscribers := g.regexUsers
 	update, refresh := regexSame, false
 	if !equalPtr(c.old.regex, next.regex) {
 		update = regexChanged
@@ -62,29 +62,21 @@ func (c *consumerChange) updateRegex(next *consumerMember) (regexUpdate, *apiErr
 	if resolved && since <= regexRest {
 		return update, nil
 	}
-	wanted := c.roster(next).regexSubscribers()
-	refresh = refresh || len(wanted) != len(g.regexes) || last.version < c.m.topicsCreated || !resolved || since > c.m.cfg.RegexRefresh
-	if refresh && len(wanted) > 0 {
+	wanted := len(subscribers)
+	if before != "" && before != after && subscribers[before] == 1 {
+		wanted--
+	}
+	if after != "" && subscribers[after] == 0 {
+		wanted++
+	}
+	refresh = refresh || wanted != len(g.regexes) || last.version < c.m.topicsCreated || !resolved || since > c.m.cfg.RegexRefresh
+	if refresh && wanted > 0 {
 		c.p.resolving = true
 		w, _ := c.e.OnCommitted.(wrote)
 		w.regexes = append(w.regexes, g.id)
 		c.e.OnCommitted = w
 	}
 	return update, nil
-}
-
-// regexSubscribers counts the members of each regular expression.
-func (r roster) regexSubscribers() map[string]int {
-	var n map[string]int
-	for mb := range r.members {
-		if regex := deref(mb.regex); regex != "" {
-			if n == nil {
-				n = map[string]int{}
-			}
-			n[regex]++
-		}
-	}
-	return n
 }
 
 // compileRegex makes a regular expression (RE2) that matches whole names.

@@ -56,6 +56,10 @@ func parseConfig(t *testing.T, d *datadriven.TestData) (c Config) {
 		case "assignment-interval":
 			d := parseDuration(t, a.Vals[0])
 			c.AssignmentInterval = func() time.Duration { return d }
+		case "retention":
+			c.OffsetsRetention = parseDuration(t, a.Vals[0])
+		case "check":
+			c.RetentionCheck = parseDuration(t, a.Vals[0])
 		case "migration":
 			c.Migration = Migration(a.Vals[0])
 		case "verify":

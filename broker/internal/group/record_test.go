@@ -1,6 +1,9 @@
 package group
 
 import (
+	"encoding/hex"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,6 +90,16 @@ func FuzzRecords(f *testing.F) {
 	f.Add(off.Key, off.Value, true)
 	f.Add(off.Key, []byte(nil), false)
 	f.Add([]byte{0, 3}, []byte{}, false)
+	if lines, err := os.ReadFile("testdata/kafka_records.txt"); err == nil {
+		for line := range strings.Lines(string(lines)) {
+			k, v, _ := strings.Cut(strings.TrimSpace(line), " ")
+			key, err1 := hex.DecodeString(k)
+			value, err2 := hex.DecodeString(v)
+			if err1 == nil && err2 == nil {
+				f.Add(key, value, false)
+			}
+		}
+	}
 	old := kmsg.OffsetCommitValue{Version: 1, Offset: 1, Metadata: "x"}
 	f.Add(off.Key, old.AppendTo(nil), false)
 	f.Fuzz(func(t *testing.T, key, value []byte, txn bool) {
@@ -106,6 +119,9 @@ func FuzzRecords(f *testing.F) {
 			return
 		}
 		var again coordinator.Record
+		if k.typ > keyGroupMetadata {
+			return
+		}
 		if k.typ == keyGroupMetadata {
 			again = groupRecord(k.group, m.ledger.groups[k.group].meta)
 		} else {
