@@ -71,6 +71,9 @@ func (d *Decompressor) Decompress(c Codec, src []byte) ([]byte, error) {
 	case Snappy:
 		err = d.snappy(src)
 	case LZ4:
+		if len(src) == 0 {
+			return nil, &CompressionError{Codec: c, Err: io.ErrUnexpectedEOF} // no frame at all
+		}
 		d.src.Reset(src)
 		if d.lz == nil {
 			d.lz = lz4.NewReader(&d.src)

@@ -407,7 +407,8 @@ func (r *round) each(s *segment, pos int64, f func(batch.Batch) (bool, error)) e
 		}
 		more, err := f(b)
 		var damaged *batch.CorruptError
-		if errors.As(err, &damaged) || errors.Is(err, batch.ErrTooLarge) || errors.Is(err, batch.ErrTruncated) {
+		var unreadable *batch.CompressionError
+		if errors.As(err, &damaged) || errors.As(err, &unreadable) || errors.Is(err, batch.ErrTooLarge) || errors.Is(err, batch.ErrTruncated) {
 			return r.l.corrupt(s, before, b.BaseOffset(), err)
 		}
 		if err != nil || !more {
