@@ -7,7 +7,10 @@ import (
 )
 
 func handleDescribeLogDirs(s *Server, r *Request, reply func(kmsg.Response)) {
-	req := r.Msg.(*kmsg.DescribeLogDirsRequest)
+	s.background(func() { reply(s.logDirs(r.Msg.(*kmsg.DescribeLogDirsRequest))) }) // it asks the operating system about the disk
+}
+
+func (s *Server) logDirs(req *kmsg.DescribeLogDirsRequest) kmsg.Response {
 	resp := req.ResponseKind().(*kmsg.DescribeLogDirsResponse)
 	dir := kmsg.NewDescribeLogDirsResponseDir()
 	dir.Dir = s.cfg.LogDir
@@ -44,5 +47,5 @@ func handleDescribeLogDirs(s *Server, r *Request, reply func(kmsg.Response)) {
 		t.Partitions = append(t.Partitions, out)
 	}
 	resp.Dirs = append(resp.Dirs, dir)
-	reply(resp)
+	return resp
 }

@@ -1,11 +1,12 @@
 // Package server speaks the Kafka protocol: it owns the listeners and connections, bounds and decodes what comes in, calls the
 // handler of each API, and keeps the answers in order.
 //
-//	listener ---.                    .--> produce.go, fetch.go --------> replica.Manager --> log
-//	             +--> Conn --> walk -+--> metadata.go, create_topics.go --> controller
-//	DialContext -'    frame    decode'--> join_group.go, end_txn.go ... --> group, txn
-//	                   ^                                   |
-//	                   '------ answer, in order <----------'  now, or parked until committed
+//	listener --> gate -.                    .--> produce.go, fetch.go --------> replica.Manager --> log
+//	                    +--> Conn --> walk -+--> metadata.go, create_topics.go --> controller
+//	DialContext --------'    login   decode '--> join_group.go, end_txn.go ... --> group, txn
+//	                         frame                                |
+//	                           ^                                  |
+//	                           '-- answer, in order, of quotas <--'  now, or parked until committed
 //
 // Every key that the server answers has one file, and a row in the table of apis; nothing else is advertised.
 //
