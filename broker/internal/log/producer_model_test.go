@@ -104,7 +104,7 @@ func (m *producerModel) produce(id int64, epoch int16, first int32, n int, trans
 		}
 	}
 
-	want, duplicate := m.outcome(p, m.verifying[id], epoch, first, last, transactional)
+	duplicate, want := m.outcome(p, m.verifying[id], epoch, first, last, transactional)
 	res, err := m.l.Append(built, 0, o)
 	switch {
 	case want != nil:
@@ -136,20 +136,20 @@ func (m *producerModel) produce(id int64, epoch int16, first int32, n int, trans
 	m.end += int64(n)
 }
 
-// outcome is the error for a batch, or the batch that it repeats.
-func (m *producerModel) outcome(p *modelProducer, v *modelVerification, epoch int16, first, last int32, transactional bool) (error, *sentBatch) {
+// outcome is the batch that a batch repeats, or the error for it.
+func (m *producerModel) outcome(p *modelProducer, v *modelVerification, epoch int16, first, last int32, transactional bool) (*sentBatch, error) {
 	if p != nil && p.epoch == epoch {
 		for _, s := range p.sent {
 			if s.first == first && s.last == last {
-				return nil, &s
+				return &s, nil
 			}
 		}
 	}
 	if p != nil && epoch < p.epoch {
-		return kerr.InvalidProducerEpoch, nil
+		return nil, kerr.InvalidProducerEpoch
 	}
 	if v != nil && (first > v.lowest || v.bumps && first != 0 && (p == nil || len(p.sent) == 0)) {
-		return kerr.OutOfOrderSequenceNumber, nil
+		return nil, kerr.OutOfOrderSequenceNumber
 	}
 	if p == nil {
 		return nil, nil // nothing to compare with
@@ -160,9 +160,9 @@ func (m *producerModel) outcome(p *modelProducer, v *modelVerification, epoch in
 	}
 	switch {
 	case first != expected:
-		return kerr.OutOfOrderSequenceNumber, nil
+		return nil, kerr.OutOfOrderSequenceNumber
 	case p.open && !transactional:
-		return kerr.InvalidTxnState, nil
+		return nil, kerr.InvalidTxnState
 	}
 	return nil, nil
 }

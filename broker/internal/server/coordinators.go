@@ -94,6 +94,12 @@ const (
 // verifyOffsets asks the transaction coordinator for the group coordinator; see group.Options.
 func (s *Server) verifyOffsets(id string, producerID int64, epoch int16, partition int32, version int16, done func(*kerr.Error)) {
 	tp := txn.TopicPartition{Topic: controller.OffsetsTopic, Partition: partition}
+	if p, ok := s.replicas.Partition(tp.Topic, tp.Partition); ok {
+		if seen, _, ok := p.Producer(producerID); ok && epoch < seen {
+			done(kerr.InvalidProducerEpoch) // the partition knows better than the coordinator, which may have gone on
+			return
+		}
+	}
 	if version >= offsetsAdd {
 		s.txns.Add(id, producerID, epoch, []txn.TopicPartition{tp}, done)
 		return

@@ -13,8 +13,9 @@ import (
 //	              ▲                                     │
 //	              '───────── not enough yet ────────────'
 type fetchWait struct {
-	f     *fetch
-	reply func(any)
+	f      *fetch
+	reply  func(any)
+	signal func() // wake, made once
 
 	mu      sync.Mutex
 	running bool // run is under way
@@ -27,6 +28,7 @@ type fetchWait struct {
 // wait answers f when enough can be read or the client's time is over.
 func (f *fetch) wait(ctx context.Context, reply func(any)) {
 	w := &fetchWait{f: f, reply: reply, running: true}
+	w.signal = w.wake
 	f.s.all.Add(1)
 	w.mu.Lock()
 	w.timer = time.AfterFunc(f.maxWait, w.expire)
@@ -98,7 +100,7 @@ func (w *fetchWait) pause() bool {
 func (w *fetchWait) standInLine() {
 	for _, p := range w.f.parts {
 		if p.p != nil && p.err == nil {
-			p.p.Wait(&p.waiter, p.offset, w.f.readableEnd(p), w.f.iso, w.wake)
+			p.p.Wait(&p.waiter, p.offset, w.f.readableEnd(p), w.f.iso, w.signal)
 		}
 	}
 }
