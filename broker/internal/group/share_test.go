@@ -129,6 +129,7 @@ type shareModel struct {
 	w      *shareWorld
 	id     string
 	joined bool
+	unsure bool // an answer was lost: says everything again, to be told everything
 	epoch  int32
 	topics []string
 	has    map[topicID][]int32
@@ -158,7 +159,7 @@ func (w *shareWorld) act(t *rapid.T) {
 			epoch, has := mb.epoch, mb.has
 			mb.heartbeat(t, false)
 			if mb.joined {
-				mb.epoch, mb.has = epoch, has
+				mb.epoch, mb.has, mb.unsure = epoch, has, true
 			}
 		}
 	case "subscribe":
@@ -173,7 +174,15 @@ func (w *shareWorld) act(t *rapid.T) {
 		if exists && n > 0 && n <= old.Partitions || !exists && n == 0 {
 			return
 		}
-		w.change(w.topics.set(name, n))
+		change := w.topics.set(name, n)
+		if rapid.Bool().Draw(t, "down") {
+			// It happens while nobody serves the group.
+			w.topics = change.View.(*testCluster)
+			w.restart()
+			w.step(topicsChanged{TopicChange{View: w.topics}})
+		} else {
+			w.change(change)
+		}
 		if n == 0 {
 			maps.DeleteFunc(w.made, func(tp partitionOf, _ bool) bool { return tp.topic == old.ID })
 		}
@@ -274,9 +283,11 @@ func (w *shareWorld) drop(topics []string, all bool) {
 		w.initialize(true)
 	}
 	var gone []topicID
-	for id := range d.topics {
+	for id, s := range d.topics {
 		gone = append(gone, id)
-		maps.DeleteFunc(w.made, func(tp partitionOf, _ bool) bool { return tp.topic == id })
+		for _, p := range s.partitions {
+			delete(w.made, partitionOf{id, p})
+		}
 	}
 	w.ask(w.client("admin"), "dropped", func(ref coordinator.Ref) any { return &shareDroppedEvent{ref, "g", gone} })
 }
@@ -300,7 +311,7 @@ func (mb *shareModel) send(req *kmsg.ShareGroupHeartbeatRequest) *kmsg.ShareGrou
 func (mb *shareModel) heartbeat(t *rapid.T, full bool) {
 	req := kmsg.NewPtrShareGroupHeartbeatRequest()
 	req.MemberEpoch = mb.epoch
-	if !mb.joined || full {
+	if !mb.joined || mb.unsure || full {
 		req.SubscribedTopicNames = mb.topics
 	}
 	r := mb.send(req)
@@ -308,7 +319,7 @@ func (mb *shareModel) heartbeat(t *rapid.T, full bool) {
 	case 0:
 		require.GreaterOrEqual(t, r.MemberEpoch, mb.epoch, "epochs do not go back")
 		require.True(t, mb.joined || r.Assignment != nil, "who joins is told what it has")
-		mb.joined, mb.epoch = true, r.MemberEpoch
+		mb.joined, mb.unsure, mb.epoch = true, false, r.MemberEpoch
 		if r.Assignment == nil {
 			return
 		}
@@ -343,7 +354,8 @@ func (w *shareWorld) checkTargets(t *rapid.T) {
 	}
 	for id, s := range g.stateOf().initialized {
 		for _, p := range s.partitions {
-			require.True(t, w.made[partitionOf{id, p}], "the group believes that partition %d of %s has a state", p, s.name)
+			_, exists := w.topics.TopicByID(id)
+			require.True(t, !exists || w.made[partitionOf{id, p}], "the group believes that partition %d of %s has a state", p, s.name)
 		}
 	}
 	for _, mb := range w.members {
@@ -362,7 +374,12 @@ func (w *shareWorld) settle(t *rapid.T) {
 		}
 		w.advance(10 * time.Second)
 	}
+	before := w.group().epoch
+	for _, mb := range w.members {
+		mb.heartbeat(t, false)
+	}
 	g := w.group()
+	require.Equal(t, before, g.epoch, "at rest")
 	held := map[partitionOf]bool{}
 	wanted := map[partitionOf]bool{}
 	for _, mb := range w.members {
