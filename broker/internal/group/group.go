@@ -1,18 +1,19 @@
-// Package group is the group coordinator: membership of consumer groups by the
-// classic protocol, and the offsets that they commit.
+// Package group is the group coordinator: membership of consumer groups by the classic
+// protocol and by that of KIP-848, of share groups (KIP-932), and the offsets that
+// consumers commit.
 //
 //	request ──► Service ──(hash of the group id)──► coordinator.Loop of a shard
 //	                                                   │ Step
 //	                                                   ▼
-//	     conversation (group.members, parked joins) ◄─ Machine ─► records
+//	  conversations, presences ◄────────────────────── Machine ─► records
 //	                       ▲                                        │
 //	                       └──── adopt ◄── ledger ◄── Replay ◄── __consumer_offsets-N
 //
 // A shard is one partition of __consumer_offsets. What its log says is the ledger:
-// the last settled generation of each group with its members and assignments,
-// committed offsets, and offsets of open transactions. Only Replay changes it. On
-// top of it each group has a conversation, the state machine of the classic
-// protocol with its parked requests and session timers:
+// groups with their members and assignments, committed offsets, and offsets of open
+// transactions. Only Replay changes it. There are three kinds of group in one name
+// space. Of a classic group the log has the last settled generation, and the rest is
+// its conversation, with parked requests and session timers:
 //
 //	         join                    all joined, or timeout
 //	Empty ─────────► PreparingRebalance ─────────────────► CompletingRebalance
@@ -21,16 +22,24 @@
 //	                    │ join, leave, expiry │ expiry             ▼ is logged
 //	                    └─────────────────────┴───────────────── Stable
 //
+// Of a consumer group or share group (modernGroup) the log has everything: the
+// coordinator assigns, and its members follow one by one (reconciler). Only how long
+// they have is kept apart, in the group's presence. A classic group of consumers
+// becomes a consumer group when the first member with that protocol joins, and a
+// classic one again when the last of those is gone (migrate.go).
+//
 // Invariants:
 //
 //   - The conversation of a group that is Empty or Stable agrees with the ledger.
 //     A crash loses a rebalance under way, never a settled generation: members of
 //     the ledger come back with fresh sessions.
 //   - A generation is settled (Stable, Empty) by replaying its GroupMetadata
-//     record, never by a request.
+//     record, never by a request. All of a modern group changes by replaying.
 //   - A member that waits in a join or sync has no running session, except a new
 //     one, who could not send heartbeats yet.
-//   - Bytes of clients (metadata, assignments) are opaque here.
+//   - No partition has two holders in a consumer group.
+//   - Bytes of classic clients (metadata, assignments) are opaque here, but for
+//     those of consumers, which are read and never trusted.
 package group
 
 import (
