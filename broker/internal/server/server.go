@@ -192,6 +192,9 @@ func (s *Server) Load(ctx context.Context, newEpochs bool) error {
 	if err != nil {
 		return err
 	}
+	for kind, n := range s.ctl.Image().Unknown() {
+		s.log.Warn("the metadata log has records of a kind that means nothing here; they are ignored", "kind", kind, "records", n)
+	}
 	if err := s.sweep(removed); err != nil {
 		return err
 	}
