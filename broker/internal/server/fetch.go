@@ -75,6 +75,7 @@ type fetchPartition struct {
 	diverged replica.EpochEnd
 	missing  bool // err is that there is no such partition
 	silent   bool // there is nothing to tell of it
+	unfit    bool // the next batch is larger than what was left for it
 	waiter   replica.ReadWaiter
 }
 
@@ -339,6 +340,7 @@ func (f *fetch) read() {
 			p.result, f.done = replica.ReadResult{}, true
 			continue
 		}
+		p.unfit = len(p.result.Records) == 0 && n > 0 && p.offset < f.readableEnd(p)
 		f.bytes += len(p.result.Records)
 		left = max(left-int64(len(p.result.Records)), 0)
 	}

@@ -126,7 +126,7 @@ func (f *fetch) encodePartition(o *output, b []byte, p *fetchPartition) []byte {
 	// Kafka tells partitions that it could not find apart from those that it could not read in this way.
 	case p.missing:
 		b = appendArrayLen(b, 0, f.flexible)
-	case f.iso == replica.ReadCommitted && p.err == nil && !p.diverges && (len(p.result.Records) > 0 || p.offset >= f.readableEnd(p)):
+	case f.iso == replica.ReadCommitted && p.err == nil && !p.diverges && !p.unfit:
 		b = appendArrayLen(b, len(p.result.Aborted), f.flexible)
 		for _, a := range p.result.Aborted {
 			b = appendInt64(b, a.ProducerID)
