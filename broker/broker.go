@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
-	"github.com/moldau-stream/moldau/broker/internal/group"
 	"github.com/moldau-stream/moldau/broker/internal/log"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/broker/internal/server"
@@ -110,7 +109,6 @@ func (b *Broker) start(ctx context.Context) error {
 		InProcess: b.inProcess, Users: b.cfg.Users,
 		Values: b.cfg.values, Certificates: b.certificates(), LogLevel: b.cfg.LogLevel, Endpoints: b.endpoints(),
 		OffsetsPartitions: b.cfg.OffsetsPartitions, TxnPartitions: b.cfg.TxnPartitions,
-		Group:    group.Config{InitialRebalanceDelay: b.cfg.GroupInitialDelay},
 		Replicas: b.replicas, Quorum: b.quorum, Metadata: metadataLog, Faults: b.cfg.Faults,
 	})
 	// Only with PageCache may a record that was read be gone after a crash.

@@ -3,7 +3,6 @@ package group
 import (
 	"bufio"
 	"encoding/hex"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -109,5 +108,5 @@ func TestXXH3(t *testing.T) {
 func TestTopicHashIsKafkas(t *testing.T) {
 	m := NewMachine(Config{}, nil)
 	id := [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfb}
-	require.Equal(t, int64(-6454074494459153604), int64(m.topicHash(TopicInfo{Name: "té-topic", ID: id, Partitions: 2})), fmt.Sprint("of the topic's id, name and partitions"))
+	require.Equal(t, int64(-6454074494459153604), int64(m.topicHash(TopicInfo{Name: "té-topic", ID: id, Partitions: 2})), "of the id, name and partitions of the topic")
 }

@@ -91,8 +91,6 @@ type Config struct {
 	// OffsetsPartitions and TxnPartitions are those of `__consumer_offsets` and `__transaction_state` when they are created.
 	OffsetsPartitions, TxnPartitions int32
 
-	// Group has the settings of consumer groups.
-	Group group.Config
 	// Txn has the settings of the transaction coordinator. Its clock, its logger and Version are set by New.
 	Txn txn.Config
 
