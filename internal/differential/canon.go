@@ -152,6 +152,14 @@ func answerTree(resp kmsg.Response, port string) *node {
 				return hostConfigs[c.Name]
 			})
 		}
+	case *kmsg.MetadataResponse:
+		for _, t := range r.Topics {
+			if t.Topic != nil && strings.HasPrefix(*t.Topic, "__") { // other restarts than those of this sequence raised them
+				for i := range t.Partitions {
+					t.Partitions[i].LeaderEpoch = -1
+				}
+			}
+		}
 	case *kmsg.ApiVersionsResponse:
 		r.ApiKeys = slices.DeleteFunc(r.ApiKeys, func(k kmsg.ApiVersionsResponseApiKey) bool { return notServed(k.ApiKey) })
 	case *kmsg.DescribeLogDirsResponse: // the broker's own topics hold what other sequences did
@@ -340,7 +348,7 @@ func (n *names) arrange(x *node) string {
 		x.kids = slices.DeleteFunc(x.kids, func(k *node) bool { return foreign.MatchString(texts[k]) })
 		slices.SortStableFunc(x.kids, func(a, b *node) int { return strings.Compare(texts[a], texts[b]) })
 		if len(x.kids) == 0 {
-			x.leaf = "[]"
+			x.leaf = "null" // as kmsg reads an empty array
 		}
 	}
 	var b strings.Builder

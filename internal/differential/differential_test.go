@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -296,8 +297,30 @@ func (d *duel) restart(kind string) {
 	d.ours.start(d.t)
 	out, err := exec.Command("sh", "-c", *restartCmd+" "+kind).CombinedOutput()
 	require.NoError(d.t, err, "%s: %s", *restartCmd, out)
-	warm(d.t, *kafkaAddr)
-	warm(d.t, d.ours.addr)
+	for _, addr := range []string{*kafkaAddr, d.ours.addr} {
+		warm(d.t, addr)
+		loaded(addr)
+	}
+}
+
+// loaded waits until a broker that was restarted has loaded what its coordinators know: keys enough to meet every partition.
+func loaded(addr string) {
+	const keys = 60
+	groups, txns := kmsg.NewPtrDescribeGroupsRequest(), kmsg.NewPtrDescribeTransactionsRequest()
+	groups.Version = 5
+	for i := range keys {
+		groups.Groups = append(groups.Groups, fmt.Sprint("warm", i))
+		txns.TransactionalIDs = append(txns.TransactionalIDs, fmt.Sprint("warm", i))
+	}
+	for _, req := range []kmsg.Request{groups, txns} {
+		poll(func() bool {
+			resp, err := once(addr, req, 5*time.Second)
+			return err == nil && !slices.ContainsFunc(errorCodes(reflect.ValueOf(resp).Elem(), nil), func(c int16) bool {
+				return slices.Contains(retriable, c)
+			})
+		})
+	}
+	time.Sleep(time.Second) // partitions come online after their metadata
 }
 
 // report prints each kind of difference once, the most frequent first, and returns how many are not known.

@@ -118,6 +118,9 @@ func (g *generator) add(conn int, actor string, req kmsg.Request, batches ...Bat
 			g.disturb(reflect.ValueOf(req).Elem())
 		}
 	}
+	if f, ok := req.(*kmsg.FetchRequest); ok && f.Version < 15 { // kmsg would encode it all the same
+		f.ReplicaState = kmsg.NewFetchRequestReplicaState()
+	}
 	g.seq.Steps = append(g.seq.Steps, Step{
 		Conn: conn, Actor: actor, Key: req.Key(), Version: req.GetVersion(), Request: req.AppendTo(nil), Batches: batches,
 	})
@@ -282,7 +285,7 @@ func (g *generator) disturb(x reflect.Value) {
 }
 
 func (g *generator) someText() string {
-	return pick(g, "", "~t0", "~g0", "~x0", "~unknown", "~bad/name", "~none", "~"+strings.Repeat("s", 300), "${m00.id}", "ä")
+	return pick(g, "", "~t0", "~g0", "~x0", "~unknown", "~bad/name", "~none", "~"+strings.Repeat("s", 300), "${m00.id}", "~ä")
 }
 
 // everywhere are steps that fit in any sequence.
