@@ -4,9 +4,13 @@ GO       ?= go
 FUZZTIME ?= 30s
 KILLS    ?= 20
 PKG      ?= ./...
+# of make differential: how many, where Apache Kafka listens (and one above), and what has kafka-node
+SEQUENCES         ?= 5000
+DIFFERENTIAL_PORT ?= 9280
+export ACCEPTANCE ?= $(abspath ../shared/acceptance)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt cross fuzz bench bench-broker crash interop acceptance wordcount ci clean
+.PHONY: help build test race lint fmt cross fuzz bench bench-broker crash interop acceptance differential wordcount ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +55,9 @@ interop: ## records and the word count against Java's clients and Apache Kafka: 
 
 acceptance: ## franz-go's, librdkafka's and Java's suites against the server (ARGS='kgo kcat java', ACCEPT_RUN=regexp)
 	./.ci/acceptance $(ARGS)
+
+differential: ## random requests to Apache Kafka and to the server, answers compared: needs Java 17, Maven (SEQUENCES, ARGS='-theme log -seed 7')
+	./internal/differential/run $(DIFFERENTIAL_PORT) -sequences $(SEQUENCES) $(ARGS)
 
 wordcount: ## run the example: count the words of a book exactly-once (ARGS='-follow')
 	$(GO) run ./examples/wordcount $(ARGS)
