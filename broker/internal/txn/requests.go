@@ -71,10 +71,11 @@ func refused(err *kerr.Error) result { return result{Err: err, ProducerID: -1, E
 func (s *Service) AddPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest, reply func(kmsg.Response)) {
 	resp := req.ResponseKind().(*kmsg.AddPartitionsToTxnResponse)
 	if req.Version < 4 {
-		topics := make([]enlistedTopic, len(req.Topics))
-		for i, t := range req.Topics {
-			topics[i] = enlistedTopic{t.Topic, t.Partitions}
+		var g gathered
+		for _, t := range req.Topics {
+			g.add(t.Topic, t.Partitions)
 		}
+		topics := g.topics
 		s.enlist(enlistment{
 			id: req.TransactionalID, producerID: req.ProducerID, epoch: req.ProducerEpoch,
 			topics: topics, hold: s.cfg.Hold, client: true,
@@ -95,12 +96,18 @@ func (s *Service) AddPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest, reply 
 		return
 	}
 	resp.Transactions = make([]kmsg.AddPartitionsToTxnResponseTransaction, len(req.Transactions))
+	// Kafka takes the topics by transactional id: of entries with the same one, the last gives them for all.
+	last := make(map[string]int, len(req.Transactions))
+	for i, tx := range req.Transactions {
+		last[tx.TransactionalID] = i
+	}
 	gather(len(req.Transactions), func(i int, finish func(func())) {
 		tx := req.Transactions[i]
-		topics := make([]enlistedTopic, len(tx.Topics))
-		for i, t := range tx.Topics {
-			topics[i] = enlistedTopic{t.Topic, t.Partitions}
+		var g gathered
+		for _, t := range req.Transactions[last[tx.TransactionalID]].Topics {
+			g.add(t.Topic, t.Partitions)
 		}
+		topics := g.topics
 		s.enlist(enlistment{
 			id: tx.TransactionalID, producerID: tx.ProducerID, epoch: tx.ProducerEpoch,
 			topics: topics, version: 2, verifyOnly: tx.VerifyOnly,
@@ -138,6 +145,33 @@ type enlistment struct {
 type enlistedTopic struct {
 	name       string
 	partitions []int32
+}
+
+// gathered collects topics, each once, and each of their partitions once.
+type gathered struct {
+	topics []enlistedTopic
+	at     map[string]int
+	seen   map[TopicPartition]struct{}
+}
+
+func (g *gathered) add(name string, partitions []int32) {
+	if g.at == nil {
+		g.at, g.seen = map[string]int{}, map[TopicPartition]struct{}{}
+	}
+	i, ok := g.at[name]
+	if !ok {
+		i = len(g.topics)
+		g.at[name] = i
+		g.topics = append(g.topics, enlistedTopic{name: name})
+	}
+	t := &g.topics[i]
+	for _, p := range partitions {
+		tp := TopicPartition{Topic: name, Partition: p}
+		if _, ok := g.seen[tp]; !ok {
+			g.seen[tp] = struct{}{}
+			t.partitions = append(t.partitions, p)
+		}
+	}
 }
 
 // enlist adds the partitions or verifies that they were added. done gets the outcome for
