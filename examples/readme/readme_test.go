@@ -9,7 +9,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/moldau-stream/moldau/broker"
+	"github.com/moldau-stream/moldau/broker/brokertest"
 	"github.com/moldau-stream/moldau/stream"
 	"github.com/moldau-stream/moldau/stream/streamtest"
 )
@@ -28,6 +33,20 @@ func TestWordCount(t *testing.T) {
 	require.Equal(t, int64(2), n)
 }
 
+func TestAProducerLosesAnAnswer(t *testing.T) {
+	b := brokertest.New(t) // in memory, no port; gone at the end of the test
+	client, err := kgo.NewClient(kgo.Dialer(b.DialContext), kgo.SeedBrokers(broker.InProcessAddr), kgo.AllowAutoTopicCreation())
+	require.NoError(t, err)
+	defer client.Close()
+
+	b.LoseAnswers(kmsg.Produce, 1) // performed, but the client gets no answer and has to ask again
+	require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "orders", Value: []byte("one")}).FirstErr())
+
+	ends, err := kadm.NewClient(client).ListEndOffsets(t.Context(), "orders")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, ends["orders"][0].Offset) // idempotent: it is there once
+}
+
 // Every Go block of README.md stands in this directory word for word, so the compiler and the tests see what readers see.
 func TestTheREADMEShowsThisCode(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
@@ -39,7 +58,7 @@ func TestTheREADMEShowsThisCode(t *testing.T) {
 		here += string(b)
 	}
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(strings.ReplaceAll(string(readme), "\r\n", "\n"), -1)
-	require.Len(t, blocks, 3)
+	require.Len(t, blocks, 4)
 	for _, block := range blocks {
 		require.True(t, strings.Contains(here, block[1]), "README.md shows code that examples/readme does not have:\n%s", block[1])
 	}
