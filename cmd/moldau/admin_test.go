@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/moldau-stream/moldau/broker"
+	"github.com/moldau-stream/moldau/broker/brokertest"
 )
 
 func TestTopicsAreAltered(t *testing.T) {
@@ -140,4 +141,71 @@ func TestRecordsAsJSON(t *testing.T) {
 	require.Equal(t, `{"topic":"a","partition":0,"offset":0,"timestamp":1700000000123,"key":"k","value":"<\"v\">","headers":[{"key":"h","value":{"base64":"/w=="}},{"key":"n","value":null}]}`, lines[0])
 	require.JSONEq(t, `{"topic":"a","partition":0,"offset":1,"timestamp":1700000000123,"key":null,"value":7,"headers":[]}`,
 		ok("", "consume", "-t", "a", "-o", "1", "-e", "--json", "--value-as", "int64"))
+}
+
+func TestAHangingTransactionIsFoundAndAborted(t *testing.T) {
+	ok, fails, b := cluster(t)
+	ok("", "topics", "create", "a")
+	c := client(t, b, kgo.TransactionalID("left"), kgo.DefaultProduceTopic("a"))
+	require.NoError(t, c.BeginTransaction())
+	require.NoError(t, c.ProduceSync(t.Context(), kgo.StringRecord("x")).FirstErr())
+
+	require.Regexp(t, `(?m)^a +0 +\d+ +0 +0 +\S+ +0$`, ok("", "transactions", "producers", "a"))
+	require.Empty(t, ok("", "transactions", "hanging", "--idle", "0s", "--json"), "its coordinator knows it")
+	require.Contains(t, fails("", "transactions", "abort", "a", "-p", "0", "--start-offset", "7"), "no transaction is open since offset 7")
+	require.Contains(t, ok("", "transactions", "abort", "a", "-p", "0", "--start-offset", "0"), "aborted the transaction of producer")
+	require.Empty(t, ok("", "consume", "-t", "a", "--from-beginning", "-e"))
+}
+
+func TestOffsetsOfAGroupAreDeleted(t *testing.T) {
+	ok, fails, b := cluster(t)
+	ok("x\n", "produce", "-t", "a", "--create")
+	commit(t, b, "g", "a", map[int32]int64{0: 1})
+	require.Contains(t, fails("", "groups", "delete-offsets", "g", "-t", "other"), "group g has no offsets of topic other there")
+	require.Equal(t, "deleted the offsets of a [0]\n", ok("", "groups", "delete-offsets", "g", "-t", "a"))
+	require.Empty(t, ok("", "groups", "list", "--state", "Stable"))
+}
+
+func TestUsersLogInWithThePasswordThatWasSet(t *testing.T) {
+	certs := brokertest.NewCertificates(t)
+	b := brokertest.New(t, brokertest.TCP(), brokertest.TLS(certs), brokertest.SASL(map[string]string{"admin": "secret"}))
+	plain, secured := b.Addrs()[0], b.Addrs()[1]
+	run := func(code int, args ...string) string {
+		t.Helper()
+		r := moldau(t, "", environment{"MOLDAU_SASL_PASSWORD": "let me in"}, args...)
+		require.Equal(t, code, r.code, r.stderr)
+		return r.stdout + r.stderr
+	}
+	at := func(args ...string) []string {
+		return append([]string{"-b", secured, "--tls-skip-verify", "--sasl-mechanism", "SCRAM-SHA-512", "--sasl-user", "alice"}, args...)
+	}
+	refused := run(1, append([]string{"topics", "list"}, at()...)...)
+	require.Contains(t, refused, "check the --tls and --sasl flags")
+
+	set := moldau(t, "let me in\n", nil, "users", "set", "alice", "--mechanism", "SCRAM-SHA-512", "-b", plain)
+	require.Equal(t, "set alice for SCRAM-SHA-512\n", set.stdout, set.stderr)
+	require.Regexp(t, `(?m)^alice +SCRAM-SHA-512 +8192$`, run(0, append([]string{"users", "list"}, at()...)...))
+	require.Contains(t, run(1, append([]string{"users", "delete", "bob"}, at()...)...), "user bob has no credential for SCRAM-SHA-256")
+	require.Equal(t, "deleted alice for SCRAM-SHA-512\n", run(0, append([]string{"users", "delete", "alice", "--mechanism", "SCRAM-SHA-512"}, at()...)...))
+	require.Contains(t, run(1, append([]string{"topics", "list"}, at()...)...), "check the --tls and --sasl flags")
+}
+
+func TestAShareGroupIsDescribedAndReset(t *testing.T) {
+	ok, _, b := cluster(t)
+	ok("1\n2\n3\n", "produce", "-t", "a", "--create")
+	ok("", "configs", "set", "group/s", "share.auto.offset.reset=earliest")
+	c := client(t, b, kgo.ShareGroup("s"), kgo.ConsumeTopics("a"))
+	for got := 0; got < 3; {
+		f := c.PollFetches(t.Context())
+		require.NoError(t, f.Err())
+		got += f.NumRecords()
+	}
+	require.Regexp(t, `(?m)^s +share +Stable +share +1$`, ok("", "groups", "list", "--long"))
+	require.Contains(t, ok("", "groups", "describe", "s", "--members"), "a[0]")
+	c.Close()
+	require.Contains(t, ok("", "groups", "describe", "s"), "type share  state Empty")
+	ok("", "groups", "reset-offsets", "s", "--topic", "a", "--to", "1", "--execute")
+	require.Regexp(t, `(?m)^  a +0 +1 +3 +2 *$`, ok("", "groups", "describe", "s"))
+	ok("", "groups", "delete", "s")
+	require.Empty(t, ok("", "groups", "list"))
 }
