@@ -384,6 +384,35 @@ func TestEmptyLogHasAnEpoch(t *testing.T) {
 }
 
 // TestNamesOfDescribedConfigs: as in Kafka, an empty list asks for every configuration, like null.
+// TestMetadataMakesTopics: a request that can say that it wants the topic gets it; one of before version 4, in which to look and to
+// ask for are the same, hears that there was none, as from Apache Kafka, and finds it when it asks again. (kafka-go's tests look
+// with version 1 whether a deleted topic is gone.)
+func TestMetadataMakesTopics(t *testing.T) {
+	b := brokertest.New(t).Broker
+	c := dial(t, b)
+	ask := func(version int16, create bool, topic string) int16 {
+		req := kmsg.NewPtrMetadataRequest()
+		req.Version, req.AllowAutoTopicCreation = version, create
+		mt := kmsg.NewMetadataRequestTopic()
+		mt.Topic = &topic
+		req.Topics = append(req.Topics, mt)
+		resp, err := do[*kmsg.MetadataResponse](c, req)
+		require.NoError(t, err)
+		require.Len(t, resp.Topics, 1)
+		return resp.Topics[0].ErrorCode
+	}
+	unknown := kerr.UnknownTopicOrPartition.Code
+	require.Equal(t, unknown, ask(4, false, "a"))
+	require.Equal(t, unknown, ask(13, false, "a"))
+	require.Zero(t, ask(4, true, "a"))
+	for version := range int16(4) {
+		topic := string('b' + rune(version))
+		require.Equal(t, unknown, ask(version, true, topic), "version %d", version)
+		require.Zero(t, ask(4, true, topic), "changes are made one after the other: it is there now")
+		require.Zero(t, ask(version, true, topic), "version %d", version)
+	}
+}
+
 func TestNamesOfDescribedConfigs(t *testing.T) {
 	b := brokertest.New(t).Broker
 	c := dial(t, b)

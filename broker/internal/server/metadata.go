@@ -74,7 +74,12 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 		return
 	}
 	// Kafka answers UNKNOWN_TOPIC_OR_PARTITION at once and creates meanwhile. One commit is shorter than the back-off of any
-	// client, so the answer waits for it and has the topics.
+	// client, so the answer waits for it and has the topics. Before version 4 a request cannot say that it only looks, for a
+	// topic that was deleted a moment ago, say: it hears what was there when it asked, as from Kafka.
+	answered := r.Version < 4
+	if answered {
+		reply(s.metadata(r, img, names, ids))
+	}
 	s.ctl.Update(func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
@@ -96,7 +101,9 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 		if err != nil {
 			s.log.Error("cannot create topics on request", "topics", missing, "err", err)
 		}
-		reply(s.metadata(r, s.ctl.Image(), names, ids))
+		if !answered {
+			reply(s.metadata(r, s.ctl.Image(), names, ids))
+		}
 	})
 }
 
