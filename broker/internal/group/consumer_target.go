@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf16"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
 )
 
 // consumerSettings are the configurations in effect for one consumer group.
@@ -248,7 +250,7 @@ func javaOrder(keys []string) []string {
 		buckets *= 2
 	}
 	at := func(s string) uint32 {
-		h := uint32(javaHash(s))
+		h := uint32(coordinator.JavaHash(s))
 		return (h ^ h>>16) & (buckets - 1)
 	}
 	slices.SortStableFunc(keys, func(a, b string) int { return cmp.Compare(at(a), at(b)) })
@@ -265,7 +267,7 @@ func timelineOrder(keys []string) []string {
 		slots *= 2
 	}
 	shift := 64 - bits.Len(uint(slots)) + 1
-	at := func(s string) uint64 { return uint64(javaHash(s)) * 0x9e3779b97f4a7c15 >> shift }
+	at := func(s string) uint64 { return uint64(coordinator.JavaHash(s)) * 0x9e3779b97f4a7c15 >> shift }
 	slices.SortFunc(keys, func(a, b string) int { return cmp.Or(cmp.Compare(at(a), at(b)), cmp.Compare(a, b)) })
 	return keys
 }

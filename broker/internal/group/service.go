@@ -162,23 +162,8 @@ func (s *Service) Close() {
 	}
 }
 
-// PartitionFor is Kafka's choice among n partitions: Java's String.hashCode, sign bit
-// cleared, modulo n.
-func PartitionFor(group string, n int32) int32 { return javaHash(group) & 0x7fffffff % n }
-
-// javaHash is Java's String.hashCode: over UTF-16.
-func javaHash(s string) int32 {
-	var h int32
-	for _, r := range s {
-		if r >= 0x10000 {
-			r -= 0x10000
-			h = 31*h + (0xd800 + r>>10)
-			r = 0xdc00 + r&0x3ff
-		}
-		h = 31*h + r
-	}
-	return h
-}
+// PartitionFor is the partition of Topic that coordinates a group, of n.
+func PartitionFor(group string, n int32) int32 { return coordinator.PartitionFor(group, n) }
 
 // shard returns the loop that serves a group.
 func (s *Service) shard(group string) (*coordinator.Loop, error) {

@@ -20,15 +20,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestPartitionForIsJavasHash(t *testing.T) {
-	for id, hash := range map[string]int32{
-		"": 0, "hello": 99162322, "foo": 101574, "h\u00e9llo": 103094734, "\U0001F600": 1772899,
-		"polygenelubricants": 0, // Integer.MIN_VALUE without its sign bit
-	} {
-		require.Equal(t, hash%1_000_003, PartitionFor(id, 1_000_003), "%q", id)
-	}
-}
-
 // served is a Service over logs in memory.
 type served struct {
 	*Service

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf16"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -133,17 +132,8 @@ func cutLast(s string) (before, after string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-// PartitionFor is Kafka's choice among n partitions: the absolute value of Java's String.hashCode, modulo n.
-func (k Key) PartitionFor(n int32) int32 {
-	var h int32
-	for _, c := range utf16.Encode([]rune(k.CoordinatorKey())) {
-		h = 31*h + int32(c)
-	}
-	if h < 0 {
-		h = -h
-	}
-	return max(h, 0) % n // the least int32 has no positive
-}
+// PartitionFor is the partition of Topic that keeps the state, of n.
+func (k Key) PartitionFor(n int32) int32 { return coordinator.PartitionFor(k.CoordinatorKey(), n) }
 
 func (s *States) shard(k Key) (*coordinator.Loop, error) {
 	s.mu.RLock()

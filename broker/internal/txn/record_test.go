@@ -175,11 +175,3 @@ func FuzzDecodeKey(f *testing.F) {
 		}
 	})
 }
-
-func TestPartitionOfID(t *testing.T) {
-	// Java: Math.abs(id.hashCode()) of the masked hash, modulo the partitions.
-	for id, hash := range map[string]int32{"": 0, "a": 97, "ab": 3105, "polygenelubricants": -2147483648, "é": 233, "😀": 1772899} {
-		require.Equal(t, hash&0x7fffffff%50, Partition(id, 50), id)
-	}
-	require.Zero(t, testing.AllocsPerRun(10, func() { _ = Partition("wordcount-7f3a-worker-1-😀", 50) }))
-}

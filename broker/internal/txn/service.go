@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -94,6 +93,8 @@ type shard struct {
 	epoch int32 // leader epoch in which it is coordinated
 	index *Index
 	loop  *coordinator.Loop
+
+	resigned atomic.Bool
 }
 
 // New makes a Service that coordinates nothing yet. The owner must Close it.
@@ -180,6 +181,7 @@ func (s *Service) Resign(partition, leaderEpoch int32) {
 	}
 	s.mu.Unlock()
 	if sh != nil {
+		sh.resigned.Store(true)
 		sh.loop.Close()
 	}
 }
@@ -201,7 +203,7 @@ func (s *Service) Close() {
 func (s *Service) call(sh *shard, c any) {
 	switch c := c.(type) {
 	case writeMarkers:
-		s.markers.submit(c, func() {
+		s.markers.submit(c, sh.resigned.Load, func() {
 			sh.loop.Submit(markersWritten{ID: c.ID, ProducerID: c.Marker.ProducerID, Epoch: c.Marker.ProducerEpoch})
 		})
 	case needProducerID:
@@ -217,17 +219,7 @@ func (s *Service) call(sh *shard, c any) {
 }
 
 // Partition is the partition of StateTopic that coordinates a transactional id.
-func Partition(id string, total int32) int32 {
-	h := int32(0) // Java's String.hashCode, over UTF-16
-	for _, r := range id {
-		if hi, lo := utf16.EncodeRune(r); hi != utf8.RuneError {
-			h = 31*h + hi
-			r = lo
-		}
-		h = 31*h + r
-	}
-	return (h & 0x7fffffff) % total
-}
+func Partition(id string, total int32) int32 { return coordinator.PartitionFor(id, total) }
 
 // shard finds the shard of a transactional id; nil if it is not coordinated here.
 func (s *Service) shard(id string) *shard {
