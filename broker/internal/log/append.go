@@ -155,6 +155,11 @@ func (l *Log) mustRoll(b batch.Batch, now time.Time) bool {
 // roll ends the active segment and starts one at the log's end. The old segment is
 // made durable with all that belongs to it before the new one exists.
 func (l *Log) roll() error {
+	if l.unchecked {
+		if err := l.checkTail(); err != nil {
+			return err
+		}
+	}
 	old := l.active()
 	if err := l.trim(); err != nil {
 		return err
@@ -189,14 +194,15 @@ func (l *Log) roll() error {
 	return nil
 }
 
-// newFile makes the file of a segment, with its space if the topic preallocates.
+// newFile makes the file of a segment, with its space if the topic preallocates. A segment that has a file has begun, so that
+// nothing after that may fail but an fsync: what was then appended to the segment before it would not be found by the next Open.
 func (l *Log) newFile(path string) (*handle, error) {
 	f, err := l.o.Files.create(path)
 	if err != nil || !l.cfg.Preallocate {
 		return f, err
 	}
 	if err := f.Preallocate(l.cfg.SegmentBytes); err != nil {
-		return nil, errors.Join(err, f.Close())
+		l.o.Logger.Warn("cannot reserve the space of a segment; it is taken as the segment grows", "partition", l.name, "segment", path, "error", err)
 	}
 	return f, nil
 }

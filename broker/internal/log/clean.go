@@ -195,8 +195,14 @@ func (l *Log) RollOverdue() error {
 	if err := l.usable(); err != nil {
 		return err
 	}
-	s := l.active()
-	if !l.cfg.Compact || l.cfg.MaxCompactionLagMs <= 0 || s.size == 0 || s.firstTS < 0 || now-s.firstTS <= l.cfg.MaxCompactionLagMs {
+	if !l.cfg.Compact || l.cfg.MaxCompactionLagMs <= 0 || l.cfg.MaxCompactionLagMs == math.MaxInt64 {
+		return nil
+	}
+	first, err := l.active().firstTimestamp()
+	if err != nil {
+		return storageError(err)
+	}
+	if first < 0 || now-first <= l.cfg.MaxCompactionLagMs {
 		return nil
 	}
 	return l.rollNow()
@@ -422,7 +428,7 @@ func (r *round) decompressor(b batch.Batch) *batch.Decompressor {
 	if b.Codec() == batch.None {
 		return nil
 	}
-	return r.l.o.Pool.Get()
+	return r.l.decompressor()
 }
 
 func (r *round) giveBack(d *batch.Decompressor) {

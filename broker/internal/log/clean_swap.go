@@ -201,8 +201,7 @@ func (l *Log) exchange(old, new []*segment) error {
 	if at < 0 || at+len(old) >= len(l.segments) || l.segments[at+len(old)-1] != old[len(old)-1] {
 		panic(fmt.Sprintf("log: %s: segments %d to %d changed during their compaction", l.name, old[0].base, old[len(old)-1].base))
 	}
-	// Not the name of an older segment at the same offset: its readers may have to open that again.
-	aside := fmt.Sprintf(".%d%s", l.swaps, deletedSuffix)
+	aside := l.aside()
 	for _, s := range old {
 		if err := s.rename(aside); err != nil {
 			return err
@@ -216,7 +215,7 @@ func (l *Log) exchange(old, new []*segment) error {
 	segments := append([]*segment{}, l.segments[:at]...)
 	segments = append(segments, new...)
 	l.segments = append(segments, l.segments[at+len(old):]...)
-	l.swaps++
+	l.removals++
 	l.checkInvariants()
 	return nil
 }
@@ -284,8 +283,8 @@ func (l *Log) finishSwap(names []string) (changed bool, err error) {
 	}
 	for _, n := range leftovers {
 		name, isSwap := strings.CutSuffix(n, swapSuffix)
-		if base, ok := parseBase(name, ".log"); ok && isSwap && !decided && !contains(logs, name) {
-			// Ours is never without both; Kafka's last user was not shut down properly.
+		if base, ok := parseBase(name, ".log"); ok && isSwap && !decided && l.o.Foreign && !contains(logs, name) {
+			// Ours takes the old segment away when the exchange is decided; Kafka's last user was not shut down properly.
 			return false, &CorruptError{File: filepath.Join(l.o.Dir, n), Offset: base, Reason: "Apache Kafka was interrupted while it put compacted segments in place",
 				Next: "start Apache Kafka on the directory once, so that it finishes that, and stop it properly"}
 		}

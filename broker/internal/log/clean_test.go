@@ -259,7 +259,7 @@ func TestKafkaInterruptedInASwapIsNotMistakenForOurs(t *testing.T) {
 	require.NoError(t, l.Close(true))
 	name := segmentPath("t-0", 0, ".log")
 	require.NoError(t, m.Rename(name, name+swapSuffix))
-	_, _, err := Open(Options{FS: m, Dir: "t-0", Topic: "t", TopicID: topicID, Config: DefaultConfig()})
+	_, _, err := Open(Options{FS: m, Dir: "t-0", Topic: "t", TopicID: topicID, Config: DefaultConfig(), Foreign: true})
 	var corrupt *CorruptError
 	require.ErrorAs(t, err, &corrupt)
 	require.Contains(t, err.Error(), "start Apache Kafka on the directory once")

@@ -169,7 +169,7 @@ func (h *handle) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer h.mu.RUnlock()
-	h.dirty.Store(true)
+	defer h.dirty.Store(true) // after the write: an fsync that runs meanwhile does not cover it
 	return f.WriteAt(p, off)
 }
 
@@ -180,7 +180,7 @@ func (h *handle) Truncate(size int64) error {
 		return err
 	}
 	defer h.mu.RUnlock()
-	h.dirty.Store(true)
+	defer h.dirty.Store(true)
 	return f.Truncate(size)
 }
 
@@ -190,7 +190,7 @@ func (h *handle) Sync() error {
 	if err != nil {
 		return err
 	}
-	h.dirty.Store(false) // before, so that a write in between counts
+	h.dirty.Store(false) // before, so that a write that ends meanwhile counts
 	if err = f.Sync(); err != nil {
 		h.dirty.Store(true)
 	}

@@ -112,7 +112,9 @@ type Log struct {
 	unchecked bool
 	failed    error // set once; everything fails with it
 	cleaned   int64 // offset up to which the log was compacted
-	swaps     int64 // exchanges of segments by compaction
+	removals  int64 // how often segments were taken out
+	// deleteDelay and maxMessage are FileDeleteDelayMs and MaxMessageBytes of cfg, to be read with or without the lock.
+	deleteDelay, maxMessage atomic.Int64
 }
 
 // Recovery tells what Open had to do.
@@ -205,7 +207,14 @@ func (l *Log) SetConfig(c Config) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cfg = c.bounded()
+	l.configured()
+}
+
+// configured takes over what is derived from the configuration.
+func (l *Log) configured() {
 	l.jitterMs = l.cfg.jitter(l.name)
+	l.deleteDelay.Store(l.cfg.FileDeleteDelayMs)
+	l.maxMessage.Store(l.cfg.MaxMessageBytes)
 }
 
 // Producer returns the state of one producer.

@@ -38,7 +38,7 @@ func Open(o Options) (*Log, Recovery, error) {
 		o: o, name: fmt.Sprintf("%s-%d", o.Topic, o.Partition), cfg: o.Config.bounded(),
 		start: max(o.LogStart, 0), cleaned: o.Cleaned, epochs: &epochCache{}, producers: newProducers(), changed: true,
 	}
-	l.jitterMs = l.cfg.jitter(l.name)
+	l.configured()
 	rec, err := l.open()
 	if err != nil {
 		for _, s := range l.segments {
@@ -225,7 +225,7 @@ func (l *Log) restartAt(offset int64) error {
 		return err
 	}
 	for _, s := range l.segments {
-		if err := s.remove(l.discard); err != nil {
+		if err := s.remove(deletedSuffix, l.discard); err != nil {
 			return err
 		}
 	}
@@ -284,11 +284,21 @@ func (l *Log) openFull(s *segment, nextBase int64, names []string) error {
 	return l.rebuildIndexes(s, nextBase)
 }
 
-// rebuildIndexes reads a full segment for its indexes.
+// rebuildIndexes reads a full segment for its indexes. The time index goes first and comes last, so that one that is there says
+// that all are complete; see openFull.
 func (l *Log) rebuildIndexes(s *segment, nextBase int64) error {
 	size := s.size
 	if err := s.resetIndexes(); err != nil {
 		return err
+	}
+	if err := l.o.FS.Remove(s.times.path); err != nil && !isNotExist(err) {
+		return err
+	}
+	if err := l.syncDir(); err != nil {
+		return err
+	}
+	for _, x := range s.indexes() {
+		x.path += cleanedSuffix
 	}
 	// Aborted transactions depend on the producers before the segment.
 	p, err := l.producersAt(s.base)
@@ -314,11 +324,26 @@ func (l *Log) rebuildIndexes(s *segment, nextBase int64) error {
 	if expected > nextBase {
 		return l.corrupt(s, size, expected, fmt.Errorf("it reaches into the next segment, which starts at offset %d", nextBase))
 	}
-	if err := s.flushIndexes(); err != nil {
-		return err
+	s.indexTime()
+	for _, x := range []*index{&s.offsets, &s.txns, &s.times} {
+		if x == &s.times {
+			if err := l.syncDir(); err != nil {
+				return err
+			}
+		}
+		err := x.spill() // also an empty transaction index, which takes the place of a former one
+		if err == nil {
+			err = x.flush()
+		}
+		if err == nil {
+			err = x.rename(strings.TrimSuffix(x.path, cleanedSuffix))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	s.seal()
-	return nil
+	return l.syncDir()
 }
 
 // replay brings producers and the segment's transaction index up to date with a stored batch.

@@ -54,7 +54,7 @@ func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (Read
 	}
 }
 
-// read is Read. again says that a compaction came between the data and the index of their aborted transactions.
+// read is Read. again says that segments were taken out between the data and the index of their aborted transactions.
 func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res ReadResult, again bool, err error) {
 	l.mu.RLock()
 	if err := l.usable(); err != nil {
@@ -73,7 +73,7 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 	}
 	v := l.view(offset)
 	v.end, v.unverified = l.end, l.unverified
-	swaps := l.swaps
+	removals := l.removals
 	l.mu.RUnlock()
 	defer func() { v.release() }()
 
@@ -112,7 +112,7 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 	}
 	if iso == ReadCommitted && len(res.Records) > 0 {
 		upper := lastOffsetIn(res.Records) + 1
-		res.Aborted, again, err = l.abortedIn(offset, upper, swaps)
+		res.Aborted, again, err = l.abortedIn(offset, upper, removals)
 	}
 	return res, again, err
 }
@@ -306,14 +306,14 @@ func (v *view) walk(p []byte, next, limit int64) (whole int, err error) {
 }
 
 // abortedIn lists the aborted transactions that overlap [from, to). When the log has not the segments any more that it had after
-// so many swaps, again is true.
-func (l *Log) abortedIn(from, to, swaps int64) (out []AbortedTxn, again bool, err error) {
+// so many removals, again is true: the index may have gone with them.
+func (l *Log) abortedIn(from, to, removals int64) (out []AbortedTxn, again bool, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if err := l.usable(); err != nil {
 		return nil, false, err
 	}
-	if l.swaps != swaps {
+	if l.removals != removals {
 		return nil, true, nil
 	}
 	out = []AbortedTxn{}
@@ -442,7 +442,7 @@ func (v *view) findTime(ts, start, limit int64) (t TimestampOffset, ok bool, err
 func (l *Log) firstInBatch(b batch.Batch, ts, start int64) (TimestampOffset, bool, error) {
 	var d *batch.Decompressor
 	if b.Codec() != batch.None {
-		d = l.o.Pool.Get()
+		d = l.decompressor()
 		defer l.o.Pool.Put(d)
 	}
 	it, err := b.Records(d)

@@ -102,6 +102,7 @@ func (l *Log) DeleteUnread(upTo int64) (int, error) {
 	gone := slices.Clone(l.segments[:n])
 	l.segments = slices.Clone(l.segments[n:])
 	if n > 0 {
+		l.removals++
 		l.epochs.truncateStart(upTo)
 		l.dropSnapshots()
 		l.changed = true
@@ -109,7 +110,7 @@ func (l *Log) DeleteUnread(upTo int64) (int, error) {
 	l.mu.Unlock()
 	var err error
 	for _, s := range gone { // oldest first, so that a crash leaves no gap
-		if rerr := s.remove(l.discard); err == nil {
+		if rerr := s.remove(deletedSuffix, l.discard); err == nil {
 			err = rerr
 		}
 	}
@@ -119,10 +120,14 @@ func (l *Log) DeleteUnread(upTo int64) (int, error) {
 	return n, nil
 }
 
+// aside is what the files of a removed segment are called more where a segment at the same offset may be removed again: readers of
+// the first one may have to open it again, and its files are removed later. The caller holds mu.
+func (l *Log) aside() string { return fmt.Sprintf(".%d%s", l.removals, deletedSuffix) }
+
 // discard has the files of a deleted segment removed, after the topic's delay.
 func (l *Log) discard(names []string) {
 	if l.o.Discard != nil {
-		l.o.Discard(names, time.Duration(min(max(l.Config().FileDeleteDelayMs, 0), maxDelayMs))*time.Millisecond)
+		l.o.Discard(names, time.Duration(min(max(l.deleteDelay.Load(), 0), maxDelayMs))*time.Millisecond)
 		return
 	}
 	for _, n := range names {
@@ -164,8 +169,10 @@ func (l *Log) Truncate(offset int64) error {
 
 func (l *Log) truncate(offset int64) error {
 	keep := l.segmentFor(offset)
+	aside := l.aside()
+	l.removals++
 	for _, s := range slices.Backward(l.segments[keep+1:]) { // newest first, so that a crash leaves a prefix
-		if err := s.remove(l.discard); err != nil {
+		if err := s.remove(aside, l.discard); err != nil {
 			return err
 		}
 	}

@@ -243,9 +243,9 @@ func (s *segment) rename(suffix string) error {
 	return nil
 }
 
-// remove takes the segment away: its files are renamed at once, and given to discard when the last reader has left.
-func (s *segment) remove(discard func(names []string)) error {
-	err := s.rename(deletedSuffix)
+// remove takes the segment away: its files' names get the suffix at once, and are given to discard when the last reader has left.
+func (s *segment) remove(suffix string, discard func(names []string)) error {
+	err := s.rename(suffix)
 	if err == nil {
 		s.discard.Store(&discard)
 	}

@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -50,8 +51,7 @@ func (l *Log) validate(p []byte, now int64) (v validated, err error) {
 	}
 	target := cfg.Compression.target(b.Codec())
 	if b.Codec() != batch.None || target != b.Codec() {
-		v.pool, v.d = l.o.Pool, l.o.Pool.Get()
-		v.d.Raise(decompressLimit(cfg.MaxMessageBytes))
+		v.pool, v.d = l.o.Pool, l.decompressor()
 	}
 	payload, err := b.Payload(v.d)
 	if err != nil {
@@ -84,8 +84,13 @@ func (l *Log) validate(p []byte, now int64) (v validated, err error) {
 	return v, nil
 }
 
-// decompressLimit is the least limit of decompressed bytes for a topic: a batch need not be compressed at all.
-func decompressLimit(maxMessage int64) int { return int(min(maxMessage, 1<<31-1)) }
+// decompressor takes a decompressor from the pool, with a limit of no less than the topic's largest message: a batch need not be
+// compressed at all.
+func (l *Log) decompressor() *batch.Decompressor {
+	d := l.o.Pool.Get()
+	d.Raise(int(min(l.maxMessage.Load(), math.MaxInt32)))
+	return d
+}
 
 // recordRules are the rules for each record of a produced batch.
 type recordRules struct {
