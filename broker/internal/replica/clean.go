@@ -256,10 +256,7 @@ func (m *Manager) cleanFailed(p *Partition, err error) error {
 
 // cleanerFault is a failure of the storage, which compaction is not the last to see.
 func (m *Manager) cleanerFault(err error) error {
-	var s *log.SyncError
-	if errors.As(err, &s) {
-		m.fatal(err)
-	} else {
+	if _ = m.noteSync(err); m.failure() == nil {
 		m.logger.Warn("compaction failed; will try again", "error", err)
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,9 +17,11 @@ import (
 // Clients retry a storage error without a word, so the log must name it, without being filled by it.
 func TestStorageErrorsAreLoggedNowAndThen(t *testing.T) {
 	mem := vfs.NewMem()
-	now := time.Now()
+	clock := atomic.Int64{} // the maintenance looks at it too
+	now := func() time.Time { return time.UnixMilli(clock.Load()) }
+	clock.Store(time.Now().UnixMilli())
 	var out bytes.Buffer
-	m, err := Open(mem, "data", Config{CheckpointInterval: time.Hour}, func() time.Time { return now }, slog.New(slog.NewTextHandler(&out, nil)))
+	m, err := Open(mem, "data", Config{CheckpointInterval: time.Hour}, now, slog.New(slog.NewTextHandler(&out, nil)))
 	require.NoError(t, err)
 	p := create(t, m, 0)
 	refused := func() {
@@ -31,7 +34,7 @@ func TestStorageErrorsAreLoggedNowAndThen(t *testing.T) {
 	}
 	require.Equal(t, 1, strings.Count(out.String(), "storage error"), out.String())
 	require.Regexp(t, `level=ERROR.*topic=t partition=0 error=".*00000000000000000000\.log.*no space left.*" not_logged=0`, out.String())
-	now = now.Add(complaintInterval)
+	clock.Add(complaintInterval.Milliseconds())
 	refused()
 	require.Equal(t, 2, strings.Count(out.String(), "storage error"))
 	require.Contains(t, out.String(), "not_logged=99")

@@ -85,6 +85,12 @@ func (m *Manager) noteBoot() error {
 	if err != nil || len(left) > 0 {
 		return err
 	}
+	m.mu.Lock()
+	opening := len(m.opening)
+	m.mu.Unlock()
+	if opening > 0 {
+		return nil
+	}
 	f, err := m.fs.Create(filepath.Join(m.dir, bootFile))
 	if err != nil {
 		return err

@@ -44,10 +44,6 @@ func (m *Manager) maintain() {
 		case <-trash.C:
 			emptyTrash()
 		}
-		var s *vfs.SyncError
-		if errors.As(err, &s) {
-			m.fatal(err)
-		}
 		if err != nil && m.failure() == nil {
 			m.logger.Warn("storage maintenance; will try again", "error", err)
 		}
@@ -72,6 +68,18 @@ func (m *Manager) Checkpoint() error {
 		return m.writeStarts()
 	}
 	return nil
+}
+
+// KeepStarts makes durable what DeleteRecords moved, unless acknowledgements promise nothing (PageCache). Apache Kafka answers
+// DeleteRecords before that, and has the records again after a power cut.
+func (m *Manager) KeepStarts() error {
+	if m.cfg.Durability == PageCache {
+		return nil
+	}
+	if err := m.failure(); err != nil {
+		return err
+	}
+	return m.writeStarts()
 }
 
 // ExpireProducers forgets producers that were idle for too long.
@@ -129,9 +137,13 @@ func (m *Manager) writeStarts() error {
 	return err
 }
 
-// writeCheckpoint replaces a checkpoint file if its rows changed: those of open partitions, and the old ones of partitions that
-// were not opened.
+// writeCheckpoint replaces a checkpoint file if its rows changed.
 func (m *Manager) writeCheckpoint(name string, old map[key]int64, of func(*Partition) int64, last *[]log.TopicOffset) error {
+	return m.noteSync(m.replaceCheckpoint(name, old, of, last))
+}
+
+// replaceCheckpoint is writeCheckpoint. The rows are those of open partitions, and the old ones of partitions that were not opened.
+func (m *Manager) replaceCheckpoint(name string, old map[key]int64, of func(*Partition) int64, last *[]log.TopicOffset) error {
 	m.checkpointMu.Lock()
 	defer m.checkpointMu.Unlock()
 	// Listed under checkpointMu, so that no writer brings back a row that another one has dropped.

@@ -128,7 +128,7 @@ type Manager struct {
 
 	mu         sync.Mutex
 	partitions map[key]*Partition
-	opening    map[key]chan struct{}
+	opening    map[key]chan struct{} // being opened or deleted; closed at the end of that
 	closed     bool
 	// Checkpointed offsets of partitions that are not open, as found at start.
 	oldPoints, oldStarts, oldCleaned map[key]int64
@@ -280,11 +280,7 @@ func (m *Manager) CreatePartition(topic string, topicID [16]byte, partition int3
 	}
 	m.mu.Unlock()
 	if err != nil {
-		var s *log.SyncError
-		if errors.As(err, &s) {
-			m.fatal(err)
-		}
-		return nil, err
+		return nil, m.noteSync(err)
 	}
 	if closed {
 		return nil, errors.Join(ErrClosed, p.log.Close(false))
@@ -419,13 +415,27 @@ func (m *Manager) DeletePartition(topic string, partition int32) error {
 	}
 	k := key{topic, partition}
 	m.mu.Lock()
+	for m.opening[k] != nil {
+		busy := m.opening[k]
+		m.mu.Unlock()
+		<-busy
+		m.mu.Lock()
+	}
 	if m.closed {
 		m.mu.Unlock()
 		return ErrClosed
 	}
 	p := m.partitions[k]
 	delete(m.partitions, k)
+	done := make(chan struct{})
+	m.opening[k] = done // who opens it anew waits until its directory has gone
 	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		delete(m.opening, k)
+		close(done)
+		m.mu.Unlock()
+	}()
 	if p != nil {
 		p.stop(ErrDeleted)
 		if err := p.log.Close(false); err != nil {
@@ -434,9 +444,7 @@ func (m *Manager) DeletePartition(topic string, partition int32) error {
 	}
 	name := fmt.Sprintf("%s-%d", topic, partition)
 	if err := m.forget(k); err != nil {
-		var s *vfs.SyncError
-		if errors.As(err, &s) {
-			m.fatal(err)
+		if m.failure() != nil {
 			return err
 		}
 		// The disk may be full, which the deletion changes; the next checkpoint does it.
@@ -453,9 +461,7 @@ func (m *Manager) DeletePartition(topic string, partition int32) error {
 		return fmt.Errorf("delete partition %s: %w", name, err)
 	}
 	if err := m.fs.SyncDir(m.dir); err != nil {
-		err = &log.SyncError{File: m.dir, Err: err}
-		m.fatal(err)
-		return err
+		return m.noteSync(&log.SyncError{File: m.dir, Err: err})
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

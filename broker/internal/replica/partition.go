@@ -28,6 +28,7 @@ type Partition struct {
 	Traffic metrics.Traffic
 
 	leaderEpoch atomic.Int32
+	named       atomic.Bool // the data directory's entry for this partition is durable
 
 	// Mirrors of the log's offsets, raised before the waiters are looked at, so that
 	// registering and advancing cannot miss each other.
@@ -49,9 +50,6 @@ type Partition struct {
 	// Guarded by the manager's queue lock.
 	state syncState
 	again bool
-	// named says that the data directory's entry for this partition is durable. Only
-	// the worker that syncs the partition uses it.
-	named bool
 }
 
 type commitWaiter struct {
@@ -398,7 +396,7 @@ func (p *Partition) LeaderEpochAt(offset int64) int32 { return p.log.LeaderEpoch
 
 // DeleteRecords makes upTo the first readable offset (-1: the high watermark) and returns the start. Above the
 // high watermark it is OFFSET_OUT_OF_RANGE; on a topic that is only compacted, POLICY_VIOLATION. Disk
-// space returns with the next retention.
+// space returns with the next retention. Manager.KeepStarts makes it durable.
 func (p *Partition) DeleteRecords(upTo int64) (logStart int64, err error) {
 	if err := p.failure(); err != nil {
 		return 0, err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/moldau-stream/moldau/broker/internal/log"
+	"github.com/moldau-stream/moldau/internal/vfs"
 )
 
 // syncState is where a partition is in the group commit.
@@ -70,9 +71,9 @@ func (m *Manager) syncPartition(p *Partition) {
 	durable, err := p.log.Sync()
 	ended := time.Now()
 	m.flushes.Record(ended, ended.Sub(began))
-	if err == nil && !p.named {
+	if err == nil && !p.named.Load() {
 		if err = m.syncRoot(); err == nil {
-			p.named = true
+			p.named.Store(true)
 		}
 	}
 	if errors.Is(err, log.ErrClosed) {
@@ -111,6 +112,16 @@ func (m *Manager) failure() error {
 		return *e
 	}
 	return nil
+}
+
+// noteSync ends all service if err is, or contains, a failed fsync. It returns err.
+func (m *Manager) noteSync(err error) error {
+	var ofLog *log.SyncError
+	var ofFile *vfs.SyncError
+	if errors.As(err, &ofLog) || errors.As(err, &ofFile) {
+		m.fatal(err)
+	}
+	return err
 }
 
 // fatal ends all service: nobody knows which data is on disk, so nothing may be
