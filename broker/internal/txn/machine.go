@@ -255,7 +255,9 @@ func (m *Machine) Step(now time.Time, ev any) (eff coordinator.Effects) {
 	case endTxn:
 		m.step(now, &eff, ev.ID).endTxn(ev)
 	case abortTimedOut:
-		m.step(now, &eff, ev.ID).abortTimedOut(ev)
+		if m.step(now, &eff, ev.ID).abortTimedOut(ev); len(eff.Append) > 0 {
+			eff.OnCommitted = appended{} // it is tried again if it fails
+		}
 	case describe:
 		eff.Replies = []coordinator.Reply{{Ref: ev.Ref, Response: m.index.txns[ev.ID]}}
 	case list:

@@ -3,6 +3,7 @@ package txn
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -324,6 +325,27 @@ func clientVersion(command string) int16 {
 }
 
 // TestTransactionSizeLimit: a transaction's record must fit a batch.
+// TestAbortThatCannotBeLoggedIsTriedAgain has a transaction that needs a new producer id to be aborted, and a log that fails then.
+func TestAbortThatCannotBeLoggedIsTriedAgain(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	m := newMachine(machineConfig{version: func() int16 { return 2 }, abortEvery: 10 * time.Second, expireEvery: time.Hour, idExpiration: time.Hour}, newIndex())
+	m.Loaded(now)
+	m.Replay(coordinator.Replayed{Record: coordinator.Record{Key: appendKey(nil, "a"), Value: (&Metadata{
+		State: Ongoing, ProducerID: 5, PrevProducerID: 5, NextProducerID: -1, ProducerEpoch: math.MaxInt16 - 1, NextProducerEpoch: -1, lastEpoch: -1,
+		TimeoutMillis: 1000, Start: now.UnixMilli(), LastUpdate: now.UnixMilli(), Partitions: []TopicPartition{{"t", 0}},
+	}).appendValue(nil, 1)}})
+	now = now.Add(10 * time.Second)
+	eff := m.Step(now, coordinator.Tick{})
+	require.Len(t, eff.Calls, 1)
+	eff = m.Step(now, eff.Calls[0].(needProducerID).With(9, nil))
+	require.Len(t, eff.Append, 1)
+	m.Step(now, coordinator.OnCommittedErr{Event: eff.OnCommitted, Err: errors.New("disk full")})
+	require.Equal(t, now.Add(retryAfter), m.Deadline())
+	now = m.Deadline()
+	eff = m.Step(now, coordinator.Tick{})
+	require.Len(t, eff.Calls, 1, "it asks again")
+}
+
 func TestTransactionSizeLimit(t *testing.T) {
 	s := newShardSim(0)
 	var got result

@@ -39,6 +39,7 @@ type markerWriter struct {
 // markerJob is one ended transaction.
 type markerJob struct {
 	writeMarkers
+	abandoned func() bool // somebody else coordinates the transaction, and writes its markers anew
 	finished  func()
 	remaining int // owned by the goroutine
 }
@@ -62,10 +63,11 @@ func newMarkerWriter(write func(TopicPartition, coordinator.Marker, func(error))
 	return w
 }
 
-// submit starts a job. finished is called on the writer's goroutine when every
-// partition has its marker; never after close. It does not block.
-func (w *markerWriter) submit(c writeMarkers, finished func()) {
-	job := &markerJob{writeMarkers: c, finished: finished, remaining: len(c.Partitions)}
+// submit starts a job, which goes on until it is abandoned. finished is called on the
+// writer's goroutine when every partition has its marker; never after close. It does not
+// block.
+func (w *markerWriter) submit(c writeMarkers, abandoned func() bool, finished func()) {
+	job := &markerJob{writeMarkers: c, abandoned: abandoned, finished: finished, remaining: len(c.Partitions)}
 	ms := make([]marker, 0, max(len(c.Partitions), 1))
 	for _, tp := range c.Partitions {
 		ms = append(ms, marker{job: job, tp: tp})
@@ -140,6 +142,9 @@ func (w *markerWriter) run() {
 }
 
 func (w *markerWriter) handle(m marker) {
+	if m.job.abandoned() {
+		return // a partition that knows the new coordinator would refuse it for ever
+	}
 	if !m.outcome {
 		w.attempt(m)
 		return

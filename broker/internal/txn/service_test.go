@@ -377,6 +377,33 @@ func TestErrorsByVersion(t *testing.T) {
 	})
 }
 
+// TestMarkersOfAFormerCoordinatorAreGivenUp: the partitions refuse them from the first marker of the next coordinator on.
+func TestMarkersOfAFormerCoordinatorAreGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newServiceTest(t)
+		pid, epoch, err := st.init("a")
+		require.NoError(t, err)
+		st.add("a", pid, epoch, 3, "t")
+		tp := TopicPartition{"t", 0}
+		left := func() int {
+			st.cluster.mu.Lock()
+			defer st.cluster.mu.Unlock()
+			return len(st.cluster.fail[tp])
+		}
+		for range 1000 {
+			st.cluster.fail[tp] = append(st.cluster.fail[tp], kerr.TransactionCoordinatorFenced)
+		}
+		require.NoError(t, st.end("a", pid, epoch, false))
+		time.Sleep(time.Second)
+		st.s.Resign(Partition("a", testShards), 3)
+		time.Sleep(5 * time.Second)
+		before := left()
+		require.Less(t, before, 1000)
+		time.Sleep(time.Hour)
+		require.Equal(t, before, left())
+	})
+}
+
 func TestResign(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newServiceTest(t)
