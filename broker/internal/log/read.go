@@ -498,8 +498,19 @@ func (l *Log) MaxTimestampOffset(iso Isolation) (t TimestampOffset, ok bool, err
 			if !more || sc.head.LastOffset() >= limit {
 				break
 			}
-			if sc.head.BaseOffset() >= start {
+			switch {
+			case sc.head.BaseOffset() >= start:
 				newest = max(newest, sc.head.MaxTimestamp())
+			case sc.head.LastOffset() >= start && sc.head.MaxTimestamp() > newest: // the start lies inside of the batch
+				b := make(batch.Batch, sc.size)
+				if err := readFull(s.file, b, sc.here); err != nil {
+					return t, false, storageError(err)
+				}
+				ts, err := l.largestInBatch(b, start)
+				if err != nil {
+					return t, false, l.corrupt(s, sc.here, b.BaseOffset(), err)
+				}
+				newest = max(newest, ts)
 			}
 		}
 	}
@@ -507,6 +518,26 @@ func (l *Log) MaxTimestampOffset(iso Isolation) (t TimestampOffset, ok bool, err
 		return t, false, nil
 	}
 	return l.OffsetForTime(newest, iso)
+}
+
+// largestInBatch returns the largest timestamp of the records at start or later, NoTimestamp if there is none.
+func (l *Log) largestInBatch(b batch.Batch, start int64) (int64, error) {
+	var d *batch.Decompressor
+	if b.Codec() != batch.None {
+		d = l.decompressor()
+		defer l.o.Pool.Put(d)
+	}
+	it, err := b.Records(d)
+	if err != nil {
+		return 0, err
+	}
+	newest := int64(batch.NoTimestamp)
+	for it.Next() {
+		if r := it.Record(); r.Offset >= start {
+			newest = max(newest, r.Timestamp)
+		}
+	}
+	return newest, it.Err()
 }
 
 // positionForTime returns where to start scanning for the first record at ts or later.
