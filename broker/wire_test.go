@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -384,9 +385,8 @@ func TestEmptyLogHasAnEpoch(t *testing.T) {
 }
 
 // TestNamesOfDescribedConfigs: as in Kafka, an empty list asks for every configuration, like null.
-// TestMetadataMakesTopics: a request that can say that it wants the topic gets it; one of before version 4, in which to look and to
-// ask for are the same, hears that there was none, as from Apache Kafka, and finds it when it asks again. (kafka-go's tests look
-// with version 1 whether a deleted topic is gone.)
+// TestMetadataMakesTopics: who asks for a topic gets it. Only the first to ask for a deleted one hears that there is none, and finds it
+// when it asks again, as from Apache Kafka (kafka-go's tests look whether it is gone by a request that wants it made).
 func TestMetadataMakesTopics(t *testing.T) {
 	b := brokertest.New(t).Broker
 	c := dial(t, b)
@@ -402,14 +402,19 @@ func TestMetadataMakesTopics(t *testing.T) {
 		return resp.Topics[0].ErrorCode
 	}
 	unknown := kerr.UnknownTopicOrPartition.Code
-	require.Equal(t, unknown, ask(4, false, "a"))
-	require.Equal(t, unknown, ask(13, false, "a"))
-	require.Zero(t, ask(4, true, "a"))
-	for version := range int16(4) {
-		topic := string('b' + rune(version))
-		require.Equal(t, unknown, ask(version, true, topic), "version %d", version)
-		require.Zero(t, ask(4, true, topic), "changes are made one after the other: it is there now")
-		require.Zero(t, ask(version, true, topic), "version %d", version)
+	for _, version := range []int16{0, 3, 4, 6, 13} {
+		topic := fmt.Sprint("v", version)
+		require.Equal(t, unknown, ask(6, false, topic))
+		require.Zero(t, ask(version, true, topic))
+
+		req := kmsg.NewPtrDeleteTopicsRequest()
+		req.Version, req.TopicNames, req.TimeoutMillis = 1, []string{topic}, 10_000
+		resp, err := do[*kmsg.DeleteTopicsResponse](c, req)
+		require.NoError(t, err)
+		require.Zero(t, resp.Topics[0].ErrorCode)
+		require.Equal(t, unknown, ask(6, false, topic), "who only looks does not count")
+		require.Equal(t, unknown, ask(version, true, topic), "it is gone")
+		require.Zero(t, ask(version, true, topic), "changes are made one after the other: it is there again")
 	}
 }
 

@@ -59,11 +59,13 @@ func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 		return all, nil
 	}
 	s.ctl.Update(op, func(err error) {
-		if err != nil {
-			for i := range resp.Topics {
-				if resp.Topics[i].ErrorCode == 0 {
-					resp.Topics[i].ErrorCode, resp.Topics[i].ErrorMessage = codeOf(err)
-				}
+		for i := range resp.Topics {
+			switch t := &resp.Topics[i]; {
+			case t.ErrorCode != 0:
+			case err != nil:
+				t.ErrorCode, t.ErrorMessage = codeOf(err)
+			default:
+				s.deleted.add(*t.Topic)
 			}
 		}
 		r.Throttle(mutations.Wait())

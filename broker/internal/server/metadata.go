@@ -62,10 +62,12 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 	img := s.ctl.Image()
 	names, ids := metadataTopics(req)
 	var missing []string
+	answered := false
 	if s.values().Bool("auto.create.topics.enable") && (req.AllowAutoTopicCreation || r.Version < 4) {
 		for _, name := range names {
 			if _, ok := img.Topic(name); !ok && controller.CheckTopicName(name) == nil && !controller.Internal(name) {
 				missing = append(missing, name)
+				answered = s.deleted.take(name) || answered
 			}
 		}
 	}
@@ -74,9 +76,7 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 		return
 	}
 	// Kafka answers UNKNOWN_TOPIC_OR_PARTITION at once and creates meanwhile. One commit is shorter than the back-off of any
-	// client, so the answer waits for it and has the topics. Before version 4 a request cannot say that it only looks, for a
-	// topic that was deleted a moment ago, say: it hears what was there when it asked, as from Kafka.
-	answered := r.Version < 4
+	// client, so the answer waits for it and has the topics, unless the client may look whether a topic that was deleted is gone.
 	if answered {
 		reply(s.metadata(r, img, names, ids))
 	}

@@ -126,6 +126,7 @@ type Server struct {
 	reconfigured bool
 	logins       logins
 	quotas       *quota.Manager
+	deleted      deletedTopics
 	gate         *gate
 	repair       sync.Mutex // creation of partitions that the metadata has and the disk refused
 
