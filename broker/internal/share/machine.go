@@ -153,7 +153,9 @@ func (m *Machine) Step(now time.Time, ev any) coordinator.Effects {
 	return e
 }
 
-// initialize sets the state anew: without batches, at a start, or at none, which the first fetch finds by share.auto.offset.reset.
+// initialize sets the state anew, without batches, at a start; or makes it with none, which the first fetch finds by
+// share.auto.offset.reset. What there is already stays then: a group whose coordinator died before it could note that the state had
+// been made asks again, and members may have acknowledged records since.
 func (m *Machine) initialize(now time.Time, e *coordinator.Effects, ev initializeEvent) any {
 	s := state{stateEpoch: ev.stateEpoch, start: ev.start, complete: unknownComplete, created: now.UnixMilli(), written: now.UnixMilli()}
 	if ev.start != noChange {
@@ -162,6 +164,9 @@ func (m *Machine) initialize(now time.Time, e *coordinator.Effects, ev initializ
 	if t := m.states[ev.key]; t != nil {
 		if ev.stateEpoch != -1 && t.stateEpoch > ev.stateEpoch {
 			return kerr.FencedStateEpoch
+		}
+		if ev.start == noChange {
+			return nil
 		}
 		s.snapshot = t.snapshot + 1
 	}
