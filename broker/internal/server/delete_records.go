@@ -33,6 +33,16 @@ func handleDeleteRecords(s *Server, r *Request, reply func(kmsg.Response)) {
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
+	if err := s.replicas.KeepStarts(); err != nil {
+		s.log.Error("what DeleteRecords deleted may be there again after a crash", "err", err)
+		for _, t := range resp.Topics {
+			for i := range t.Partitions {
+				if p := &t.Partitions[i]; p.ErrorCode == 0 {
+					p.LowWatermark, p.ErrorCode = -1, kerr.KafkaStorageError.Code
+				}
+			}
+		}
+	}
 	reply(resp)
 }
 
