@@ -3,6 +3,7 @@
 GO       ?= go
 FUZZTIME ?= 30s
 KILLS    ?= 20
+SEEDS    ?= 10000
 PKG      ?= ./...
 # of make differential: how many, where Apache Kafka listens (and one above), and what has kafka-node
 SEQUENCES         ?= 5000
@@ -10,12 +11,12 @@ DIFFERENTIAL_PORT ?= 9280
 export ACCEPTANCE ?= $(abspath ../shared/acceptance)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt cross fuzz bench bench-broker crash interop acceptance differential wordcount ci clean
+.PHONY: help build test race lint fmt cross fuzz bench bench-broker crash kill-etl powercut interop acceptance differential wordcount ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: PKG=./broker/... (test, race)   FUZZTIME=30s, FUZZ=name (fuzz)   KILLS=20 (crash)   ARGS='-follow' (wordcount)"
+	@echo "  Variables: PKG=./broker/... (test, race)   FUZZTIME=30s, FUZZ=name (fuzz)   KILLS=20 (crash, kill-etl)   SEEDS=10000 (powercut)   ARGS='-follow' (wordcount)"
 
 build: ## compile the command line to bin/moldau
 	$(GO) build -trimpath -o bin/moldau ./cmd/moldau
@@ -49,6 +50,12 @@ bench-broker: ## our broker beside Apache Kafka, ratios of one run: needs Java 1
 
 crash: ## kill the word count and the server at random moments, at length
 	$(GO) test -count=1 -v -timeout 120m ./internal/crashtest -kills $(KILLS)
+
+kill-etl: ## kill the server under franz-go's end-to-end tests (KILLS=50; ARGS='-seed 1 -mean 10s')
+	$(GO) run ./internal/crashtest/etl -kills $(KILLS) $(ARGS)
+
+powercut: ## cut the power at random file operations, SEEDS times under a broker, as often under logs, a quarter as often in compactions
+	@bash -o pipefail -c "$(GO) test -count=1 -timeout 240m -run '^TestPowerCut' -v ./broker/internal/replica ./broker -powercut.seeds $(SEEDS) | grep -v -e '^=== ' -e ' PASS: TestPowerCut/'"
 
 interop: ## records and the word count against Java's clients and Apache Kafka: needs Java 17 and Maven (PART=clients|wordcount)
 	./.ci/interop $(PART)

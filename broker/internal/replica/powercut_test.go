@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -21,13 +22,15 @@ import (
 	"github.com/moldau-stream/moldau/internal/vfs"
 )
 
+var powerCutFlag = flag.Uint64("powercut.seeds", 1000, "power cuts of TestPowerCut, a fifth of them under the race detector; a quarter of that in TestPowerCutInCompaction")
+
 // powerCutSeeds is how many power cuts are tried: fewer under the race detector, where one takes
 // ten times as long, and what that is to find shows in fewer.
 func powerCutSeeds() uint64 {
 	if invariants.Enabled {
-		return 200
+		return max(*powerCutFlag/5, 1)
 	}
-	return 1000
+	return *powerCutFlag
 }
 
 var errPower = errors.New("the power is off")
