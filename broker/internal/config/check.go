@@ -134,9 +134,9 @@ func CheckClientMetrics(own map[string]string) error {
 }
 
 // listenerConfig tells whether a configuration is one that Kafka changes of running listeners and this broker does not: they would have
-// to be bound again. Keys and certificates of single listeners are changed.
+// to be bound again. Keys and certificates of single listeners are changed. Those of Kerberos, which is not served, change without effect.
 func listenerConfig(d *Def, name string) bool {
-	return d.Flags&PerBroker != 0 && d.Name != "cordoned.log.dirs" && (d.Name == name || !strings.HasPrefix(d.Name, "ssl."))
+	return d.Flags&PerBroker != 0 && d.Name != "cordoned.log.dirs" && !strings.HasPrefix(d.Name, "sasl.kerberos.") && (d.Name == name || !strings.HasPrefix(d.Name, "ssl."))
 }
 
 // Next gives the values with other dynamic configurations of this broker (perBroker), or of all.
