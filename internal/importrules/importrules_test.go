@@ -67,7 +67,7 @@ var layers = [][]string{
 	{"broker/internal/controller", "broker/internal/group", "broker/internal/txn", "broker/internal/share"},
 	{"broker/internal/quota"},
 	{"broker/internal/server"},
-	{"broker"},
+	{"broker", "broker/takeover", "broker/logdump"},
 	{"broker/brokerfx", "broker/brokertest"},
 }
 
@@ -257,6 +257,9 @@ func TestRules(t *testing.T) {
 		{"broker/internal/coordinator/coordinatortest/log.go", module + "/broker/internal/coordinator", true},
 		{"broker/internal/server/join_group.go", module + "/broker/internal/group", true},
 		{"broker/internal/server/server.go", module + "/broker", false},
+		{"broker/takeover/takeover.go", module + "/broker/internal/controller", true},
+		{"broker/takeover/takeover.go", module + "/broker", false},
+		{"broker/logdump/logdump.go", module + "/broker/internal/log", true},
 
 		{"stream/streamfx/fx.go", "go.uber.org/fx", true},
 		{"cmd/moldau/server.go", "go.uber.org/fx", true},
