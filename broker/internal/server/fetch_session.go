@@ -112,6 +112,11 @@ func (c *fetchSessions) begin(f *fetch) {
 		f.errorCode = kerr.FetchSessionTopicIDError.Code
 	default:
 		s.update(f)
+		if c.size+len(s.parts)-s.counted > maxSessionPartitions { // its client goes on with all partitions, and maybe without a session
+			c.remove(s)
+			f.errorCode = kerr.FetchSessionIDNotFound.Code
+			return
+		}
 		if len(s.parts) == 0 {
 			c.remove(s)
 			f.all()

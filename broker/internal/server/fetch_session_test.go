@@ -90,7 +90,13 @@ func TestSessionPartitionsAreBounded(t *testing.T) {
 	s := newSessionsTest(10)
 	require.NotZero(t, s.open(maxSessionPartitions-1))
 	require.Zero(t, s.open(2))
-	require.NotZero(t, s.open(1))
+	growing := s.open(1)
+	require.NotZero(t, growing)
+	f := namedFetch(growing, 1, 2)
+	s.begin(f)
+	require.Equal(t, kerr.FetchSessionIDNotFound.Code, f.errorCode, "a session cannot grow beyond it either")
+	_, partitions := s.count()
+	require.Equal(t, maxSessionPartitions-1, partitions)
 }
 
 func TestBusySessionIsNotShared(t *testing.T) {
