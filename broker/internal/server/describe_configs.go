@@ -11,20 +11,22 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 )
 
-// maxDescribed is the number of resources in one request, each of which makes an answer of some KiB, for a broker some tens.
-const maxDescribed = 10_000
+// maxDescribed is the number of configurations in one answer, of some hundred bytes each: those of about 10,000 topics. A request may name
+// the broker, which has hundreds, any number of times.
+const maxDescribed = 400_000
 
 func handleDescribeConfigs(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.DescribeConfigsRequest)
 	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
 	img := s.ctl.Image()
-	for i, in := range req.Resources {
+	described := 0
+	for _, in := range req.Resources {
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = in.ResourceType, in.ResourceName
 		var entries []config.Entry
 		var err error
-		if i >= maxDescribed {
-			err = errTopicf(kerr.InvalidRequest, "the request names more than %d resources", maxDescribed)
+		if described >= maxDescribed {
+			err = errTopicf(kerr.InvalidRequest, "the resources of the request have more than %d configurations; ask for some at a time", maxDescribed)
 		} else {
 			entries, err = s.describe(img, resourceOf(in.ResourceType, in.ResourceName))
 		}
@@ -34,6 +36,7 @@ func handleDescribeConfigs(s *Server, r *Request, reply func(kmsg.Response)) {
 				out.Configs = append(out.Configs, describedConfig(e, req, in.ResourceType))
 			}
 		}
+		described += 1 + len(out.Configs)
 		out.ErrorCode, out.ErrorMessage = codeOf(err)
 		if err == nil || out.ErrorCode == kerr.UnknownTopicOrPartition.Code {
 			out.ErrorMessage = kmsg.StringPtr("")
