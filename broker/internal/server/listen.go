@@ -116,12 +116,14 @@ func (s *Server) receive(nc net.Conn, how *Listener) {
 
 // limitConnections takes over the limits of connections from the configuration.
 func (s *Server) limitConnections() {
+	s.learning.Lock()
 	v := s.values()
 	var hosts []string
 	s.gate.set(connectionLimitsOf(v, s.cfg.Limits.Connections, func(host string) []netip.Addr {
 		hosts = append(hosts, host)
 		return nil
 	}))
+	s.learning.Unlock()
 	if len(hosts) == 0 {
 		return
 	}
@@ -135,6 +137,8 @@ func (s *Server) limitConnections() {
 			}
 			return addrs
 		})
+		s.learning.Lock()
+		defer s.learning.Unlock()
 		if s.values() == v {
 			s.gate.set(l)
 		}

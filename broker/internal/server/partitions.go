@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,11 +70,12 @@ func (s *Server) Published(next *controller.Image, d controller.Delta) {
 	for _, t := range d.Created {
 		s.lead(t)
 	}
+	if slices.ContainsFunc(d.Deleted, func(t *controller.Topic) bool { return t.Name == controller.OffsetsTopic }) {
+		s.groups.Forget()
+	}
 	var deleting each
+	s.repair.Lock() // who found a topic just before it was deleted must not make a log of it just after
 	for _, t := range d.Deleted {
-		if t.Name == controller.OffsetsTopic {
-			s.groups.Forget()
-		}
 		for i := range t.Partitions {
 			if p, ok := s.replicas.Partition(t.Name, int32(i)); !ok || p.TopicID() != t.ID {
 				continue // never made, or of the topic's next life
@@ -86,6 +88,7 @@ func (s *Server) Published(next *controller.Image, d controller.Delta) {
 		}
 	}
 	deleting.wait()
+	s.repair.Unlock()
 	for _, t := range d.Elected {
 		for i, p := range t.Partitions {
 			if r, ok := s.replicas.Partition(t.Name, int32(i)); ok {
@@ -97,7 +100,7 @@ func (s *Server) Published(next *controller.Image, d controller.Delta) {
 		}
 	}
 	if len(d.Quotas) > 0 {
-		s.learnQuotas(next)
+		s.learnQuotas()
 	}
 	s.groupsLearn(next, d)
 	if s.reconfigured {

@@ -32,8 +32,13 @@ func quotaClient(principal, clientID string) quota.Client {
 func (r *Request) quotaClient() quota.Client { return quotaClient(r.Principal, r.ClientID) }
 
 // learnQuotas makes the quotas of the metadata those that count.
-func (s *Server) learnQuotas(img *controller.Image) {
-	missing := s.quotas.Update(img.Quotas())
+func (s *Server) learnQuotas() {
+	update := func() (missing []string) {
+		s.learning.Lock()
+		defer s.learning.Unlock()
+		return s.quotas.Update(s.ctl.Image().Quotas())
+	}
+	missing := update()
 	if len(missing) == 0 {
 		return
 	}
@@ -48,7 +53,7 @@ func (s *Server) learnQuotas(img *controller.Image) {
 			}
 			s.quotas.Resolved(host, addrs)
 		}
-		s.quotas.Update(s.ctl.Image().Quotas())
+		update()
 	})
 }
 

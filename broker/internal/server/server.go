@@ -128,7 +128,8 @@ type Server struct {
 	quotas       *quota.Manager
 	deleted      deletedTopics
 	gate         *gate
-	repair       sync.Mutex // creation of partitions that the metadata has and the disk refused
+	repair       sync.Mutex // creation of partitions that the metadata has and the disk refused, and deletion of partitions
+	learning     sync.Mutex // of quotas and limits of connections, so that what is older does not take the place of what is newer
 
 	ctx      context.Context // ends at Close
 	cancel   context.CancelFunc
@@ -142,6 +143,9 @@ type Server struct {
 	listeners []net.Listener
 	conns     map[*Conn]struct{}
 	all       sync.WaitGroup
+
+	endMu sync.Mutex
+	ended bool // Close waits for all, which does not grow any more but by who is one of them
 }
 
 // New makes a server that serves nobody yet.
@@ -290,8 +294,18 @@ func (s *Server) DialContext(ctx context.Context, _, _ string) (net.Conn, error)
 	return client, nil
 }
 
-// background runs f in a goroutine that Close waits for.
-func (s *Server) background(f func()) { s.all.Go(f) }
+// background runs f in a goroutine that Close waits for. After Close, when there is nothing left for f to wait for, it is just called.
+func (s *Server) background(f func()) {
+	s.endMu.Lock()
+	ended := s.ended
+	if !ended {
+		s.all.Go(f)
+	}
+	s.endMu.Unlock()
+	if ended {
+		f()
+	}
+}
 
 // Shutdown stops accepting, lets what was asked be answered until ctx ends, and closes.
 func (s *Server) Shutdown(ctx context.Context) {
@@ -337,6 +351,9 @@ func (s *Server) stop() {
 func (s *Server) Close() {
 	s.stop()
 	s.cancel()
+	s.endMu.Lock()
+	s.ended = true
+	s.endMu.Unlock()
 	s.mu.Lock()
 	conns := make([]*Conn, 0, len(s.conns))
 	for c := range s.conns {
