@@ -54,6 +54,10 @@ func (c *Conn) fault(a api, h header, req *Request, body []byte, sl *slot) (hit 
 		answer(nil)
 		return true, errFault
 	case rule.Code != 0:
+		if p, ok := msg.(*kmsg.ProduceRequest); ok && p.Acks == 0 { // nothing tells its client but the end of the connection
+			answer(nil)
+			return true, errFault
+		}
 		answer(fault.Refuse(msg, rule.Code))
 		return true, nil
 	}
