@@ -332,6 +332,7 @@ func (s *Server) enlist(r *Request, req *produceRequest) error {
 
 // addToTxn adds partitions to a transaction and waits until that is committed.
 func (s *Server) addToTxn(r *Request, id string, p batch.Producer, tps []txn.TopicPartition) error {
+	r.Conn.flush()
 	added := make(chan *kerr.Error, 1)
 	s.txns.Add(id, p.ID, p.Epoch, tps, func(err *kerr.Error) { added <- err })
 	select {
