@@ -132,6 +132,7 @@ func (c *Config) static() map[string]string {
 	limits("fetch.max.bytes", int64(c.Limits.FetchMaxBytes))
 	limits("max.connections", int64(c.Limits.Connections))
 	limits("socket.request.max.bytes", int64(c.Limits.FrameBytes))
+	limits("queued.max.request.bytes", c.Limits.RequestBytes)
 	limits("connections.max.idle.ms", c.Limits.Idle.Milliseconds())
 	return static
 }

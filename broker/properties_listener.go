@@ -52,7 +52,7 @@ func (c *Config) listenersFrom(v *config.Values) error {
 		if !ok {
 			return fmt.Errorf("listeners: listener.security.protocol.map does not have a security protocol for %s", l.name)
 		}
-		out := Listener{Name: l.name, Address: l.address, MaxReauth: time.Duration(v.Long("connections.max.reauth.ms")) * time.Millisecond}
+		out := Listener{Name: l.name, Address: l.address, MaxReauth: time.Duration(v.ListenerLong(l.name, "connections.max.reauth.ms")) * time.Millisecond}
 		if protocol == "SSL" || protocol == "SASL_SSL" {
 			if c.certificates == nil {
 				c.certificates = &certificates{}

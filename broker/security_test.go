@@ -275,7 +275,7 @@ func TestLoginStepByStep(t *testing.T) {
 		}
 
 		c = open() // more than a login needs
-		_, err = c.conn.Write([]byte{0, 1, 0, 1, 0, 17})
+		_, err = c.conn.Write([]byte{0, 8, 0, 1, 0, 17}) // sasl.server.max.receive.size is 512 KiB
 		require.NoError(t, err)
 		ended(c, 0)
 		require.NoError(t, b.Close())

@@ -124,7 +124,7 @@ func securityConfigs() []Def {
 		{"sasl.server.callback.handler.class", Class, "", nil, Null,
 			"Class of a callback for SASL as a server. " + noJava},
 		{"sasl.server.max.receive.size", Int, "524288", nil, 0,
-			"Largest message of a login by SASL. " + noLoginLimit},
+			"Bytes of the largest request that a client may send before it has logged in by SASL; -1 is the limit of all requests."},
 		{"security.inter.broker.protocol", String, "PLAINTEXT", oneOf("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), 0,
 			"Security protocol between brokers. " + aloneReplicas},
 		{"security.providers", String, "", nil, Null,

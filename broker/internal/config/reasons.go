@@ -32,6 +32,5 @@ const (
 	noQueue             = none + "each connection may have 100 requests unanswered."
 	noDelay             = none + "background work begins with the first interval."
 	noPassword          = none + "PEM files have no password."
-	noLoginLimit        = none + "what comes before a login is bounded by the broker itself."
 	noUnstable          = none + "there are none."
 )

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -198,6 +199,15 @@ func (v *Values) Listener(listener, name string) string {
 		return Format(value)
 	}
 	return ""
+}
+
+// ListenerLong is the value of a number for one listener; that for all if the one for it is not a number.
+func (v *Values) ListenerLong(listener, name string) int64 {
+	n, err := strconv.ParseInt(strings.TrimSpace(v.Listener(listener, name)), 10, 64)
+	if err != nil {
+		return v.Long(name)
+	}
+	return n
 }
 
 // TopicValues are the configurations of one topic in effect.

@@ -13,9 +13,6 @@ import (
 	"github.com/moldau-stream/moldau/broker/internal/security"
 )
 
-// maxLoginFrame is the size of a frame of who has not logged in. No token of PLAIN or SCRAM comes near it.
-const maxLoginFrame = smallFrame
-
 // loginFailure ends the connection of a client that has failed to log in. Its answer waits, so that passwords cannot be tried
 // quickly on one connection after the other.
 type loginFailure struct {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -47,6 +48,7 @@ type Conn struct {
 	closed  bool
 	drain   bool      // no more requests are taken up
 	muted   time.Time // until then nothing is read: the client is over a quota
+	written time.Time // when the last answer was
 	writers sync.WaitGroup
 
 	w writerMemory // writer only
@@ -186,31 +188,38 @@ func (c *Conn) read() error {
 	}
 }
 
-// unmuted waits until the connection may be read.
+// unmuted waits until the connection may be read. It is idle meanwhile: that its client goes away would not be noticed.
 func (c *Conn) unmuted() error {
+	idle := time.Now().Add(c.s.cfg.Limits.Idle)
 	for {
 		c.mu.Lock()
 		until := c.muted
 		c.mu.Unlock()
-		wait := time.Until(until)
-		if wait <= 0 {
+		if time.Until(until) <= 0 {
 			return nil
 		}
+		if until.After(idle) {
+			until = idle
+		}
 		c.flush()
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(time.Until(until))
 		select {
 		case <-timer.C:
 		case <-c.ctx.Done():
 			timer.Stop()
 			return context.Cause(c.ctx)
 		}
+		if !time.Now().Before(idle) {
+			return errIdle
+		}
 	}
 }
 
 // awaitFrame waits for the first bytes of a frame. A connection is idle when it neither sends nor waits for an answer.
 func (c *Conn) awaitFrame() error {
+	since := time.Now()
 	for c.r.buffered() < frameLength {
-		if err := c.nc.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.Idle)); err != nil {
+		if err := c.nc.SetReadDeadline(since.Add(c.s.cfg.Limits.Idle)); err != nil {
 			return err
 		}
 		err := c.r.await(frameLength)
@@ -221,9 +230,16 @@ func (c *Conn) awaitFrame() error {
 			return err
 		}
 		c.mu.Lock()
-		idle := len(c.queue) == 0
+		waits, written := len(c.queue) > 0, c.written
 		c.mu.Unlock()
-		if idle || c.r.buffered() > 0 {
+		switch {
+		case c.r.buffered() > 0:
+			return errIdle
+		case waits:
+			since = time.Now()
+		case written.After(since):
+			since = written
+		default:
 			return errIdle
 		}
 	}
@@ -234,7 +250,9 @@ func (c *Conn) awaitFrame() error {
 func (c *Conn) next() error {
 	least, most := leastFrame, c.s.cfg.Limits.FrameBytes
 	if c.sasl != nil && !c.sasl.Done() {
-		most = min(most, maxLoginFrame)
+		if limit := c.s.values().ListenerLong(c.listener.Name, "sasl.server.max.receive.size"); limit != -1 {
+			most = int(min(int64(most), limit))
+		}
 		if c.sasl.Bare() {
 			least = 0
 		}
@@ -543,6 +561,7 @@ func (c *Conn) write() {
 		n := copy(c.queue, c.queue[len(ready):])
 		clear(c.queue[n:])
 		c.queue = c.queue[:n]
+		c.written = sent
 		c.changed.Broadcast()
 		c.mu.Unlock()
 		clear(ready)
@@ -564,8 +583,26 @@ func (w *writerMemory) shrink() {
 	}
 }
 
+// tlsPiece is how much a TLS connection writes at once. It is of no use any more after a write that has timed out, so a client that takes
+// its answer slowly must take this much in time.
+const tlsPiece = 64 << 10
+
 // send writes all of bufs; a peer that takes nothing for Limits.Stall is given up.
 func (c *Conn) send(bufs net.Buffers) error {
+	if _, ok := c.nc.(*tls.Conn); ok {
+		for _, b := range bufs {
+			for piece := range slices.Chunk(b, tlsPiece) {
+				if err := c.sendAll(net.Buffers{piece}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	return c.sendAll(bufs)
+}
+
+func (c *Conn) sendAll(bufs net.Buffers) error {
 	for len(bufs) > 0 {
 		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.cfg.Limits.Stall)); err != nil {
 			return err
@@ -584,14 +621,19 @@ func (c *Conn) send(bufs net.Buffers) error {
 	return nil
 }
 
-// finish lets the connection end once everything that it asked for is answered.
+// finish lets the connection end once everything that it asked for is answered, but for what waits for other clients.
 func (c *Conn) finish() {
 	c.mu.Lock()
 	c.drain = true
 	c.changed.Broadcast()
-	for !c.closed && len(c.queue) > 0 {
+	for !c.closed && len(c.queue) > 0 && !(c.queue[0].waitsForClients() && !c.queue[0].ready) {
 		c.changed.Wait()
 	}
 	c.mu.Unlock()
 	c.close(errShutdown)
+}
+
+// waitsForClients tells whether the answer may be one that only the other members of a group can bring about.
+func (sl *slot) waitsForClients() bool {
+	return sl.key == int16(kmsg.JoinGroup) || sl.key == int16(kmsg.SyncGroup)
 }
