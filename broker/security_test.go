@@ -274,8 +274,8 @@ func TestLoginStepByStep(t *testing.T) {
 			ended(c, 0)
 		}
 
-		c = open() // more than a login needs
-		_, err = c.conn.Write([]byte{0, 8, 0, 1, 0, 17}) // sasl.server.max.receive.size is 512 KiB
+		c = open() // a frame of more than sasl.server.max.receive.size, 512 KiB
+		_, err = c.conn.Write([]byte{0, 8, 0, 1, 0, 17})
 		require.NoError(t, err)
 		ended(c, 0)
 		require.NoError(t, b.Close())
