@@ -95,6 +95,10 @@ func (w *produceWait) appended(topic, partition int, p *replica.Partition, res r
 	w.parts = append(w.parts, producedPartition{topic: topic, partition: partition, p: p, last: res.LastOffset})
 }
 
+// ownDisk is how long a produce waits for its own log at least, whatever its timeout. In Kafka that is for followers; what the
+// leader's own append takes does not count, and here the fsync is part of it.
+const ownDisk = 30 * time.Second
+
 // wait answers when everything is committed or the request's timeout has passed; at once with acks 0.
 func (w *produceWait) wait() {
 	if w.acks == 0 {
@@ -117,7 +121,7 @@ func (w *produceWait) wait() {
 	}
 	w.mu.Lock()
 	if !w.answered {
-		w.timer = time.AfterFunc(max(w.timeout, 0), w.expired)
+		w.timer = time.AfterFunc(max(w.timeout, ownDisk), w.expired)
 	}
 	w.mu.Unlock()
 }
