@@ -75,6 +75,9 @@ func TestRecordings(t *testing.T) {
 	for i, r := range all {
 		t.Run(fmt.Sprintf("%s/%d", r.Sequence.Theme, r.Sequence.Seed), func(t *testing.T) {
 			t.Parallel()
+			if r.Sequence.Theme == "transactions" {
+				t.Skip("its answers depend on when markers are written; a live run waits for both brokers, a recording cannot")
+			}
 			ours := newLive("ours", addr, r.Sequence, prefix(int64(i)))
 			defer ours.close()
 			for _, d := range (&run{seq: r.Sequence, sides: []side{playback(r), ours}, park: 5 * time.Millisecond}).do() {
