@@ -119,13 +119,13 @@ type lagRow struct {
 
 // memberRow is one member of a group.
 type memberRow struct {
-	Group      string           `json:"group"`
-	Member     string           `json:"member"`
-	Instance   string           `json:"instance,omitempty"`
-	ClientID   string           `json:"client_id"`
-	Host       string           `json:"host"`
-	Epoch      *int32           `json:"epoch,omitempty"` // null for classic groups
-	Assignment map[string][]int `json:"assignment"`
+	Group      string             `json:"group"`
+	Member     string             `json:"member"`
+	Instance   string             `json:"instance,omitempty"`
+	ClientID   string             `json:"client_id"`
+	Host       string             `json:"host"`
+	Epoch      *int32             `json:"epoch,omitempty"` // null for classic groups
+	Assignment map[string][]int32 `json:"assignment"`
 }
 
 func (p process) groupsDescribe(c *connection) *cobra.Command {
@@ -167,7 +167,7 @@ func (p process) describeGroup(ctx context.Context, client *kgo.Client, g groupR
 	}
 	if members {
 		return tell(p, asJSON, "  MEMBER\tINSTANCE\tCLIENT\tHOST\tPARTITIONS", all, func(m memberRow) []string {
-			return []string{"  " + m.Member, m.Instance, m.ClientID, m.Host, assignmentText(m.Assignment)}
+			return []string{"  " + m.Member, m.Instance, m.ClientID, m.Host, partitionsText(m.Assignment)}
 		})
 	}
 	rows, err := lagOf(ctx, kadm.NewClient(client), g, all)
@@ -179,26 +179,17 @@ func (p process) describeGroup(ctx context.Context, client *kgo.Client, g groupR
 	})
 }
 
-func assignmentText(a map[string][]int) string {
-	var parts []string
-	for topic, ps := range a {
-		parts = append(parts, fmt.Sprintf("%s%v", topic, ps))
-	}
-	slices.Sort(parts)
-	return strings.Join(parts, " ")
-}
-
 // membersOf asks for the members of a group, each kind by its own request.
 func membersOf(ctx context.Context, admin *kadm.Client, g groupRow) ([]memberRow, error) {
 	var out []memberRow
 	add := func(id string, instance *string, client, host string, epoch *int32, assigned kadm.TopicsSet) {
-		m := memberRow{Group: g.Group, Member: id, ClientID: client, Host: strings.TrimPrefix(host, "/"), Epoch: epoch, Assignment: map[string][]int{}}
+		m := memberRow{Group: g.Group, Member: id, ClientID: client, Host: strings.TrimPrefix(host, "/"), Epoch: epoch, Assignment: map[string][]int32{}}
 		if instance != nil {
 			m.Instance = *instance
 		}
 		for topic, ps := range assigned {
 			for n := range ps {
-				m.Assignment[topic] = append(m.Assignment[topic], int(n))
+				m.Assignment[topic] = append(m.Assignment[topic], n)
 			}
 			slices.Sort(m.Assignment[topic])
 		}
@@ -290,9 +281,9 @@ func lagOf(ctx context.Context, admin *kadm.Client, g groupRow, members []member
 	for _, m := range members {
 		for topic, ps := range m.Assignment {
 			for _, n := range ps {
-				owners[place{topic, int32(n)}] = m
-				if _, ok := offsets.Lookup(topic, int32(n)); !ok {
-					offsets.AddOffset(topic, int32(n), -1, -1)
+				owners[place{topic, n}] = m
+				if _, ok := offsets.Lookup(topic, n); !ok {
+					offsets.AddOffset(topic, n, -1, -1)
 				}
 			}
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -75,4 +76,14 @@ func one(what string) cobra.PositionalArgs {
 		}
 		return usagef("unexpected argument %q", args[1])
 	}
+}
+
+// partitionsText shows partitions by topic: a[0 1] b[2].
+func partitionsText(topics map[string][]int32) string {
+	var parts []string
+	for topic, ps := range topics {
+		parts = append(parts, fmt.Sprintf("%s%v", topic, ps))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, " ")
 }

@@ -133,15 +133,6 @@ func (p process) transactionsDescribe(c *connection) *cobra.Command {
 	return cmd
 }
 
-func partitionsText(topics map[string][]int32) string {
-	var parts []string
-	for topic, ps := range topics {
-		parts = append(parts, fmt.Sprintf("%s%v", topic, ps))
-	}
-	slices.Sort(parts)
-	return strings.Join(parts, " ")
-}
-
 // producerRow is what a partition knows about a producer.
 type producerRow struct {
 	Topic            string    `json:"topic"`

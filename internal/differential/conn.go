@@ -76,12 +76,6 @@ func (c *conn) sendSilent(frame []byte) error {
 	return err
 }
 
-func (c *conn) busy() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.waiting) > 0
-}
-
 func (c *conn) read() {
 	err := c.readAll()
 	c.net.Close()

@@ -87,12 +87,14 @@ type Config struct {
 	VerifyTxn bool
 }
 
-func (c Config) withDefaults() Config {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
+// set puts a default in the place of a value that is not positive.
+func set[T int | time.Duration](v *T, byDefault T) {
+	if *v <= 0 {
+		*v = byDefault
 	}
+}
+
+func (c Config) withDefaults() Config {
 	set(&c.MinSessionTimeout, 6*time.Second)
 	set(&c.MaxSessionTimeout, 30*time.Minute)
 	set(&c.OffsetsRetention, 7*24*time.Hour)
@@ -105,12 +107,8 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxConsumerHeartbeat, 15*time.Second)
 	set(&c.RegexRefresh, 10*time.Minute)
 	set(&c.MaxAssignmentInterval, 15*time.Second)
-	if c.MaxSize <= 0 {
-		c.MaxSize = 10_000
-	}
-	if c.ConsumerMaxSize <= 0 {
-		c.ConsumerMaxSize = 10_000
-	}
+	set(&c.MaxSize, 10_000)
+	set(&c.ConsumerMaxSize, 10_000)
 	if len(c.ConsumerAssignors) == 0 {
 		c.ConsumerAssignors = []string{assignorUniform, assignorRange}
 	}
@@ -121,12 +119,8 @@ func (c Config) withDefaults() Config {
 		c.AssignmentInterval = func() time.Duration { return 0 }
 	}
 	c.Share = c.Share.withDefaults()
-	if c.MaxGroups <= 0 {
-		c.MaxGroups = 100_000
-	}
-	if c.MaxOffsetMetadata <= 0 {
-		c.MaxOffsetMetadata = 4096
-	}
+	set(&c.MaxGroups, 100_000)
+	set(&c.MaxOffsetMetadata, 4096)
 	return c
 }
 

@@ -21,11 +21,6 @@ type ShareConfig struct {
 }
 
 func (c ShareConfig) withDefaults() ShareConfig {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
 	set(&c.Session, 45*time.Second)
 	set(&c.MinSession, 45*time.Second)
 	set(&c.MaxSession, 60*time.Second)
@@ -34,9 +29,7 @@ func (c ShareConfig) withDefaults() ShareConfig {
 	set(&c.MaxHeartbeat, 15*time.Second)
 	set(&c.RetryInterval, 30*time.Second)
 	set(&c.MaxAssignmentInterval, 15*time.Second)
-	if c.MaxSize <= 0 {
-		c.MaxSize = 200
-	}
+	set(&c.MaxSize, 200)
 	if c.AssignmentInterval == nil {
 		c.AssignmentInterval = func() time.Duration { return 0 }
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 	"github.com/moldau-stream/moldau/broker/internal/metrics"
+	"github.com/moldau-stream/moldau/broker/internal/replica"
 )
 
 // Collector gives the metrics of the server, under the names that Apache Kafka's have behind the stock rules of Prometheus' JMX
@@ -60,24 +61,25 @@ func (k sink) times(now time.Time, name, help string, d *metrics.Durations, labe
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	k, now := sink{ch}, time.Now()
-	img := c.s.ctl.Image()
-	c.controller(k, img)
-	c.replicas(k, img)
-	c.traffic(k)
+	img, partitions := c.s.ctl.Image(), c.s.replicas.Partitions()
+	offline := max(img.NumPartitions()-len(partitions)+1, 0) // the metadata log is in no image
+	c.controller(k, img, offline)
+	c.replicas(k, img, partitions, offline)
+	c.traffic(k, partitions)
 	c.requests(k, now)
-	c.logs(k, now)
+	c.logs(k, now, partitions)
 	c.coordinators(k)
 	c.connections(k)
 }
 
-func (c collector) controller(k sink, img *controller.Image) {
+func (c collector) controller(k sink, img *controller.Image, offline int) {
 	const group = "kafka_controller_kafkacontroller_"
 	k.gauge(group+"activecontrollercount", "1 on the active controller.", 1)
 	k.gauge(group+"activebrokercount", "Brokers that are registered and not fenced.", 1)
 	k.gauge(group+"fencedbrokercount", "Brokers that are registered and fenced.", 0)
 	k.gauge(group+"globaltopiccount", "Topics.", float64(img.NumTopics()))
 	k.gauge(group+"globalpartitioncount", "Partitions of all topics.", float64(img.NumPartitions()))
-	k.gauge(group+"offlinepartitionscount", "Partitions without a leader.", float64(c.offline(img)))
+	k.gauge(group+"offlinepartitionscount", "Partitions without a leader.", float64(offline))
 	k.gauge(group+"preferredreplicaimbalancecount", "Partitions that their preferred replica does not lead.", 0)
 	k.gauge(group+"metadataerrorcount", "Metadata records that could not be applied.", 0)
 	k.gauge(group+"lastappliedrecordoffset", "Offset of the newest metadata record that is applied.", float64(img.Offset()))
@@ -90,17 +92,14 @@ func (c collector) controller(k sink, img *controller.Image) {
 	k.gauge(raft+"log_end_offset", "End of the metadata log.", float64(img.Offset()+1))
 }
 
-// offline counts the partitions whose log is not open.
-func (c collector) offline(img *controller.Image) int {
-	return max(img.NumPartitions()-len(c.s.replicas.Partitions())+1, 0) // the metadata log is in no image
-}
+// lateAfter is how long a transaction may be open before it hangs.
+const lateAfter = 20 * time.Minute
 
-func (c collector) replicas(k sink, img *controller.Image) {
+func (c collector) replicas(k sink, img *controller.Image, partitions []*replica.Partition, offline int) {
 	const group = "kafka_server_replicamanager_"
-	offline := float64(c.offline(img))
 	k.gauge(group+"partitioncount", "Partitions on this broker.", float64(img.NumPartitions()))
-	k.gauge(group+"leadercount", "Partitions that this broker leads.", float64(img.NumPartitions())-offline)
-	k.gauge(group+"offlinereplicacount", "Partitions of this broker whose log cannot be read or written.", offline)
+	k.gauge(group+"leadercount", "Partitions that this broker leads.", float64(img.NumPartitions()-offline))
+	k.gauge(group+"offlinereplicacount", "Partitions of this broker whose log cannot be read or written.", float64(offline))
 	k.gauge(group+"underreplicatedpartitions", "Partitions with replicas that are not in sync.", 0)
 	k.gauge(group+"underminisrpartitioncount", "Partitions with fewer replicas in sync than min.insync.replicas.", 0)
 	k.gauge(group+"atminisrpartitioncount", "Partitions with as many replicas in sync as min.insync.replicas.", float64(img.NumPartitions()))
@@ -108,8 +107,8 @@ func (c collector) replicas(k sink, img *controller.Image) {
 	k.counter(group+"isrshrinks_total", "Replicas that fell out of sync.", 0)
 	k.counter(group+"isrexpands_total", "Replicas that came back into sync.", 0)
 	producers, late := 0, 0
-	limit := time.Now().Add(-c.lateAfter())
-	for _, p := range c.s.replicas.Partitions() {
+	limit := time.Now().Add(-lateAfter)
+	for _, p := range partitions {
 		for _, pr := range p.Producers() {
 			producers++
 			if pr.TxnFirstOffset >= 0 && pr.LastTimestamp > 0 && time.UnixMilli(pr.LastTimestamp).Before(limit) {
@@ -122,12 +121,9 @@ func (c collector) replicas(k sink, img *controller.Image) {
 	k.gauge(group+"partitionswithlatetransactionscount", "Partitions with a transaction that is open for too long.", float64(late))
 }
 
-// lateAfter is how long a transaction may be open before it hangs.
-func (c collector) lateAfter() time.Duration { return 20 * time.Minute }
-
-func (c collector) traffic(k sink) {
+func (c collector) traffic(k sink, partitions []*replica.Partition) {
 	topics := map[string]metrics.Totals{}
-	for _, p := range c.s.replicas.Partitions() {
+	for _, p := range partitions {
 		topics[p.Topic()] = topics[p.Topic()].Add(p.Traffic.Load())
 	}
 	delete(topics, controller.MetadataTopic)
@@ -179,11 +175,10 @@ func (c collector) requests(k sink, now time.Time) {
 	}
 }
 
-func (c collector) logs(k sink, now time.Time) {
-	offline := 0.0
-	k.gauge("kafka_log_logmanager_offlinelogdirectorycount", "Log directories that cannot be used.", offline)
+func (c collector) logs(k sink, now time.Time, partitions []*replica.Partition) {
+	k.gauge("kafka_log_logmanager_offlinelogdirectorycount", "Log directories that cannot be used.", 0)
 	k.times(now, "kafka_log_logflushstats_logflushrateandtimems", "Time of an fsync.", c.s.replicas.Flushes())
-	for _, p := range c.s.replicas.Partitions() {
+	for _, p := range partitions {
 		if p.Topic() == controller.MetadataTopic {
 			continue
 		}

@@ -14,6 +14,7 @@
 //   - A frame costs at most what is bounded: its size, the memory of its decoding, the number of requests per connection, and
 //     the bytes of all large requests and fetched records together. What breaks a bound, or cannot be decoded, closes its
 //     connection with a logged reason.
-//   - No handler waits on the connection's goroutine for a disk or another client.
+//   - No handler waits on the connection's goroutine for a disk or another client, but a Produce that adds a partition to its
+//     transaction: it waits for that to be committed, so that nothing behind it on the connection overtakes it.
 //   - An answer that promises durability leaves after the commit of what it promises.
 package server

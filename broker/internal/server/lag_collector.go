@@ -60,7 +60,7 @@ func (c lagCollector) partition(k sink, p *replica.Partition, leader int32, repl
 func (c lagCollector) groups(k sink, ends map[string]map[int32]int64) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Version = 9
-	for _, g := range (collector{c.s}).groups() {
+	for _, g := range collector(c).groups() {
 		if g.GroupType == "share" {
 			continue // its partitions have no committed offset
 		}
