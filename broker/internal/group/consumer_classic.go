@@ -18,7 +18,7 @@ import (
 func (m *Machine) classicJoin(now time.Time, e *coordinator.Effects, ev *joinEvent, g *consumerGroup) {
 	resp, err := m.tryClassicJoin(now, e, ev, g)
 	if err != nil {
-		e.Append, e.OnCommitted = nil, nil
+		m.abandon(e)
 		delete(m.staged, g.id)
 		id := ""
 		if err.code == kerr.MemberIDRequired {

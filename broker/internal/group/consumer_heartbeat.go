@@ -33,8 +33,7 @@ type consumerHeartbeatEvent struct {
 func (ev *consumerHeartbeatEvent) step(m *Machine, now time.Time, e *coordinator.Effects) {
 	resp, err := m.consumerHeartbeat(now, e, ev)
 	if err != nil {
-		// Nothing was done.
-		e.Append, e.OnCommitted = nil, nil
+		m.abandon(e)
 		if m.modern(ev.req.Group) == nil {
 			m.absent(ev.req.Group)
 		}
@@ -43,6 +42,16 @@ func (ev *consumerHeartbeatEvent) step(m *Machine, now time.Time, e *coordinator
 	}
 	resp.Version = ev.req.Version
 	reply(e, ev.ref, resp)
+}
+
+// abandon takes back what a request had begun before it was refused.
+func (m *Machine) abandon(e *coordinator.Effects) {
+	if w, ok := e.OnCommitted.(wrote); ok {
+		for _, id := range w.regexes {
+			m.presence(id).resolving = false
+		}
+	}
+	e.Append, e.OnCommitted = nil, nil
 }
 
 func blank(s *string) bool { return s != nil && strings.TrimSpace(*s) == "" }
@@ -207,6 +216,7 @@ func (c *consumerChange) find(id string, req *kmsg.ConsumerGroupHeartbeatRequest
 				return errorf(kerr.UnknownMemberID, "member %q is not in the group", id)
 			}
 			c.old = newConsumerMember(id)
+			delete(c.p.members, id) // deadlines of a former member of that id
 		}
 		return checkMemberEpoch(c.old, req.MemberEpoch, have)
 	}

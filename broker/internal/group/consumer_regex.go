@@ -1,7 +1,9 @@
 package group
 
 import (
+	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"time"
 
@@ -79,12 +81,25 @@ func (c *consumerChange) updateRegex(next *consumerMember) (regexUpdate, *apiErr
 	return update, nil
 }
 
+// maxRegexSize bounds a compiled regular expression, in instructions: the time of a match grows with them, and a short text can
+// stand for very many. Thousands of topics named one by one fit.
+const maxRegexSize = 50_000
+
 // compileRegex makes a regular expression (RE2) that matches whole names.
 func compileRegex(text string) (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(text); err != nil {
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
 		return nil, err
 	}
-	return regexp.Compile(`\A(?:` + text + `)\z`)
+	prog, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, err
+	}
+	if len(prog.Inst) > maxRegexSize {
+		return nil, fmt.Errorf("it takes %d instructions to match; at most %d are allowed", len(prog.Inst), maxRegexSize)
+	}
+	// In its canonical form: a text may have an open \Q at its end.
+	return regexp.Compile(`\A(?:` + parsed.String() + `)\z`)
 }
 
 // resolveRegexes finds the topics of a group's regular expressions anew.

@@ -241,10 +241,6 @@ func javaLength(s string) int {
 // removed from the group but still has a live producer (KIP-447).
 func (m *Machine) txnCommit(now time.Time, e *coordinator.Effects, ev *txnCommitEvent) {
 	req := ev.req
-	if _, err := m.mayCommit(now, ev.committer()); err != nil {
-		ev.fail(e, err.Code)
-		return
-	}
 	if m.cfg.VerifyTxn && !m.ledger.open(req.ProducerID, req.ProducerEpoch) {
 		m.verifying[ev.ref] = ev
 		e.Calls = append(e.Calls, Verify{ev.ref, req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Version})
@@ -279,7 +275,8 @@ func (m *Machine) txnVerified(now time.Time, e *coordinator.Effects, v txnVerifi
 	m.txnAppend(now, e, ev)
 }
 
-// txnAppend checks the member once more, as the group may have moved on, and writes.
+// txnAppend checks the member and writes. As in Kafka the transaction is checked before the member: a producer whose transaction is
+// not the coordinator's learns that first.
 func (m *Machine) txnAppend(now time.Time, e *coordinator.Effects, ev *txnCommitEvent) {
 	req := ev.req
 	admit, err := m.mayCommit(now, ev.committer())

@@ -196,9 +196,9 @@ func (s shareState) asking(topics map[topicID]statePartitions) shareState {
 	return s
 }
 
-// answered is the share state when the share coordinator has answered: with a state for the partitions, or without. Partitions that
-// were deleted in the meantime stay so.
-func (s shareState) answered(topics map[topicID]statePartitions, ok bool) shareState {
+// answered is the share state when the share coordinator has made a state for partitions. Those that were deleted in the meantime
+// stay so.
+func (s shareState) answered(topics map[topicID]statePartitions) shareState {
 	made := make(map[topicID]statePartitions, len(topics))
 	s.initializing = maps.Clone(s.initializing)
 	for id, t := range topics {
@@ -213,9 +213,7 @@ func (s shareState) answered(topics map[topicID]statePartitions, ok bool) shareS
 			s.initializing[id] = left
 		}
 	}
-	if ok {
-		s.initialized = merged(s.initialized, made)
-	}
+	s.initialized = merged(s.initialized, made)
 	return s
 }
 

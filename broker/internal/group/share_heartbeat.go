@@ -27,11 +27,11 @@ type initializeShare struct {
 	topics     map[topicID]statePartitions
 }
 
-// shareInitialized is the outcome of an initializeShare.
+// shareInitialized is the outcome of an initializeShare, or of an alteration of offsets.
 type shareInitialized struct {
-	group  string
-	topics map[topicID]statePartitions
-	ok     bool
+	group string
+	asked map[topicID]statePartitions
+	made  map[topicID]statePartitions // those of them that have a state now
 }
 
 func (ev *shareHeartbeatEvent) step(m *Machine, now time.Time, e *coordinator.Effects) {
@@ -352,13 +352,17 @@ func (c *shareChange) initialize(epoch int32) {
 	}
 }
 
+// step notes which partitions have a state now. The others stay among those that are being made: the next heartbeat asks again, and
+// another request for them may be under way, whose outcome counts.
 func (ev shareInitialized) step(m *Machine, _ time.Time, e *coordinator.Effects) {
 	g, ok := m.modern(ev.group).(*shareGroup)
 	if !ok || g.state == nil {
 		return
 	}
-	for id := range ev.topics {
+	for id := range ev.asked {
 		delete(m.presence(g.id).asked, id)
 	}
-	e.Append = append(e.Append, g.stateRecord(g.state.answered(ev.topics, ev.ok)))
+	if len(ev.made) > 0 {
+		e.Append = append(e.Append, g.stateRecord(g.state.answered(ev.made)))
+	}
 }

@@ -84,6 +84,17 @@ func (o *shareOutcomes) add(topic topicID, partition int32, err error) {
 	o.failed[topic][partition] = err
 }
 
+// succeeded are those of the partitions that have no error.
+func (o *shareOutcomes) succeeded(of map[topicID]statePartitions) map[topicID]statePartitions {
+	out := make(map[topicID]statePartitions, len(of))
+	for id, s := range of {
+		if ok := s.without(sortedKeys(o.failed[id])); len(ok.partitions) > 0 {
+			out[id] = ok
+		}
+	}
+	return out
+}
+
 // each calls the share coordinator for every partition, and finish with the errors when all have answered.
 func (s *Service) each(topics map[topicID]statePartitions, call func(topic topicID, partition int32, done func(error)), finish func(*shareOutcomes)) {
 	type one struct {
@@ -117,7 +128,7 @@ func (s *Service) initializeShare(call initializeShare) {
 			s.o.Logger.Warn("the share state of partitions cannot be made; the next heartbeats try again", "group", call.group, "topics", len(out.failed))
 		}
 		if l, err := s.shard(call.group); err == nil {
-			l.Submit(shareInitialized{call.group, call.topics, len(out.failed) == 0})
+			l.Submit(shareInitialized{call.group, call.topics, out.succeeded(call.topics)})
 		}
 	})
 }
@@ -160,7 +171,7 @@ func (s *Service) ShareAlter(req *kmsg.AlterShareGroupOffsetsRequest, reply func
 				}
 			}
 			if l, err := s.shard(req.GroupID); err == nil {
-				l.Submit(shareInitialized{req.GroupID, a.topics, len(out.failed) == 0})
+				l.Submit(shareInitialized{req.GroupID, a.topics, out.succeeded(a.topics)})
 			}
 			reply(a.resp)
 		})

@@ -222,6 +222,7 @@ func (w *shareWorld) initialize(ok bool) {
 	}
 	call := w.others[0].(initializeShare)
 	w.others = w.others[1:]
+	var made map[topicID]statePartitions
 	for id, s := range call.topics {
 		for _, p := range s.partitions {
 			if _, exists := w.topics.TopicByID(id); ok && exists {
@@ -229,7 +230,10 @@ func (w *shareWorld) initialize(ok bool) {
 			}
 		}
 	}
-	w.step(shareInitialized{call.group, call.topics, ok})
+	if ok {
+		made = call.topics
+	}
+	w.step(shareInitialized{call.group, call.topics, made})
 }
 
 func (w *shareWorld) alter(t *rapid.T) {
@@ -411,4 +415,34 @@ func (g *shareGroup) dump(b *strings.Builder) {
 	if g.state != nil {
 		fmt.Fprintf(b, "  state %x\n", g.stateRecord(*g.state).Value)
 	}
+}
+
+// Offsets are altered while states that a heartbeat asked for are being made, and then cannot be.
+func TestAlteredShareOffsetsOutliveAnOlderFailure(t *testing.T) {
+	w := &shareWorld{sim: newSim(Config{}), made: map[partitionOf]bool{}}
+	w.change(w.topics.set("a", 2))
+	mb := &shareModel{client: w.client("m"), w: w, id: "m", topics: []string{"a"}}
+	req := kmsg.NewPtrShareGroupHeartbeatRequest()
+	req.SubscribedTopicNames = mb.topics
+	require.Zero(t, mb.send(req).ErrorCode)
+	older := w.others[0].(initializeShare)
+	mb.joined = true
+	mb.leave()
+
+	info, _ := w.topics.Topic("a")
+	alter := kmsg.NewPtrAlterShareGroupOffsetsRequest()
+	alter.GroupID = "g"
+	rt := kmsg.NewAlterShareGroupOffsetsRequestTopic()
+	rt.Topic = "a"
+	rp := kmsg.NewAlterShareGroupOffsetsRequestTopicPartition()
+	rp.StartOffset = 7
+	rt.Partitions = append(rt.Partitions, rp)
+	alter.Topics = append(alter.Topics, rt)
+	w.ask(w.client("admin"), "alter", func(ref coordinator.Ref) any { return &shareAlterEvent{ref, alter} })
+	a := w.last.(*shareAlteration)
+	require.Nil(t, a.err)
+
+	w.step(shareInitialized{older.group, older.topics, nil}) // it failed
+	w.step(shareInitialized{"g", a.topics, a.topics})
+	require.Equal(t, []int32{0}, w.group().stateOf().initialized[info.ID].partitions)
 }

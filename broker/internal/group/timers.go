@@ -95,9 +95,10 @@ func (m *Machine) Deadline() time.Time {
 
 func due(now, at time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
-// tick does what is due.
+// tick does what is due. Each group's records are a batch of their own, so that one whose records cannot be written holds up no
+// other; what is still due is done by the next tick, which follows at once.
 func (m *Machine) tick(now time.Time, e *coordinator.Effects) {
-	for len(m.timers) > 0 && due(now, m.timers[0].clock().wakeAt) {
+	for len(e.Append) == 0 && len(m.timers) > 0 && due(now, m.timers[0].clock().wakeAt) {
 		g := m.timers[0]
 		m.timers.remove(g)
 		g.expire(m, now, e)
@@ -110,7 +111,7 @@ func (m *Machine) tick(now time.Time, e *coordinator.Effects) {
 			}
 		}
 	}
-	if due(now, m.nextCheck) {
+	if len(e.Append) == 0 && due(now, m.nextCheck) {
 		m.nextCheck = now.Add(m.cfg.RetentionCheck)
 		m.checkRetention(now, e)
 	}

@@ -79,8 +79,15 @@ func (s *Service) AddPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest, reply 
 		s.enlist(enlistment{
 			id: req.TransactionalID, producerID: req.ProducerID, epoch: req.ProducerEpoch,
 			topics: topics, hold: s.cfg.Hold, client: true,
-		}, func(codeOf func(TopicPartition) *kerr.Error) {
-			for _, t := range topics {
+		}, func(codeOf func(TopicPartition) *kerr.Error, bad bool) {
+			answer := topics
+			if !bad { // Kafka answers what the coordinator decided as it was asked, twice if it was asked twice
+				answer = answer[:0:0]
+				for _, t := range req.Topics {
+					answer = append(answer, enlistedTopic{t.Topic, t.Partitions})
+				}
+			}
+			for _, t := range answer {
 				rt := kmsg.NewAddPartitionsToTxnResponseTopic()
 				rt.Topic = t.name
 				for _, p := range t.partitions {
@@ -111,7 +118,7 @@ func (s *Service) AddPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest, reply 
 		s.enlist(enlistment{
 			id: tx.TransactionalID, producerID: tx.ProducerID, epoch: tx.ProducerEpoch,
 			topics: topics, version: 2, verifyOnly: tx.VerifyOnly,
-		}, func(codeOf func(TopicPartition) *kerr.Error) {
+		}, func(codeOf func(TopicPartition) *kerr.Error, _ bool) {
 			out := kmsg.NewAddPartitionsToTxnResponseTransaction()
 			out.TransactionalID = tx.TransactionalID
 			for _, t := range topics {
@@ -175,8 +182,8 @@ func (g *gathered) add(name string, partitions []int32) {
 }
 
 // enlist adds the partitions or verifies that they were added. done gets the outcome for
-// each of them.
-func (s *Service) enlist(e enlistment, done func(func(TopicPartition) *kerr.Error)) {
+// each of them, and whether some were bad, so that the coordinator was not asked.
+func (s *Service) enlist(e enlistment, done func(codeOf func(TopicPartition) *kerr.Error, bad bool)) {
 	var tps []TopicPartition
 	bad := make(map[TopicPartition]*kerr.Error)
 	for _, t := range e.topics {
@@ -192,7 +199,7 @@ func (s *Service) enlist(e enlistment, done func(func(TopicPartition) *kerr.Erro
 			}
 		}
 	}
-	all := func(err *kerr.Error) { done(func(TopicPartition) *kerr.Error { return err }) }
+	all := func(err *kerr.Error) { done(func(TopicPartition) *kerr.Error { return err }, false) }
 	switch {
 	case len(bad) > 0:
 		done(func(tp TopicPartition) *kerr.Error {
@@ -200,7 +207,7 @@ func (s *Service) enlist(e enlistment, done func(func(TopicPartition) *kerr.Erro
 				return err
 			}
 			return kerr.OperationNotAttempted
-		})
+		}, true)
 	case !e.verifyOnly:
 		ev := addPartitions{
 			ID: e.id, ProducerID: e.producerID, Epoch: e.epoch,
@@ -215,7 +222,7 @@ func (s *Service) enlist(e enlistment, done func(func(TopicPartition) *kerr.Erro
 			all(kerr.NotCoordinator)
 			return
 		}
-		done(func(tp TopicPartition) *kerr.Error { return sh.index.Verify(e.id, e.producerID, e.epoch, tp) })
+		done(func(tp TopicPartition) *kerr.Error { return sh.index.Verify(e.id, e.producerID, e.epoch, tp) }, false)
 	}
 }
 

@@ -205,6 +205,7 @@ func TestServiceTransaction(t *testing.T) {
 		require.Equal(t, int64(5000), pid)
 		require.Zero(t, epoch)
 		require.Equal(t, []string{"t-1 ok", "t-0 ok"}, st.add("a", pid, epoch, 3, "t"))
+		require.Equal(t, []string{"t-1 ok", "t-0 ok", "t-1 ok", "t-0 ok"}, st.add("a", pid, epoch, 3, "t", "t"), "as it was asked")
 		require.NoError(t, st.addOffsets("a", pid, epoch, "group"))
 		require.Nil(t, st.s.Verify("a", pid, epoch, TopicPartition{"t", 1}))
 		require.Nil(t, st.s.Verify("a", pid, epoch, TopicPartition{OffsetsTopic, 5}))
