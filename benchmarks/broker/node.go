@@ -47,6 +47,9 @@ func (c config) build(ctx context.Context) error {
 func (c config) startNodes(ctx context.Context, all []workload) (map[string]*node, error) {
 	nodes := map[string]*node{}
 	for _, w := range all {
+		if w.own {
+			continue
+		}
 		for _, name := range []string{w.kafka, w.moldau} {
 			if nodes[name] != nil {
 				continue
@@ -86,7 +89,8 @@ func (c config) warm(ctx context.Context, n *node) error {
 	return nil
 }
 
-func (c config) start(ctx context.Context, name string) (*node, error) {
+// place prepares a node: its directory, its port and its command.
+func (c config) place(ctx context.Context, name string) (*node, error) {
 	dir, err := os.MkdirTemp(c.work, "data-")
 	if err != nil {
 		return nil, err
@@ -115,11 +119,27 @@ func (c config) start(ctx context.Context, name string) (*node, error) {
 		n.cmd = exec.Command(filepath.Join(c.work, "moldau"), "server", "--listen", n.addr, "--data", filepath.Join(dir, "moldau"),
 			"--durability", durability)
 	}
-	if n.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
-		return nil, err
+	return n, nil
+}
+
+// run starts the node's process.
+func (n *node) run() (err error) {
+	if n.cmd.Process != nil {
+		n.cmd = again(n.cmd)
+	}
+	if n.log, err = os.OpenFile(filepath.Join(n.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err != nil {
+		return err
 	}
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
-	if err := n.cmd.Start(); err != nil {
+	return n.cmd.Start()
+}
+
+func (c config) start(ctx context.Context, name string) (*node, error) {
+	n, err := c.place(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.run(); err != nil {
 		return nil, err
 	}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -132,14 +152,17 @@ func (c config) start(ctx context.Context, name string) (*node, error) {
 	}
 }
 
-// stop ends the node and removes its data.
-func (n *node) stop() error {
+// end stops the node's process.
+func (n *node) end() error {
 	err := n.cmd.Process.Signal(os.Interrupt)
 	if err == nil {
 		_ = n.cmd.Wait() // Kafka's exit status is 130
 	}
-	return errors.Join(err, n.log.Close(), os.RemoveAll(n.dir))
+	return errors.Join(err, n.log.Close())
 }
+
+// stop ends the node and removes its data.
+func (n *node) stop() error { return errors.Join(n.end(), os.RemoveAll(n.dir)) }
 
 // freePorts finds a port that is free together with the next one, which Kafka's controller takes.
 func freePorts() (int, error) {

@@ -29,6 +29,7 @@ type workload struct {
 	kafka, moldau string // nodes
 	measure       func(ctx context.Context, c config, n *node) (figures, error)
 	goals         []goal
+	own           bool // measure starts nodes itself
 }
 
 func workloads(short bool) []workload {
@@ -49,13 +50,13 @@ func workloads(short bool) []workload {
 					cpu = 0.8
 				}
 				topic := fmt.Sprintf("bench-%d-%d-%d", partitions, batch, size)
-				all = append(all, workload{fmt.Sprintf("produce-%d-%d-%d", size, batch, partitions), kafka, pageCache,
-					load("produce", "-topic", topic, "-partitions", strconv.Itoa(partitions), "-batch", strconv.Itoa(batch),
+				all = append(all, workload{name: fmt.Sprintf("produce-%d-%d-%d", size, batch, partitions), kafka: kafka, moldau: pageCache,
+					measure: load("produce", "-topic", topic, "-partitions", strconv.Itoa(partitions), "-batch", strconv.Itoa(batch),
 						"-size", strconv.Itoa(size), "-records", strconv.FormatInt(records, 10)),
-					[]goal{{"broker_cpu_s_per_gb", cpu, false}, {"mb_per_s", 1, true}}})
-				all = append(all, workload{fmt.Sprintf("fetch-%d-%d-%d", size, batch, partitions), kafka, pageCache,
-					load("consume", "-topic", topic, "-repeat", "3"), // what the produce before it left
-					[]goal{{"broker_cpu_s_per_gb", 1, false}}})
+					goals: []goal{{figure: "broker_cpu_s_per_gb", bound: cpu}, {figure: "mb_per_s", bound: 1, atLeast: true}}})
+				all = append(all, workload{name: fmt.Sprintf("fetch-%d-%d-%d", size, batch, partitions), kafka: kafka, moldau: pageCache,
+					measure: load("consume", "-topic", topic, "-repeat", "3"), // what the produce before it left
+					goals:   []goal{{figure: "broker_cpu_s_per_gb", bound: 1}}})
 			}
 		}
 	}
@@ -64,14 +65,14 @@ func workloads(short bool) []workload {
 		if batch == 1<<20 {
 			bound = 1
 		}
-		all = append(all, workload{fmt.Sprintf("flush-%d-16-producers", batch), kafka, syncedAcks,
-			manyProducers(batch, quarter*16_000), []goal{{"mb_per_s", bound, true}}})
+		all = append(all, workload{name: fmt.Sprintf("flush-%d-16-producers", batch), kafka: kafka, moldau: syncedAcks,
+			measure: manyProducers(batch, quarter*16_000), goals: []goal{{figure: "mb_per_s", bound: bound, atLeast: true}}})
 	}
 	latency := []string{"-topic", "latency"}
 	all = append(all,
-		workload{"latency-1000", kafka, pageCache, load("latency", latency...), []goal{{"e2e_p50_ms", 0.6, false}, {"e2e_p99_ms", 0.5, false}}},
-		workload{"latency-1000-flush", kafka, syncedAcks, flushed(latency...), []goal{{"e2e_p99_ms", 0.3, false}}})
-	return all
+		workload{name: "latency-1000", kafka: kafka, moldau: pageCache, measure: load("latency", latency...), goals: []goal{{figure: "e2e_p50_ms", bound: 0.6}, {figure: "e2e_p99_ms", bound: 0.5}}},
+		workload{name: "latency-1000-flush", kafka: kafka, moldau: syncedAcks, measure: flushed(latency...), goals: []goal{{figure: "e2e_p99_ms", bound: 0.3}}})
+	return append(all, starts()...)
 }
 
 // load runs the load program, whose last line is JSON.
