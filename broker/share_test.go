@@ -195,3 +195,29 @@ func TestShareGroupLocksEnd(t *testing.T) {
 	other := client(t, b, kgo.ConsumeTopics("t"), kgo.ShareGroup("g"))
 	require.Len(t, accepted(t, bounded(t), other, 10, always(kgo.AckAccept)), 10)
 }
+
+// TestShareRequestsOnce: what is asked for twice is answered once; a mode of acquisition that there is not fails the request.
+func TestShareRequestsOnce(t *testing.T) {
+	c := dial(t, brokertest.New(t, shares()).Broker)
+	id := makeTopic(t, c, "t")
+	describe := kmsg.NewPtrDescribeShareGroupOffsetsRequest()
+	describe.Version = 1
+	describe.Groups = []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: "g", Topics: []kmsg.DescribeShareGroupOffsetsRequestGroupTopic{
+		{Topic: "t", Partitions: []int32{0, 0}}, {Topic: "t", Partitions: []int32{0}}, {Topic: "missing", Partitions: []int32{1, 1}},
+	}}}
+	described, err := do[*kmsg.DescribeShareGroupOffsetsResponse](c, describe)
+	require.NoError(t, err)
+	require.Len(t, described.Groups[0].Topics, 2)
+	require.Len(t, described.Groups[0].Topics[0].Partitions, 1)
+	require.Len(t, described.Groups[0].Topics[1].Partitions, 2, "of a topic that does not exist")
+
+	fetch := kmsg.NewPtrShareFetchRequest()
+	fetch.Version = 2
+	fetch.GroupID, fetch.MemberID = kmsg.StringPtr("g"), kmsg.StringPtr("m")
+	fetch.MaxBytes, fetch.MaxRecords, fetch.BatchSize, fetch.ShareAcquireMode = 1<<20, 1, 1, 2
+	fetch.Topics = []kmsg.ShareFetchRequestTopic{{TopicID: id, Partitions: []kmsg.ShareFetchRequestTopicPartition{{}}}}
+	fetched, err := do[*kmsg.ShareFetchResponse](c, fetch)
+	require.NoError(t, err)
+	require.Equal(t, kerr.UnknownServerError.Code, fetched.ErrorCode)
+	require.Empty(t, fetched.Topics)
+}

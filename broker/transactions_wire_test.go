@@ -198,3 +198,42 @@ func TestMarkersByHand(t *testing.T) {
 	require.Equal(t, []string{"0 0 false"}, w.producers("t"))
 	require.ErrorIs(t, w.marker("t", w.epoch, 3, 0), kerr.TransactionCoordinatorFenced)
 }
+
+// TestMarkersRefusedTogether: a marker that no batch can hold fails the request; each producer is told of its last marker.
+func TestMarkersRefusedTogether(t *testing.T) {
+	c := dial(t, brokertest.New(t).Broker)
+	makeTopic(t, c, "t")
+	req := kmsg.NewPtrWriteTxnMarkersRequest()
+	req.Version = 2
+	for _, topic := range []string{"missing", "t", "t"} {
+		req.Markers = append(req.Markers, kmsg.WriteTxnMarkersRequestMarker{
+			ProducerID: -1, Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: topic, Partitions: []int32{0}}},
+		})
+	}
+	resp, err := do[*kmsg.WriteTxnMarkersResponse](c, req)
+	require.NoError(t, err)
+	require.Equal(t, []kmsg.WriteTxnMarkersResponseMarker{{ProducerID: -1, Topics: []kmsg.WriteTxnMarkersResponseMarkerTopic{{
+		Topic: "t", Partitions: []kmsg.WriteTxnMarkersResponseMarkerTopicPartition{{ErrorCode: kerr.UnknownServerError.Code}},
+	}}}}, resp.Markers)
+}
+
+// TestSameTransactionTwice: of entries with the same id the last says what is verified, the first what is answered for an addition.
+func TestSameTransactionTwice(t *testing.T) {
+	c := dial(t, brokertest.New(t).Broker)
+	makeTopic(t, c, "t")
+	makeTopic(t, c, "u")
+	w := newTxnWire(t, c, "a")
+	req := kmsg.NewPtrAddPartitionsToTxnRequest()
+	req.Version = 4
+	for i, topic := range []string{"t", "u"} {
+		x := kmsg.NewAddPartitionsToTxnRequestTransaction()
+		x.TransactionalID, x.ProducerID, x.ProducerEpoch, x.VerifyOnly = "a", w.pid, w.epoch, i == 1
+		x.Topics = []kmsg.AddPartitionsToTxnRequestTransactionTopic{{Topic: topic, Partitions: []int32{0}}}
+		req.Transactions = append(req.Transactions, x)
+	}
+	resp, err := do[*kmsg.AddPartitionsToTxnResponse](c, req)
+	require.NoError(t, err)
+	require.Equal(t, "t", resp.Transactions[0].Topics[0].Topic)
+	require.Equal(t, "u", resp.Transactions[1].Topics[0].Topic)
+	require.Equal(t, "Ongoing 0 [u]", w.state())
+}

@@ -123,9 +123,13 @@ func common(t *testing.T, a, b string) versions {
 	return both
 }
 
-// warm makes a broker create its own topics.
+// warm makes a broker create its own topics, and give away producer id 0, which requests may have by chance.
 func warm(t *testing.T, addr string) {
 	t.Helper()
+	poll(func() bool {
+		resp, err := once(addr, &kmsg.InitProducerIDRequest{Version: 2, TransactionTimeoutMillis: 60_000}, 5*time.Second)
+		return err == nil && resp.(*kmsg.InitProducerIDResponse).ErrorCode == 0
+	})
 	for typ := range int8(3) {
 		key := "warm"
 		if typ == 2 {

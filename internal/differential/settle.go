@@ -75,9 +75,10 @@ func (l *live) settle(i int) {
 	case *kmsg.IncrementalAlterConfigsResponse, *kmsg.AlterConfigsResponse, *kmsg.AlterClientQuotasResponse,
 		*kmsg.AlterUserSCRAMCredentialsResponse, *kmsg.UpdateFeaturesResponse:
 		time.Sleep(publishing)
-	case *kmsg.ShareGroupHeartbeatResponse: // the state of its partitions is made, and the group's epoch raised
+	case *kmsg.ShareGroupHeartbeatResponse:
 		if resp.ErrorCode == 0 {
-			time.Sleep(5 * publishing)
+			l.untilShared(l.requests[i].(*kmsg.ShareGroupHeartbeatRequest).GroupID)
+			time.Sleep(publishing) // the group's epoch is raised
 		}
 	case *kmsg.EndTxnResponse:
 		if resp.ErrorCode == 0 {
@@ -86,9 +87,9 @@ func (l *live) settle(i int) {
 	}
 }
 
-// poll asks every few milliseconds until ok says yes, for at most three seconds.
+// poll asks every few milliseconds until ok says yes; it gives up where a broker under load would long have said it.
 func poll(ok func() bool) {
-	for end := time.Now().Add(3 * time.Second); !ok() && time.Now().Before(end); {
+	for end := time.Now().Add(20 * time.Second); !ok() && time.Now().Before(end); {
 		time.Sleep(3 * time.Millisecond)
 	}
 }
@@ -135,6 +136,63 @@ func (l *live) untilExists(topic string, partitions int) {
 		l.names.call("uuid", uuidText(t.TopicID), name+".id")
 		for _, p := range t.Partitions {
 			if p.Leader < 0 || l.end(topic, p.Partition) != 0 {
+				return false
+			}
+		}
+		return true
+	})
+	l.untilKnown(topic)
+	time.Sleep(publishing)
+}
+
+// untilKnown waits until the group coordinator knows a topic: it learns of it later than the other parts of Apache Kafka.
+func (l *live) untilKnown(topic string) {
+	req := kmsg.NewPtrDescribeShareGroupOffsetsRequest()
+	g := kmsg.NewDescribeShareGroupOffsetsRequestGroup()
+	g.GroupID = l.values.prefix + "settle"
+	t := kmsg.NewDescribeShareGroupOffsetsRequestGroupTopic()
+	t.Topic, t.Partitions = topic, []int32{0}
+	g.Topics = append(g.Topics, t)
+	req.Groups = append(req.Groups, g)
+	poll(func() bool {
+		resp, err := l.adminAsk(req)
+		if err != nil {
+			return false
+		}
+		r := resp.(*kmsg.DescribeShareGroupOffsetsResponse)
+		return len(r.Groups) == 1 && len(r.Groups[0].Topics) == 1 && r.Groups[0].Topics[0].TopicID != [16]byte{}
+	})
+}
+
+// untilShared waits until a share group has the state of all partitions that its members subscribe to.
+func (l *live) untilShared(group string) {
+	describe := kmsg.NewPtrShareGroupDescribeRequest()
+	describe.Version = 1
+	describe.GroupIDs = []string{group}
+	offsets := kmsg.NewPtrDescribeShareGroupOffsetsRequest()
+	all := kmsg.NewDescribeShareGroupOffsetsRequestGroup()
+	all.GroupID = group
+	offsets.Groups = append(offsets.Groups, all)
+	poll(func() bool {
+		resp, err := l.adminAsk(describe)
+		if err != nil || len(resp.(*kmsg.ShareGroupDescribeResponse).Groups) != 1 {
+			return false
+		}
+		wanted := map[string]bool{}
+		for _, m := range resp.(*kmsg.ShareGroupDescribeResponse).Groups[0].Members {
+			for _, t := range m.SubscribedTopicNames {
+				wanted[t] = l.created[t]
+			}
+		}
+		resp, err = l.adminAsk(offsets)
+		if err != nil || len(resp.(*kmsg.DescribeShareGroupOffsetsResponse).Groups) != 1 {
+			return false
+		}
+		for _, t := range resp.(*kmsg.DescribeShareGroupOffsetsResponse).Groups[0].Topics {
+			wanted[t.Topic] = false
+		}
+		for _, w := range wanted {
+			if w {
 				return false
 			}
 		}

@@ -60,9 +60,10 @@ func (m *Machine) describe(e *coordinator.Effects, ev *describeEvent) {
 			for _, mb := range g.members {
 				rm := kmsg.NewDescribeGroupsResponseGroupMember()
 				rm.MemberID, rm.InstanceID, rm.ClientID, rm.ClientHost = mb.id, mb.instanceID, mb.clientID, mb.clientHost
-				rm.ProtocolMetadata, rm.MemberAssignment = []byte{}, []byte{}
+				// While they rebalance, members have what they had, unless a join phase came between.
+				rm.ProtocolMetadata, rm.MemberAssignment = []byte{}, mb.assignment
 				if s == stable {
-					rm.ProtocolMetadata, rm.MemberAssignment = mb.metadata(g.protocol), mb.assignment
+					rm.ProtocolMetadata = mb.metadata(g.protocol)
 				}
 				rg.Members = append(rg.Members, rm)
 			}
@@ -114,7 +115,7 @@ func (m *Machine) deleteGroups(e *coordinator.Effects, ev *deleteEvent) {
 		default:
 			if gl := m.ledger.groups[id]; gl != nil {
 				e.Append = append(e.Append, gl.tombstones(id, func(topicPartition) bool { return true })...)
-				if gl.meta != nil {
+				if gl.meta != nil || gl.simple {
 					e.Append = append(e.Append, coordinator.Record{Key: groupKey(id)})
 				}
 				if gl.modern != nil {
@@ -217,7 +218,7 @@ func (m *Machine) expired(now time.Time, id string, gl *groupLedger) []coordinat
 	if s == empty && len(recs) == len(gl.offsets) && len(gl.unstable) == 0 {
 		if gl.modern != nil {
 			recs = append(recs, gl.modern.tombstones()...)
-		} else if gl.meta != nil {
+		} else if gl.meta != nil || gl.simple {
 			recs = append(recs, coordinator.Record{Key: groupKey(id)})
 		}
 	}

@@ -319,7 +319,7 @@ func (g *group) supports(protocolType string, offered []protocol) bool {
 }
 
 // choose returns the protocol with the most votes. Each member votes for the first
-// of its protocols that all members offer; the earliest vote wins a tie.
+// of its protocols that all members offer; the order of Java's hash map decides a tie.
 func (g *group) choose() string {
 	candidates := make(map[string]int)
 	for _, m := range g.members {
@@ -332,20 +332,21 @@ func (g *group) choose() string {
 		}
 	}
 	votes := make(map[string]int)
-	best := ""
+	var voted []string
 	for _, m := range g.members {
 		for _, p := range m.protocols {
 			if candidates[p.name] == len(g.members) {
-				votes[p.name]++
+				if votes[p.name]++; votes[p.name] == 1 {
+					voted = append(voted, p.name)
+				}
 				break
 			}
 		}
 	}
-	for _, m := range g.members {
-		for _, p := range m.protocols {
-			if votes[p.name] > votes[best] {
-				best = p.name
-			}
+	best := ""
+	for _, name := range javaOrder(voted) {
+		if votes[name] > votes[best] {
+			best = name
 		}
 	}
 	return best

@@ -67,7 +67,7 @@ func (m *Machine) join(now time.Time, e *coordinator.Effects, ev *joinEvent) {
 		}
 		delete(g.pending, req.MemberID)
 		m.removed(now, e, g, before)
-		refuse(kerr.GroupMaxSizeReached)
+		reply(e, ev.ref, joinError(req.Version, "", kerr.GroupMaxSizeReached))
 		return
 	}
 	if !g.supports(req.ProtocolType, mb.protocols) {

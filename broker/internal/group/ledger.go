@@ -31,6 +31,7 @@ type groupPartition struct {
 type groupLedger struct {
 	meta    *groupMeta  // of a classic group; nil for one that only ever committed offsets
 	modern  modernGroup // nil for a classic group; never beside meta
+	simple  bool        // neither: it began with an offset, and stays when it has none any more, until retention takes it
 	offsets map[topicPartition]offset
 	// unstable counts the open transactions that hold an offset for a partition;
 	// entries are positive.
@@ -59,7 +60,7 @@ func (l *ledger) group(id string) *groupLedger {
 
 // tidy forgets a group of which nothing is left.
 func (l *ledger) tidy(id string) {
-	if g, ok := l.groups[id]; ok && g.meta == nil && g.modern == nil && len(g.offsets) == 0 && len(g.unstable) == 0 {
+	if g, ok := l.groups[id]; ok && g.meta == nil && g.modern == nil && !g.simple && len(g.offsets) == 0 && len(g.unstable) == 0 {
 		delete(l.groups, id)
 	}
 }
@@ -90,7 +91,7 @@ func (l *ledger) replay(r coordinator.Replayed) effect {
 	case k.typ == keyGroupMetadata:
 		if r.Value == nil {
 			if g, ok := l.groups[k.group]; ok {
-				g.meta = nil
+				g.meta, g.simple = nil, false
 				l.tidy(k.group)
 			}
 			return effect{group: k.group, deleted: true}
@@ -102,7 +103,7 @@ func (l *ledger) replay(r coordinator.Replayed) effect {
 		}
 		gl := l.group(k.group)
 		ended := gl.modern != nil
-		gl.meta, gl.modern = meta, nil
+		gl.meta, gl.modern, gl.simple = meta, nil, false
 		return effect{group: k.group, ended: ended}
 	case r.Value == nil:
 		l.forget(k.group, k.tp)
@@ -114,10 +115,12 @@ func (l *ledger) replay(r coordinator.Replayed) effect {
 		return effect{}
 	}
 	o.position = r.Offset
+	gl := l.group(k.group)
+	gl.simple = gl.meta == nil && gl.modern == nil
 	if r.Transactional {
 		l.hold(r.ProducerID, r.ProducerEpoch, k.group, k.tp, o)
 	} else {
-		l.group(k.group).offsets[k.tp] = o
+		gl.offsets[k.tp] = o
 	}
 	return effect{}
 }
@@ -132,7 +135,7 @@ func (l *ledger) replayModern(k key, value []byte) (ended bool, err error) {
 		}
 		gl = l.group(k.group)
 		ended = gl.modern != nil
-		gl.meta, gl.modern = nil, newModern(recordKind(k.typ), k.group)
+		gl.meta, gl.simple, gl.modern = nil, false, newModern(recordKind(k.typ), k.group)
 	}
 	gone, err := gl.modern.replay(k, value)
 	if gone {

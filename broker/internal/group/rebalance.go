@@ -210,6 +210,10 @@ func (m *Machine) answerSyncs(now time.Time, e *coordinator.Effects, g *group, e
 }
 
 func (m *Machine) removeMember(e *coordinator.Effects, g *group, mb *member, err *kerr.Error) {
+	if mb.join != 0 { // it has no member id any more
+		reply(e, mb.join, joinError(mb.joinV, "", err))
+		mb.join = 0
+	}
 	m.answerParked(e, mb, err)
 	g.remove(mb)
 }

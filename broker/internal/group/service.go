@@ -315,9 +315,17 @@ func (s *Service) Describe(req *kmsg.DescribeGroupsRequest, reply func(kmsg.Resp
 func (s *Service) Delete(req *kmsg.DeleteGroupsRequest, reply func(kmsg.Response)) {
 	resp := kmsg.NewPtrDeleteGroupsResponse()
 	resp.Version = req.Version
-	resp.Groups = make([]kmsg.DeleteGroupsResponseGroup, len(req.Groups))
-	gather(len(req.Groups), func(i int, done func()) {
-		id := req.Groups[i]
+	groups := make([]string, 0, len(req.Groups))
+	seen := make(map[string]bool, len(req.Groups))
+	for _, id := range req.Groups {
+		if !seen[id] {
+			seen[id] = true
+			groups = append(groups, id)
+		}
+	}
+	resp.Groups = make([]kmsg.DeleteGroupsResponseGroup, len(groups))
+	gather(len(groups), func(i int, done func()) {
+		id := groups[i]
 		finish := func(response any, code int16) {
 			if code != 0 {
 				resp.Groups[i] = kmsg.NewDeleteGroupsResponseGroup()

@@ -61,26 +61,39 @@ func (s *Server) describeShareOffsets(group string, topics []kmsg.DescribeShareG
 		key              share.Key
 	}
 	var asked []place
+	at := map[[16]byte]int{} // topics and partitions that exist are answered once, however often they are asked for
+	once := map[share.Key]bool{}
 	var unknown []kmsg.DescribeShareGroupOffsetsResponseGroupTopic
 	img := s.ctl.Image()
 	for _, t := range topics {
 		rt := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopic()
 		rt.Topic = t.Topic
 		topic, ok := img.Topic(t.Topic)
+		into := &rt
 		if ok {
 			rt.TopicID = topic.ID
+			i, again := at[topic.ID]
+			if !again {
+				i = len(out.Topics)
+				at[topic.ID] = i
+				out.Topics = append(out.Topics, rt)
+			}
+			into = &out.Topics[i]
 		}
 		for _, p := range t.Partitions {
 			rp := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopicPartition()
 			rp.Partition, rp.StartOffset, rp.Lag = p, -1, -1
 			if ok {
-				asked = append(asked, place{len(out.Topics), len(rt.Partitions), share.Key{Group: group, Topic: topic.ID, Partition: p}})
+				k := share.Key{Group: group, Topic: topic.ID, Partition: p}
+				if once[k] {
+					continue
+				}
+				once[k] = true
+				asked = append(asked, place{at[topic.ID], len(into.Partitions), k})
 			}
-			rt.Partitions = append(rt.Partitions, rp)
+			into.Partitions = append(into.Partitions, rp)
 		}
-		if ok {
-			out.Topics = append(out.Topics, rt)
-		} else {
+		if !ok {
 			unknown = append(unknown, rt)
 		}
 	}

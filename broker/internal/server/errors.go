@@ -16,6 +16,9 @@ func codeOf(err error) (code int16, message *string) {
 	}
 	text := err.Error()
 	var k *kerr.Error
+	if plain, ok := err.(*kerr.Error); ok {
+		text = plain.Description // Kafka's own sentence, without the name of the error
+	}
 	switch {
 	case errors.As(err, &k):
 		return k.Code, &text

@@ -90,6 +90,10 @@ func handleShareFetch(s *Server, r *Request, reply func(kmsg.Response)) {
 			known = append(known, tp)
 		}
 	}
+	if len(known) > 0 && f.req.ShareAcquireMode != share.BatchOptimized && f.req.ShareAcquireMode != share.RecordLimit {
+		f.fail(kerr.UnknownServerError) // as Kafka says it of a mode that there is not
+		return
+	}
 	s.shares.Fetch(r.Ctx, share.FetchRequest{
 		Group: group, Member: member, Epoch: f.req.ShareSessionEpoch,
 		MaxWait:  time.Duration(f.req.MaxWaitMillis) * time.Millisecond,

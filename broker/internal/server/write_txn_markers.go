@@ -18,11 +18,16 @@ func handleWriteTxnMarkers(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.WriteTxnMarkersRequest)
 	w := &markersWait{resp: req.ResponseKind().(*kmsg.WriteTxnMarkersResponse), reply: reply, at: map[markerPlace]int{}, left: 1}
 	c := cluster{s: s}
-	// No batch can have such a producer. Kafka notices when it has written others, and fails on all of them.
-	impossible := slices.ContainsFunc(req.Markers, func(m kmsg.WriteTxnMarkersRequestMarker) bool {
+	// No batch can have such a producer. Kafka notices when it has written those before, and fails on all: then the answer has one
+	// marker of each producer, the last.
+	impossible := slices.IndexFunc(req.Markers, func(m kmsg.WriteTxnMarkersRequestMarker) bool {
 		return (m.ProducerID == -1 || m.ProducerEpoch == -1) && slices.ContainsFunc(m.Topics, s.hasAny)
 	})
-	for _, m := range req.Markers {
+	last := make(map[int64]int, len(req.Markers))
+	for i, m := range req.Markers {
+		last[m.ProducerID] = i
+	}
+	for i, m := range req.Markers {
 		marker := coordinator.Marker{
 			ProducerID: m.ProducerID, ProducerEpoch: m.ProducerEpoch, Commit: m.Committed,
 			CoordinatorEpoch: m.CoordinatorEpoch, TxnVersion: int16(m.TransactionVersion),
@@ -30,12 +35,18 @@ func handleWriteTxnMarkers(s *Server, r *Request, reply func(kmsg.Response)) {
 		for _, t := range m.Topics {
 			for _, p := range t.Partitions {
 				at := markerPlace{producerID: m.ProducerID, topic: t.Topic, partition: p}
-				w.add(at)
-				if impossible {
-					w.done(at, kerr.UnknownServerError)
+				switch {
+				case impossible < 0:
+					w.add(at)
+					c.WriteMarker(t.Topic, p, marker, func(err error) { w.done(at, err) })
 					continue
+				case i < impossible:
+					c.WriteMarker(t.Topic, p, marker, func(error) {})
 				}
-				c.WriteMarker(t.Topic, p, marker, func(err error) { w.done(at, err) })
+				if last[m.ProducerID] == i {
+					w.add(at)
+					w.done(at, kerr.UnknownServerError)
+				}
 			}
 		}
 	}

@@ -103,9 +103,13 @@ func (s *Service) AddPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest, reply 
 		return
 	}
 	resp.Transactions = make([]kmsg.AddPartitionsToTxnResponseTransaction, len(req.Transactions))
-	// Kafka takes the topics by transactional id: of entries with the same one, the last gives them for all.
-	last := make(map[string]int, len(req.Transactions))
+	// Kafka knows the topics by transactional id. Of entries with the same one the last says what is added or verified for all of
+	// them; what the coordinator decided is answered for the topics of the first.
+	first, last := make(map[string]int, len(req.Transactions)), make(map[string]int, len(req.Transactions))
 	for i, tx := range req.Transactions {
+		if _, ok := first[tx.TransactionalID]; !ok {
+			first[tx.TransactionalID] = i
+		}
 		last[tx.TransactionalID] = i
 	}
 	gather(len(req.Transactions), func(i int, finish func(func())) {
@@ -118,10 +122,17 @@ func (s *Service) AddPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest, reply 
 		s.enlist(enlistment{
 			id: tx.TransactionalID, producerID: tx.ProducerID, epoch: tx.ProducerEpoch,
 			topics: topics, version: 2, verifyOnly: tx.VerifyOnly,
-		}, func(codeOf func(TopicPartition) *kerr.Error, _ bool) {
+		}, func(codeOf func(TopicPartition) *kerr.Error, bad bool) {
 			out := kmsg.NewAddPartitionsToTxnResponseTransaction()
 			out.TransactionalID = tx.TransactionalID
-			for _, t := range topics {
+			answer := topics
+			if !tx.VerifyOnly && !bad {
+				answer = answer[:0:0]
+				for _, t := range req.Transactions[first[tx.TransactionalID]].Topics {
+					answer = append(answer, enlistedTopic{t.Topic, t.Partitions})
+				}
+			}
+			for _, t := range answer {
 				rt := kmsg.NewAddPartitionsToTxnResponseTransactionTopic()
 				rt.Topic = t.name
 				for _, p := range t.partitions {
