@@ -40,7 +40,7 @@ func durable(t *testing.T, dir string) (c *cluster, start, stop func()) {
 }
 
 // emptyTail appends what compaction leaves of the last batch of a log when its records are gone: a batch without
-// records that keeps its offsets. The broker must be stopped.
+// records that keeps its offsets. The broker must be stopped; as after a crash, it looks at what is in its files when it starts.
 func emptyTail(t *testing.T, dir string, offsets int64) {
 	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
 	require.NoError(t, err)
@@ -61,6 +61,7 @@ func emptyTail(t *testing.T, dir string, offsets int64) {
 	binary.BigEndian.PutUint32(raw[8:], uint32(len(raw)-12))
 	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
 	require.NoError(t, os.WriteFile(logs[0], append(old, raw...), 0o600))
+	require.NoError(t, os.Remove(filepath.Join(dir, "..", ".kafka_cleanshutdown")))
 }
 
 // A changelog can end with offsets that have no record any more: restore must not wait for them.
