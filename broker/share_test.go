@@ -220,4 +220,52 @@ func TestShareRequestsOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, kerr.UnknownServerError.Code, fetched.ErrorCode)
 	require.Empty(t, fetched.Topics)
+	fetch.ShareAcquireMode, fetch.Topics = 1, append(fetch.Topics, fetch.Topics...)
+	fetched, err = do[*kmsg.ShareFetchResponse](c, fetch)
+	require.NoError(t, err)
+	require.Equal(t, kerr.UnknownServerError.Code, fetched.ErrorCode, "a new session has each partition once")
+
+	fetch.Topics = fetch.Topics[:1]
+	_, err = do[*kmsg.ShareFetchResponse](c, fetch)
+	require.NoError(t, err)
+	ack := kmsg.NewPtrShareAcknowledgeRequest()
+	ack.Version, ack.GroupID, ack.MemberID, ack.ShareSessionEpoch = 2, fetch.GroupID, fetch.MemberID, 1
+	for _, typ := range []int8{1, -1} {
+		b := kmsg.ShareAcknowledgeRequestTopicPartitionAcknowledgementBatch{AcknowledgeTypes: []int8{typ}}
+		ack.Topics = append(ack.Topics, kmsg.ShareAcknowledgeRequestTopic{TopicID: id, Partitions: []kmsg.ShareAcknowledgeRequestTopicPartition{
+			{AcknowledgementBatches: []kmsg.ShareAcknowledgeRequestTopicPartitionAcknowledgementBatch{b}},
+		}})
+	}
+	acked, err := do[*kmsg.ShareAcknowledgeResponse](c, ack)
+	require.NoError(t, err)
+	require.Zero(t, acked.ErrorCode, acked.ErrorMessage)
+	require.Len(t, acked.Topics, 1)
+	require.Equal(t, kerr.InvalidRequest.Code, acked.Topics[0].Partitions[0].ErrorCode, "the last of a partition counts")
+
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.Version, find.CoordinatorKeys = 6, []string{"a"}
+	_, err = do[*kmsg.FindCoordinatorResponse](c, find) // makes the topic of groups
+	require.NoError(t, err)
+	alter := kmsg.NewPtrAlterShareGroupOffsetsRequest()
+	alter.GroupID = "a"
+	for range 2 {
+		alter.Topics = append(alter.Topics, kmsg.AlterShareGroupOffsetsRequestTopic{
+			Topic: "t", Partitions: []kmsg.AlterShareGroupOffsetsRequestTopicPartition{{Partition: 7}},
+		})
+	}
+	altered, err := do[*kmsg.AlterShareGroupOffsetsResponse](c, alter)
+	require.NoError(t, err)
+	require.Zero(t, altered.ErrorCode, altered.ErrorMessage)
+	require.Len(t, altered.Topics, 1)
+	require.Len(t, altered.Topics[0].Partitions, 2)
+	list := kmsg.NewPtrListGroupsRequest()
+	listed, err := do[*kmsg.ListGroupsResponse](c, list)
+	require.NoError(t, err)
+	require.Equal(t, "a", listed.Groups[0].Group, "it began although there is no such partition")
+
+	find.CoordinatorType, find.CoordinatorKeys = 2, []string{"g:AAAAAAAAAAAAAAAAAAAAAQ:0", "g"}
+	found, err := do[*kmsg.FindCoordinatorResponse](c, find)
+	require.NoError(t, err)
+	require.Zero(t, found.Coordinators[0].ErrorCode)
+	require.Equal(t, kerr.InvalidRequest.Code, found.Coordinators[1].ErrorCode, "each key by itself")
 }

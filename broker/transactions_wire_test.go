@@ -235,5 +235,6 @@ func TestSameTransactionTwice(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "t", resp.Transactions[0].Topics[0].Topic)
 	require.Equal(t, "u", resp.Transactions[1].Topics[0].Topic)
+	require.Zero(t, resp.Transactions[1].Topics[0].Partitions[0].ErrorCode, "it was added before")
 	require.Contains(t, w.state(), "Ongoing 0 [{u [0]")
 }

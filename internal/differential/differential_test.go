@@ -35,6 +35,7 @@ var (
 	straddle   = flag.Int("straddle", 24, "sequences that one restart of both brokers interrupts")
 	every      = flag.Int("every", 400, "sequences between two restarts")
 	trace      = flag.Bool("trace", false, "print each answer of Apache Kafka")
+	showKnown  = flag.Bool("known", false, "print one difference of each known kind too")
 	recordTo   = flag.String("record", "", "file to store what Apache Kafka answers in")
 )
 
@@ -230,7 +231,7 @@ func (d *duel) sequence(seq *Sequence, restart func(string)) {
 	d.done.Add(1)
 	for _, f := range found {
 		if f.Known != "" {
-			d.keep("known: "+f.Known, f)
+			d.keep(fmt.Sprintf("known: %s: %s", kmsg.NameForKey(f.Sequence.Steps[f.Step].Key), f.Known), f)
 			continue
 		}
 		sig := f.signature()
@@ -345,7 +346,10 @@ func (d *duel) report() int {
 	for _, s := range sigs {
 		if strings.HasPrefix(s, "known: ") {
 			d.t.Logf("%d times, %s", len(d.found[s]), s)
-			continue
+			if !*showKnown {
+				continue
+			}
+			unknown--
 		}
 		unknown++
 		short := d.found[s][0]

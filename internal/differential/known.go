@@ -2,6 +2,7 @@ package differential
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -12,13 +13,16 @@ import (
 type knownDifference struct {
 	reason string
 	is     func(d *Difference) bool
+	ends   bool // what follows in the sequence depends on it
 }
 
 var knownDifferences = []knownDifference{
-	{"Kafka fails on a request with an exception that says nothing (UNKNOWN_SERVER_ERROR); ours answers",
-		func(d *Difference) bool { return fails(d.TextA) && !fails(d.TextB) }},
-	{"Kafka never answers after an exception of its own; ours does",
-		func(d *Difference) bool {
+	{reason: "Kafka fails on a request with an exception that says nothing (UNKNOWN_SERVER_ERROR); ours answers",
+		is: func(d *Difference) bool {
+			return slices.ContainsFunc(d.TextA, func(l string) bool { return isFailure(l) && !slices.Contains(d.TextB, l) })
+		}},
+	{reason: "Kafka never answers after an exception of its own; ours does",
+		is: func(d *Difference) bool {
 			return d.unanswered() && (d.key() == kmsg.AlterConfigs || d.behindJoin(func(r *kmsg.JoinGroupRequest) bool {
 				names := map[string]bool{}
 				for _, p := range r.Protocols {
@@ -30,12 +34,12 @@ var knownDifferences = []knownDifference{
 				return false
 			}))
 		}},
-	{"Kafka never answers AddPartitionsToTxn v4+ without transactions, and WriteTxnMarkers whose last marker has no partition that exists; ours does",
-		func(d *Difference) bool {
+	{reason: "Kafka never answers AddPartitionsToTxn v4+ without transactions, and WriteTxnMarkers whose last marker has no partition that exists; ours does",
+		is: func(d *Difference) bool {
 			return d.unanswered() && (d.key() == kmsg.AddPartitionsToTxn || d.key() == kmsg.WriteTxnMarkers)
 		}},
-	{"Kafka never answers DescribeShareGroupOffsets about a partition that its topic does not have; ours says there is no offset",
-		func(d *Difference) bool {
+	{reason: "Kafka never answers DescribeShareGroupOffsets about a partition that its topic does not have; ours says there is no offset",
+		is: func(d *Difference) bool {
 			r, ok := d.step().request().(*kmsg.DescribeShareGroupOffsetsRequest)
 			return ok && d.unanswered() && slices.ContainsFunc(r.Groups, func(g kmsg.DescribeShareGroupOffsetsRequestGroup) bool {
 				return slices.ContainsFunc(g.Topics, func(t kmsg.DescribeShareGroupOffsetsRequestGroupTopic) bool {
@@ -43,18 +47,58 @@ var knownDifferences = []knownDifference{
 				})
 			})
 		}},
-	{"the first ShareFetch of a partition: Kafka may not have read the state of the share group within the wait of the request",
-		func(d *Difference) bool {
-			return d.key() == kmsg.ShareFetch && slices.Contains(d.TextA, "ErrorCode = 0") && slices.Contains(d.TextA, "Topics = null") && fails(d.TextB)
+	{reason: "Kafka never answers a JoinGroup that another one of the same member has overtaken on another connection; ours does",
+		is: func(d *Difference) bool {
+			if d.unanswered() && slices.Contains(d.TextB, "ErrorCode = 27 REBALANCE_IN_PROGRESS") {
+				return true
+			}
+			steps := d.Sequence.Steps[:d.At+1]
+			for i, st := range steps[:d.Step+1] {
+				if d.unanswered() && kmsg.Key(st.Key) == kmsg.JoinGroup && st.Conn == d.step().Conn &&
+					slices.ContainsFunc(steps[i:], func(o Step) bool { return o.Key == st.Key && o.Actor == st.Actor && o.Conn != st.Conn }) {
+					return true
+				}
+			}
+			return false
+		}, ends: true},
+	{reason: "the first ShareFetch of a partition: the state of the share group may not be read within the wait of the request; then the partition is not in the answer",
+		is: func(d *Difference) bool {
+			of := []string{"Topics[", "Topics = null"}
+			return d.key() == kmsg.ShareFetch && d.onlyLines(of...) && !d.anyLine(func(l string) bool {
+				return strings.Contains(l, ".Records") && !strings.HasSuffix(l, ".Records = empty") ||
+					strings.Contains(l, ".AcquiredRecords[") || strings.Contains(l, "ErrorCode = ") && !strings.HasSuffix(l, " = 0") && !strings.HasSuffix(l, "= -1 UNKNOWN_SERVER_ERROR")
+			})
 		}},
-	{"records whose offset deltas are not 0, 1, 2 ... are refused; Kafka stores them as they are, and readers stumble",
-		func(d *Difference) bool {
+	{reason: "which of several members gets which partition follows the order of hashes of topic ids and of member ids, which are random",
+		is: func(d *Difference) bool {
+			switch d.key() {
+			case kmsg.ConsumerGroupHeartbeat, kmsg.ShareGroupHeartbeat:
+				return d.onlyLines("Assignment.") && !slices.Contains(d.TextA, "Assignment = null") && !slices.Contains(d.TextB, "Assignment = null")
+			case kmsg.ConsumerGroupDescribe, kmsg.ShareGroupDescribe:
+				count := func(text []string) (n int) {
+					for _, l := range text {
+						if assigned.MatchString(l) {
+							n++
+						}
+					}
+					return n
+				}
+				return d.onlyLines("Assignment.") && count(d.TextA) == count(d.TextB)
+			}
+			return false
+		}, ends: true},
+	{reason: "Kafka asks its transaction coordinator about several requests at once, and takes the version of the first for all: INVALID_TXN_STATE or TRANSACTION_ABORTABLE",
+		is: func(d *Difference) bool {
+			return (d.key() == kmsg.TxnOffsetCommit || d.key() == kmsg.Produce) && d.onlyLines("48 INVALID_TXN_STATE", "120 TRANSACTION_ABORTABLE")
+		}},
+	{reason: "records whose offset deltas are not 0, 1, 2 ... are refused; Kafka stores them as they are, and readers stumble",
+		is: func(d *Difference) bool {
 			return d.key() == kmsg.Produce && slices.ContainsFunc(d.step().Batches, func(b Batch) bool {
 				return slices.ContainsFunc(b.Records, func(r Record) bool { return r.DeltaAdd != 0 })
 			})
 		}},
-	{"streams groups are not served yet: streams.version is neither finalized nor supported",
-		func(d *Difference) bool { return d.key() == kmsg.ApiVersions && d.onlyLines("streams.version") }},
+	{reason: "streams groups are not served yet: streams.version is neither finalized nor supported",
+		is: func(d *Difference) bool { return d.key() == kmsg.ApiVersions && d.onlyLines("streams.version") }},
 }
 
 func (d *Difference) step() *Step   { return &d.Sequence.Steps[d.Step] }
@@ -78,25 +122,35 @@ func (d *Difference) behindJoin(which func(*kmsg.JoinGroupRequest) bool) bool {
 	})
 }
 
-// fails tells whether an answer has the error that Kafka gives when it did not expect an exception.
-func fails(text []string) bool {
-	return slices.ContainsFunc(text, func(l string) bool { return strings.HasSuffix(l, "ErrorCode = -1 UNKNOWN_SERVER_ERROR") })
+// isFailure tells whether a line is the error that Kafka gives when it did not expect an exception.
+func isFailure(line string) bool {
+	return strings.HasSuffix(line, "ErrorCode = -1 UNKNOWN_SERVER_ERROR")
 }
 
-// onlyLines tells whether all lines that differ hold a text.
-func (d *Difference) onlyLines(with string) bool {
+// onlyLines tells whether all lines that differ hold one of some texts.
+func (d *Difference) onlyLines(with ...string) bool {
+	return !d.anyLine(func(l string) bool {
+		return !slices.ContainsFunc(with, func(w string) bool { return strings.Contains(l, w) })
+	})
+}
+
+// anyLine tells whether some line that differs is of a kind.
+func (d *Difference) anyLine(is func(string) bool) bool {
 	differ := func(a, b []string) bool {
-		return slices.ContainsFunc(a, func(l string) bool { return !slices.Contains(b, l) && !strings.Contains(l, with) })
+		return slices.ContainsFunc(a, func(l string) bool { return !slices.Contains(b, l) && is(l) })
 	}
-	return !differ(d.TextA, d.TextB) && !differ(d.TextB, d.TextA)
+	return differ(d.TextA, d.TextB) || differ(d.TextB, d.TextA)
 }
 
-// known gives the reason why two answers may differ, or "".
-func known(d *Difference) string {
+// assigned is the line of an assigned partition.
+var assigned = regexp.MustCompile(`Assignment\..*Partitions\[[^\]]*\] = `)
+
+// known gives the reason why two answers may differ, or "", and whether the sequence ends with it.
+func known(d *Difference) (reason string, ends bool) {
 	for _, k := range knownDifferences {
 		if k.is(d) {
-			return k.reason
+			return k.reason, k.ends
 		}
 	}
-	return ""
+	return "", false
 }

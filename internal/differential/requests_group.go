@@ -37,7 +37,7 @@ func (g *generator) join(m *member, v int16) {
 	for _, n := range names {
 		p := kmsg.NewJoinGroupRequestProtocol()
 		p.Name, p.Metadata = n, subscription(g.topics[g.rnd.IntN(3)])
-		if g.chance(5) {
+		if g.chance(1) { // Kafka's group stands still with it
 			p.Metadata = []byte("no subscription")
 		}
 		req.Protocols = append(req.Protocols, p)

@@ -89,7 +89,7 @@ func (g *generator) shareFetch() {
 	req.ShareAcquireMode = pick[int8](g, 0, 0, 1, 2)
 	for range g.few() {
 		t := kmsg.NewShareFetchRequestTopic()
-		t.TopicID = g.topicID(g.topics[g.rnd.IntN(3)])
+		t.TopicID = g.topicID(g.topics[pick(g, 0, 0, 0, g.rnd.IntN(3))]) // Kafka fails with topics that do not exist
 		p := kmsg.NewShareFetchRequestTopicPartition()
 		p.Partition, p.PartitionMaxBytes = g.partition(), 1<<20
 		if req.ShareSessionEpoch > 0 && g.chance(30) {

@@ -211,7 +211,7 @@ func (r *run) look(i, now int, park time.Duration) bool {
 		} else {
 			d.TextB = append([]string{"answered"}, r.sides[1].text(i)...)
 		}
-		d.Known = known(d)
+		d.Known, _ = known(d)
 		r.found = append(r.found, d)
 		return false
 	}
@@ -229,8 +229,12 @@ func (r *run) look(i, now int, park time.Duration) bool {
 	if len(r.sides) == 2 && !slices.Equal(texts[0], texts[1]) {
 		d := r.difference(i, now)
 		d.TextA, d.TextB = texts[0], texts[1]
-		d.Known = known(d)
+		var ends bool
+		d.Known, ends = known(d)
 		r.found = append(r.found, d)
+		if ends {
+			return false
+		}
 		// With other errors the brokers are in other states, and what follows tells nothing.
 		if !readOnly(r.seq.Steps[i].Key) && !slices.Equal(slices.Sorted(slices.Values(r.sides[0].codes(i))), slices.Sorted(slices.Values(r.sides[1].codes(i)))) {
 			return false

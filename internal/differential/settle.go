@@ -80,6 +80,10 @@ func (l *live) settle(i int) {
 			l.untilShared(l.requests[i].(*kmsg.ShareGroupHeartbeatRequest).GroupID)
 			time.Sleep(publishing) // the group's epoch is raised
 		}
+	case *kmsg.ConsumerGroupHeartbeatResponse: // what a regular expression matches is found behind the answer
+		if resp.ErrorCode == 0 && l.requests[i].(*kmsg.ConsumerGroupHeartbeatRequest).SubscribedTopicRegex != nil {
+			time.Sleep(4 * publishing)
+		}
 	case *kmsg.EndTxnResponse:
 		if resp.ErrorCode == 0 {
 			l.untilEnded(l.requests[i].(*kmsg.EndTxnRequest).TransactionalID)

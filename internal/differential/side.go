@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -201,6 +202,12 @@ func (l *live) text(i int) []string {
 	l.look(i)
 	var lines []string
 	if resp := l.answers[i]; resp != nil {
+		if r, ok := resp.(*kmsg.ListGroupsResponse); ok { // "" is any sequence's
+			r.Groups = slices.DeleteFunc(r.Groups, func(g kmsg.ListGroupsResponseGroup) bool { return !strings.HasPrefix(g.Group, l.values.prefix) })
+			if len(r.Groups) == 0 {
+				r.Groups = nil
+			}
+		}
 		lines = l.names.lines(answerTree(resp, l.names.port))
 		l.learn(i)
 	}

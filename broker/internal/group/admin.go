@@ -106,8 +106,6 @@ func (m *Machine) deleteGroups(e *coordinator.Effects, ev *deleteEvent) {
 		rg.Group = id
 		_, s, _ := m.status(id)
 		switch {
-		case id == "":
-			rg.ErrorCode = kerr.InvalidGroupID.Code
 		case s == dead:
 			rg.ErrorCode = kerr.GroupIDNotFound.Code
 		case s != empty:

@@ -298,7 +298,7 @@ func (m *Machine) replaceStatic(now time.Time, e *coordinator.Effects, ev *joinE
 	resp := kmsg.NewPtrJoinGroupResponse()
 	resp.Version = ev.req.Version
 	resp.Generation = g.generation
-	resp.ProtocolType, resp.Protocol = kmsg.StringPtr(g.protocolType), kmsg.StringPtr(g.protocol)
+	resp.ProtocolType, resp.Protocol = kmsg.StringPtr(g.protocolType), g.protocolName(ev.req.Version)
 	resp.MemberID = mb.id
 	resp.LeaderID = leader
 	if leader == mb.id {

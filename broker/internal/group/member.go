@@ -148,9 +148,10 @@ func (m *Machine) leave(now time.Time, e *coordinator.Effects, ev *leaveEvent) {
 		}
 		return
 	}
-	before := len(g.members)
+	before, left := len(g.members), false
 	if req.Version < 3 {
-		if err := m.leaveOne(e, g, req.MemberID, nil); err != nil {
+		err := m.leaveOne(e, g, req.MemberID, nil)
+		if left = err == nil; !left {
 			resp.ErrorCode = err.Code
 		}
 	} else {
@@ -159,9 +160,14 @@ func (m *Machine) leave(now time.Time, e *coordinator.Effects, ev *leaveEvent) {
 			rm.MemberID, rm.InstanceID = who.MemberID, who.InstanceID
 			if err := m.leaveOne(e, g, who.MemberID, who.InstanceID); err != nil {
 				rm.ErrorCode = err.Code
+			} else {
+				left = true
 			}
 			resp.Members = append(resp.Members, rm)
 		}
+	}
+	if left { // the members join again even if it was one that had not joined yet
+		before = max(before, len(g.members)+1)
 	}
 	m.removed(now, e, g, before)
 }

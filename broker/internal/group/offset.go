@@ -203,22 +203,38 @@ func (m *Machine) commit(now time.Time, e *coordinator.Effects, ev *commitEvent)
 	reply(e, ev.ref, mergeCommits(ev.resp, results))
 }
 
+// mergeTopics adds topics to an answer as Kafka does: as they are if it has none, else each to its namesake. What it is given
+// stays as it is.
+func mergeTopics[T, P any, K comparable](have, more []T, of func(*T) (K, *[]P)) []T {
+	if len(have) == 0 {
+		return more
+	}
+	out := slices.Clone(have)
+	at := make(map[K]int, len(out))
+	for i := range out {
+		key, _ := of(&out[i])
+		at[key] = i
+	}
+	for _, t := range more {
+		key, partitions := of(&t)
+		if i, ok := at[key]; ok {
+			_, into := of(&out[i])
+			*into = slices.Concat(*into, *partitions)
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, t)
+	}
+	return out
+}
+
 // mergeCommits returns an answer that has errors with the results added, in Kafka's
 // order. The answer itself stays: the results count only when they are committed.
 func mergeCommits(errors *kmsg.OffsetCommitResponse, results []kmsg.OffsetCommitResponseTopic) *kmsg.OffsetCommitResponse {
 	resp := *errors
-	resp.Topics = slices.Clone(errors.Topics)
-	at := make(map[commitKey]int, len(resp.Topics))
-	for i, t := range resp.Topics {
-		at[commitKey{t.Topic, t.TopicID}] = i
-	}
-	for _, t := range results {
-		if i, ok := at[commitKey{t.Topic, t.TopicID}]; ok {
-			resp.Topics[i].Partitions = slices.Concat(resp.Topics[i].Partitions, t.Partitions)
-		} else {
-			resp.Topics = append(resp.Topics, t)
-		}
-	}
+	resp.Topics = mergeTopics(errors.Topics, results, func(t *kmsg.OffsetCommitResponseTopic) (commitKey, *[]kmsg.OffsetCommitResponseTopicPartition) {
+		return commitKey{t.Topic, t.TopicID}, &t.Partitions
+	})
 	return &resp
 }
 
@@ -315,18 +331,9 @@ func (m *Machine) txnAppend(now time.Time, e *coordinator.Effects, ev *txnCommit
 // merge returns the answer that has errors with the results added, in Kafka's order.
 func (ev *txnCommitEvent) merge(results []kmsg.TxnOffsetCommitResponseTopic) *kmsg.TxnOffsetCommitResponse {
 	resp := *ev.resp
-	resp.Topics = slices.Clone(ev.resp.Topics)
-	at := make(map[string]int, len(resp.Topics))
-	for i, t := range resp.Topics {
-		at[t.Topic] = i
-	}
-	for _, t := range results {
-		if i, ok := at[t.Topic]; ok {
-			resp.Topics[i].Partitions = slices.Concat(resp.Topics[i].Partitions, t.Partitions)
-		} else {
-			resp.Topics = append(resp.Topics, t)
-		}
-	}
+	resp.Topics = mergeTopics(ev.resp.Topics, results, func(t *kmsg.TxnOffsetCommitResponseTopic) (string, *[]kmsg.TxnOffsetCommitResponseTopicPartition) {
+		return t.Topic, &t.Partitions
+	})
 	return &resp
 }
 

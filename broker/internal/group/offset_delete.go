@@ -1,7 +1,6 @@
 package group
 
 import (
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -27,12 +26,9 @@ func (ev *offsetDeleteEvent) step(m *Machine, _ time.Time, e *coordinator.Effect
 		return
 	}
 	gl := m.ledger.groups[ev.req.Group]
+	var results []kmsg.OffsetDeleteResponseTopic
 	for _, t := range ev.topics {
-		i := slices.IndexFunc(resp.Topics, func(rt kmsg.OffsetDeleteResponseTopic) bool { return rt.Topic == t.Topic })
-		if i < 0 {
-			i = len(resp.Topics)
-			resp.Topics = append(resp.Topics, kmsg.OffsetDeleteResponseTopic{Topic: t.Topic})
-		}
+		rt := kmsg.OffsetDeleteResponseTopic{Topic: t.Topic}
 		subscribed := m.subscribes(ev.req.Group, t.Topic)
 		for _, p := range t.Partitions {
 			rp := kmsg.OffsetDeleteResponseTopicPartition{Partition: p.Partition}
@@ -43,9 +39,13 @@ func (ev *offsetDeleteEvent) step(m *Machine, _ time.Time, e *coordinator.Effect
 					return tp == topicPartition{t.Topic, p.Partition}
 				})...)
 			}
-			resp.Topics[i].Partitions = append(resp.Topics[i].Partitions, rp)
+			rt.Partitions = append(rt.Partitions, rp)
 		}
+		results = append(results, rt)
 	}
+	resp.Topics = mergeTopics(resp.Topics, results, func(t *kmsg.OffsetDeleteResponseTopic) (string, *[]kmsg.OffsetDeleteResponseTopicPartition) {
+		return t.Topic, &t.Partitions
+	})
 	reply(e, ev.ref, resp)
 }
 

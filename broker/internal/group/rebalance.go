@@ -141,14 +141,21 @@ func (g *group) joinAnswer(mb *member, version int16) *kmsg.JoinGroupResponse {
 	resp := kmsg.NewPtrJoinGroupResponse()
 	resp.Version = version
 	resp.Generation = g.generation
-	resp.ProtocolType = kmsg.StringPtr(g.protocolType)
-	resp.Protocol = kmsg.StringPtr(g.protocol)
+	resp.ProtocolType, resp.Protocol = kmsg.StringPtr(g.protocolType), g.protocolName(version)
 	resp.LeaderID = g.leader
 	resp.MemberID = mb.id
 	if mb.id == g.leader {
 		resp.Members = g.membersForLeader()
 	}
 	return resp
+}
+
+// protocolName is the protocol as JoinGroup answers it: one without a name is null for versions that have that.
+func (g *group) protocolName(version int16) *string {
+	if g.protocol == "" && version >= 7 {
+		return nil
+	}
+	return kmsg.StringPtr(g.protocol)
 }
 
 func (g *group) membersForLeader() []kmsg.JoinGroupResponseMember {

@@ -119,3 +119,17 @@ func TestMemberBeginsWithoutOldDeadlines(t *testing.T) {
 	s.advance(20 * time.Second)
 	require.True(t, s.m.modern("g").hasMember("m"))
 }
+
+// TestMergeTopics: results are as they were asked for, unless there were errors before; then each topic is there once.
+func TestMergeTopics(t *testing.T) {
+	type topic struct {
+		name       string
+		partitions []int
+	}
+	of := func(t *topic) (string, *[]int) { return t.name, &t.partitions }
+	more := []topic{{"a", []int{1}}, {"b", []int{2}}, {"a", []int{3}}}
+	require.Equal(t, more, mergeTopics(nil, more, of))
+	have := []topic{{"b", []int{9}}}
+	require.Equal(t, []topic{{"b", []int{9, 2}}, {"a", []int{1, 3}}}, mergeTopics(have, more, of))
+	require.Equal(t, []topic{{"b", []int{9}}}, have)
+}

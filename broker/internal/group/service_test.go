@@ -117,9 +117,10 @@ func TestServiceRoutesByGroup(t *testing.T) {
 		require.Len(t, list().Groups, 20)
 
 		del := kmsg.NewPtrDeleteGroupsRequest()
-		del.Groups = []string{"g1", "nobody", "g1"}
+		del.Groups = []string{"g1", "nobody", "g1", ""}
 		deleted := ask[*kmsg.DeleteGroupsResponse](func(r func(kmsg.Response)) { s.Delete(del, r) })
-		require.Len(t, deleted().Groups, 2, "each group once")
+		require.Len(t, deleted().Groups, 3, "each group once")
+		require.Equal(t, kerr.GroupIDNotFound.Code, deleted().Groups[2].ErrorCode)
 		require.Zero(t, deleted().Groups[0].ErrorCode)
 		require.Equal(t, kerr.GroupIDNotFound.Code, deleted().Groups[1].ErrorCode)
 

@@ -122,6 +122,9 @@ func (ev *shareAlterEvent) step(m *Machine, now time.Time, e *coordinator.Effect
 		rt.Topic = t.Topic
 		info, ok := m.topics.Topic(t.Topic)
 		rt.TopicID = info.ID
+		if ok { // the group begins with it, even if it has none of the partitions
+			a.topics[info.ID] = a.topics[info.ID].with(t.Topic, nil)
+		}
 		for _, p := range t.Partitions {
 			rp := kmsg.NewAlterShareGroupOffsetsResponseTopicPartition()
 			rp.Partition = p.Partition
@@ -136,6 +139,10 @@ func (ev *shareAlterEvent) step(m *Machine, now time.Time, e *coordinator.Effect
 				a.topics[info.ID] = a.topics[info.ID].with(t.Topic, []int32{p.Partition})
 			}
 			rt.Partitions = append(rt.Partitions, rp)
+		}
+		if at := slices.IndexFunc(a.resp.Topics, func(o kmsg.AlterShareGroupOffsetsResponseTopic) bool { return o.Topic == t.Topic }); at >= 0 {
+			a.resp.Topics[at].Partitions = append(a.resp.Topics[at].Partitions, rt.Partitions...)
+			continue
 		}
 		a.resp.Topics = append(a.resp.Topics, rt)
 	}

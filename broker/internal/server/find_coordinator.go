@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -38,6 +40,10 @@ func handleFindCoordinator(s *Server, r *Request, reply func(kmsg.Response)) {
 				c := kmsg.NewFindCoordinatorResponseCoordinator()
 				c.Key, c.NodeID, c.Host, c.Port = key, node, host, port
 				c.ErrorCode, c.ErrorMessage = errorCode, message
+				if req.CoordinatorType == coordinatorShare && !validShareKey(r.Version, key) {
+					c.NodeID, c.Host, c.Port = -1, "", -1
+					c.ErrorCode, c.ErrorMessage = codeOf(kerr.InvalidRequest)
+				}
 				resp.Coordinators = append(resp.Coordinators, c)
 			}
 		}
@@ -49,7 +55,7 @@ func handleFindCoordinator(s *Server, r *Request, reply func(kmsg.Response)) {
 	case coordinatorTxn:
 		s.ensureInternal(controller.TxnTopic, s.cfg.TxnPartitions, answer)
 	case coordinatorShare:
-		if !validShareKeys(r.Version, req.CoordinatorKeys) {
+		if !slices.ContainsFunc(req.CoordinatorKeys, func(key string) bool { return validShareKey(r.Version, key) }) {
 			answer(kerr.InvalidRequest)
 			return
 		}

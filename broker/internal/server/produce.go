@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -104,6 +105,7 @@ func decodeProduce(body []byte, version int16, flexible bool) (*produceRequest, 
 	}
 	req.topics = oncePerPartition(req.topics, func(t *produceTopic) (key, *[]producePartition) { return key{t.name, t.id}, &t.partitions },
 		func(p *producePartition) int32 { return p.partition })
+	req.topics = slices.DeleteFunc(req.topics, func(t produceTopic) bool { return len(t.partitions) == 0 })
 	return req, r.err
 }
 

@@ -133,17 +133,10 @@ func (s *Server) groupValues(group string) config.GroupValues {
 // shareCoordinatorKeys is the first version of FindCoordinator that knows share coordinators.
 const shareCoordinatorKeys = 6
 
-// validShareKeys tells whether all keys name share partitions: group, topic id and partition with colons between.
-func validShareKeys(version int16, keys []string) bool {
-	if version < shareCoordinatorKeys {
-		return false
-	}
-	for _, key := range keys {
-		if _, err := share.ParseCoordinatorKey(key); err != nil {
-			return false
-		}
-	}
-	return true
+// validShareKey tells whether a key of FindCoordinator names a partition of a share group.
+func validShareKey(version int16, key string) bool {
+	_, err := share.ParseCoordinatorKey(key)
+	return version >= shareCoordinatorKeys && err == nil
 }
 
 // sharesLearn drops what is kept of deleted topics.

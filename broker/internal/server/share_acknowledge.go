@@ -107,6 +107,10 @@ func (a *shareAcks) add(tp share.TopicPartition, acks []share.Ack) {
 	if a.acks == nil {
 		a.acks, a.refused = map[share.TopicPartition][]share.Ack{}, map[share.TopicPartition]error{}
 	}
+	// Of a partition that is there twice the last counts.
+	delete(a.acks, tp)
+	delete(a.refused, tp)
+	a.empty = slices.DeleteFunc(a.empty, func(o share.TopicPartition) bool { return o == tp })
 	t, ok := a.s.ctl.Image().TopicByID(tp.Topic)
 	switch {
 	case !ok:

@@ -1,6 +1,7 @@
 package share
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -69,6 +70,13 @@ func newSessions(limit int) sessions {
 // open makes the session of a member, in place of the one before.
 func (s *sessions) open(key memberKey, conn any, partitions []TopicPartition) (*session, error) {
 	s.remove(key)
+	once := make(map[TopicPartition]bool, len(partitions))
+	for _, tp := range partitions {
+		if once[tp] {
+			return nil, fmt.Errorf("partition %d of topic %x twice in a new share session: %w", tp.Partition, tp.Topic, kerr.UnknownServerError)
+		}
+		once[tp] = true
+	}
 	if len(s.all) >= s.max {
 		return nil, kerr.ShareSessionLimitReached
 	}

@@ -102,50 +102,69 @@ func (s *Service) AddPartitionsToTxn(req *kmsg.AddPartitionsToTxnRequest, reply 
 		})
 		return
 	}
-	resp.Transactions = make([]kmsg.AddPartitionsToTxnResponseTransaction, len(req.Transactions))
-	// Kafka knows the topics by transactional id. Of entries with the same one the last says what is added or verified for all of
-	// them; what the coordinator decided is answered for the topics of the first.
-	first, last := make(map[string]int, len(req.Transactions)), make(map[string]int, len(req.Transactions))
+	b := &enlistments{s: s, req: req, resp: resp, first: map[string]int{}, last: map[string]int{}, next: map[int]int{}}
+	var heads []int
 	for i, tx := range req.Transactions {
-		if _, ok := first[tx.TransactionalID]; !ok {
-			first[tx.TransactionalID] = i
+		if before, ok := b.last[tx.TransactionalID]; ok {
+			b.next[before] = i
+		} else {
+			b.first[tx.TransactionalID] = i
+			heads = append(heads, i)
 		}
-		last[tx.TransactionalID] = i
+		b.last[tx.TransactionalID] = i
 	}
-	gather(len(req.Transactions), func(i int, finish func(func())) {
-		tx := req.Transactions[i]
-		var g gathered
-		for _, t := range req.Transactions[last[tx.TransactionalID]].Topics {
-			g.add(t.Topic, t.Partitions)
+	resp.Transactions = make([]kmsg.AddPartitionsToTxnResponseTransaction, len(req.Transactions))
+	gather(len(heads), func(i int, finish func(func())) { b.run(heads[i], finish) }, func() { reply(resp) })
+}
+
+// enlistments are the entries of an AddPartitionsToTxn request of version 4 or later, by their indices. Kafka knows the topics by
+// transactional id: of entries with the same one the last says what is added or verified for all of them, and what the coordinator
+// decided about an addition is answered for the topics of the first. They follow each other: what one adds the next one finds.
+type enlistments struct {
+	s           *Service
+	req         *kmsg.AddPartitionsToTxnRequest
+	resp        *kmsg.AddPartitionsToTxnResponse
+	first, last map[string]int
+	next        map[int]int // the next entry with the same transactional id
+}
+
+// run does an entry and those that follow it.
+func (b *enlistments) run(i int, finish func(func())) {
+	tx := b.req.Transactions[i]
+	var g gathered
+	for _, t := range b.req.Transactions[b.last[tx.TransactionalID]].Topics {
+		g.add(t.Topic, t.Partitions)
+	}
+	b.s.enlist(enlistment{
+		id: tx.TransactionalID, producerID: tx.ProducerID, epoch: tx.ProducerEpoch,
+		topics: g.topics, version: 2, verifyOnly: tx.VerifyOnly,
+	}, func(codeOf func(TopicPartition) *kerr.Error, bad bool) {
+		answer := g.topics
+		if !tx.VerifyOnly && !bad {
+			answer = nil
+			for _, t := range b.req.Transactions[b.first[tx.TransactionalID]].Topics {
+				answer = append(answer, enlistedTopic{t.Topic, t.Partitions})
+			}
 		}
-		topics := g.topics
-		s.enlist(enlistment{
-			id: tx.TransactionalID, producerID: tx.ProducerID, epoch: tx.ProducerEpoch,
-			topics: topics, version: 2, verifyOnly: tx.VerifyOnly,
-		}, func(codeOf func(TopicPartition) *kerr.Error, bad bool) {
-			out := kmsg.NewAddPartitionsToTxnResponseTransaction()
-			out.TransactionalID = tx.TransactionalID
-			answer := topics
-			if !tx.VerifyOnly && !bad {
-				answer = answer[:0:0]
-				for _, t := range req.Transactions[first[tx.TransactionalID]].Topics {
-					answer = append(answer, enlistedTopic{t.Topic, t.Partitions})
-				}
+		out := &b.resp.Transactions[i]
+		out.TransactionalID = tx.TransactionalID
+		for _, t := range answer {
+			rt := kmsg.NewAddPartitionsToTxnResponseTransactionTopic()
+			rt.Topic = t.name
+			for _, p := range t.partitions {
+				rp := kmsg.NewAddPartitionsToTxnResponseTransactionTopicPartition()
+				rp.Partition = p
+				rp.ErrorCode = code(codeOf(TopicPartition{Topic: t.name, Partition: p}), b.req.Version, 2)
+				rt.Partitions = append(rt.Partitions, rp)
 			}
-			for _, t := range answer {
-				rt := kmsg.NewAddPartitionsToTxnResponseTransactionTopic()
-				rt.Topic = t.name
-				for _, p := range t.partitions {
-					rp := kmsg.NewAddPartitionsToTxnResponseTransactionTopicPartition()
-					rp.Partition = p
-					rp.ErrorCode = code(codeOf(TopicPartition{Topic: t.name, Partition: p}), req.Version, 2)
-					rt.Partitions = append(rt.Partitions, rp)
-				}
-				out.Topics = append(out.Topics, rt)
-			}
-			finish(func() { resp.Transactions[i] = out })
-		})
-	}, func() { reply(resp) })
+			out.Topics = append(out.Topics, rt)
+		}
+		if next, ok := b.next[i]; ok {
+			b.run(next, finish)
+			return
+		}
+		finish(func() {})
+	})
 }
 
 // enlistment is one transaction of an AddPartitionsToTxn request.
