@@ -59,7 +59,8 @@ type Limits struct {
 
 // Config configures a broker. The zero value is a broker in memory that is reachable by DialContext only.
 type Config struct {
-	// NodeID is the broker's id in the cluster; 0 means 1. It cannot change once a directory has topics.
+	// NodeID is the broker's id in the cluster; 0 means 1, or 0 if the property node.id says so. It cannot change once a directory
+	// has topics.
 	NodeID int32
 	// Listen are addresses like "127.0.0.1:9092" or ":0" (a port that is free) to serve on. Empty: in-process only.
 	Listen []string
@@ -118,10 +119,17 @@ func (c *Config) defaults() {
 			*n = d
 		}
 	}
-	def(&c.NodeID, 1)
+	if !c.sets("node.id") && !c.sets("broker.id") {
+		def(&c.NodeID, 1)
+	}
 	def(&c.DefaultPartitions, 1)
 	def(&c.OffsetsPartitions, defaultInternalPartitions)
 	def(&c.TxnPartitions, defaultInternalPartitions)
+}
+
+func (c *Config) sets(property string) bool {
+	_, ok := c.Properties[property]
+	return ok
 }
 
 func (c *Config) withDefaults() error {

@@ -55,6 +55,29 @@ func TestPropertiesAreInEffect(t *testing.T) {
 	require.ErrorContains(t, err, "TOPIC_DELETION_DISABLED")
 }
 
+func TestNodeZero(t *testing.T) {
+	for _, property := range []string{"node.id", "broker.id"} {
+		dir := t.TempDir()
+		on := func(properties map[string]string) brokertest.Option {
+			return brokertest.With(func(c *broker.Config) { c.DataDir, c.Properties = dir, properties })
+		}
+		for range 2 { // a second time in the same directory
+			b := brokertest.New(t, on(map[string]string{property: "0"})).Broker
+			cl := client(t, b)
+			require.NoError(t, cl.ProduceSync(bounded(t), &kgo.Record{Topic: "t"}).FirstErr())
+			m, err := kadm.NewClient(cl).Metadata(bounded(t))
+			require.NoError(t, err)
+			require.Equal(t, []int32{0}, m.Brokers.NodeIDs())
+			require.Zero(t, m.Controller)
+			require.Equal(t, []int32{0}, m.Topics["t"].Partitions[0].Replicas)
+			cl.Close()
+			require.NoError(t, b.Close())
+		}
+		_, err := broker.Start(bounded(t), broker.Config{DataDir: dir})
+		require.ErrorContains(t, err, "it belongs to node 0, not to 1")
+	}
+}
+
 func TestDynamicConfigurationsChangeTopicsAndOutliveRestarts(t *testing.T) {
 	dir := t.TempDir()
 	set := func(name, value string) []kadm.AlterConfig {

@@ -87,6 +87,11 @@ func (p process) config(flags *pflag.FlagSet, f *serverFlags) (broker.Config, er
 	}
 	if says("node-id") {
 		cfg.NodeID = f.nodeID
+		if f.nodeID == 0 { // the field's 0 is "not set"
+			if err := nodeZero(cfg.Properties); err != nil {
+				return cfg, err
+			}
+		}
 	}
 	if says("default-partitions") {
 		cfg.DefaultPartitions = f.partitions

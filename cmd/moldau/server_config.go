@@ -58,6 +58,17 @@ var flagProperties = map[string][]string{
 	"node-id":            {"node.id", "broker.id"},
 }
 
+// nodeZero says --node-id 0 as a property.
+func nodeZero(properties map[string]string) error {
+	for _, name := range flagProperties["node-id"] {
+		if v, ok := properties[name]; ok && strings.TrimSpace(v) != "0" {
+			return usagef("--node-id is 0 and the property %s is %s: set one of them", name, v)
+		}
+	}
+	properties["node.id"] = "0"
+	return nil
+}
+
 // properties collects Kafka's configurations from all sources. Flags that count less than a property are set back to "not given".
 func (p process) properties(flags *pflag.FlagSet, path string, given []string) (map[string]string, error) {
 	all := settings{}

@@ -49,6 +49,15 @@ func TestServerWithoutSettings(t *testing.T) {
 	require.EqualValues(t, 1, cfg.NodeID)
 }
 
+// Node 0 is an id like others, which many of Kafka's clusters begin with.
+func TestServerCanBeNodeZero(t *testing.T) {
+	cfg, err := configured(t, environment{"MOLDAU_NODE_ID": "7"}, "--node-id", "0")
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"node.id": "0"}, cfg.Properties)
+	_, err = configured(t, nil, "--node-id", "0", "-p", "broker.id=7")
+	require.ErrorContains(t, err, "set one of them")
+}
+
 func TestServerReadsYAML(t *testing.T) {
 	path := file(t, "server.yaml", `
 # nested names are joined

@@ -68,8 +68,7 @@ type Config struct {
 	DecompressLimit int
 	// Cleaner compacts the logs of compacted topics.
 	Cleaner CleanerConfig
-	// ClusterID and NodeID are written into a new directory; an existing one must have the same,
-	// unless ClusterID is empty or NodeID 0.
+	// ClusterID and NodeID are written into a new directory; an existing one must have the same, unless ClusterID is empty.
 	ClusterID string
 	NodeID    int32
 }

@@ -127,7 +127,7 @@ func (m *Manager) loadMeta() error {
 	if m.cfg.ClusterID != "" && m.cfg.ClusterID != p.ClusterID {
 		return fmt.Errorf("it belongs to cluster %s, not to %s: choose another directory", p.ClusterID, m.cfg.ClusterID)
 	}
-	if m.cfg.NodeID != 0 && m.cfg.NodeID != p.NodeID {
+	if m.cfg.NodeID != p.NodeID {
 		// Its partitions have that node for a leader: clients would look for a broker that isn't there.
 		return fmt.Errorf("it belongs to node %d, not to %d: start with node id %d, or choose another directory", p.NodeID, m.cfg.NodeID, p.NodeID)
 	}
