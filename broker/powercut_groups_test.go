@@ -298,14 +298,14 @@ func (w *cutShare) fetch(client *rawClient, waitMillis int32) error {
 		return err
 	}
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return fmt.Errorf("fetch of %s: %w", w.group, err)
+		return fmt.Errorf("fetch of %s: %w: %s", w.group, err, messageOf(resp.ErrorMessage))
 	}
 	w.session++
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			// The state of the partition may not have been initialized yet.
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil && !kerr.IsRetriable(err) {
-				return fmt.Errorf("fetch of %s: %w", w.group, err)
+				return fmt.Errorf("fetch of %s: %w: %s", w.group, err, messageOf(p.ErrorMessage))
 			}
 			for _, a := range p.AcquiredRecords {
 				for o := a.FirstOffset; o <= a.LastOffset; o++ {
@@ -404,4 +404,12 @@ func topicID(client *rawClient, name string) (id [16]byte, err error) {
 		return id, err
 	}
 	return resp.Topics[0].TopicID, kerr.ErrorForCode(resp.Topics[0].ErrorCode)
+}
+
+// messageOf is what a broker says of an error.
+func messageOf(message *string) string {
+	if message == nil {
+		return ""
+	}
+	return *message
 }
