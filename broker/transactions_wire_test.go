@@ -229,11 +229,15 @@ func TestSameTransactionTwice(t *testing.T) {
 		x := kmsg.NewAddPartitionsToTxnRequestTransaction()
 		x.TransactionalID, x.ProducerID, x.ProducerEpoch, x.VerifyOnly = "a", w.pid, w.epoch, i == 1
 		x.Topics = []kmsg.AddPartitionsToTxnRequestTransactionTopic{{Topic: topic, Partitions: []int32{0}}}
+		if i == 1 {
+			x.Topics = append(x.Topics, kmsg.AddPartitionsToTxnRequestTransactionTopic{Topic: "empty"})
+		}
 		req.Transactions = append(req.Transactions, x)
 	}
 	resp, err := do[*kmsg.AddPartitionsToTxnResponse](c, req)
 	require.NoError(t, err)
 	require.Equal(t, "t", resp.Transactions[0].Topics[0].Topic)
+	require.Len(t, resp.Transactions[1].Topics, 1)
 	require.Equal(t, "u", resp.Transactions[1].Topics[0].Topic)
 	require.Zero(t, resp.Transactions[1].Topics[0].Partitions[0].ErrorCode, "it was added before")
 	require.Contains(t, w.state(), "Ongoing 0 [{u [0]")

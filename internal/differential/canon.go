@@ -306,6 +306,9 @@ func idText(id [16]byte) string {
 	if id == [16]byte{} {
 		return "zero"
 	}
+	if [6]byte(id[2:8]) == [6]byte{} {
+		return "made up " + uuidText(id) // by the generator: the same for both
+	}
 	return placeholder("uuid", uuidText(id))
 }
 

@@ -49,11 +49,13 @@ type producePartition struct {
 	partition int32
 	records   []byte
 
-	err   error
-	p     *replica.Partition
-	batch batch.Batch
-	o     replica.AppendOptions
-	adds  bool // its answer depends on the addition to the transaction
+	err error
+	// corrupt is why the first batch cannot be read, nil if it can.
+	corrupt error
+	p       *replica.Partition
+	batch   batch.Batch
+	o       replica.AppendOptions
+	adds    bool // its answer depends on the addition to the transaction
 }
 
 // decodeProduce is by hand so that it is bounded without a walk in front.
@@ -154,17 +156,26 @@ func handleProduce(s *Server, r *Request, body []byte, reply func(any)) error {
 	return nil
 }
 
-// check finds what makes the whole request fail.
+// check finds what makes the whole request fail. As in Kafka it looks for a transactional batch; what cannot be read behind one
+// fails by itself.
 func (req *produceRequest) check() error {
+	transactional := false
 	for ti := range req.topics {
 		for pi := range req.topics[ti].partitions {
 			in := &req.topics[ti].partitions[pi]
 			b, err := firstBatch(in.records)
 			if err != nil {
-				return errTopicf(kerr.CorruptMessage, "topic %q partition %d: %v", req.topics[ti].name, in.partition, err)
+				in.corrupt = errTopicf(kerr.CorruptMessage, "topic %q partition %d: %v", req.topics[ti].name, in.partition, err)
+				if !transactional {
+					return in.corrupt
+				}
+				continue
 			}
-			if in.batch = b; b != nil && b.Magic() == batch.Magic && b.Transactional() && req.txnID == nil {
-				return errTopicf(kerr.TransactionalIDAuthorizationFailed, "a transactional batch in a request without transactional id")
+			if in.batch = b; b != nil && b.Magic() == batch.Magic && b.Transactional() {
+				if req.txnID == nil {
+					return errTopicf(kerr.TransactionalIDAuthorizationFailed, "a transactional batch in a request without transactional id")
+				}
+				transactional = true
 			}
 		}
 	}
@@ -230,6 +241,9 @@ func (s *Server) resolveProduce(r *Request, req *produceRequest) {
 
 // checkForm checks that there is exactly one batch, of a format and a codec that the request's version allows.
 func (in *producePartition) checkForm(version int16, topic string) error {
+	if in.corrupt != nil {
+		return in.corrupt
+	}
 	b := in.batch
 	invalid := func(format string, args ...any) error {
 		return errTopicf(kerr.InvalidRecord, "topic %q partition %d: %s", topic, in.partition, fmt.Sprintf(format, args...))

@@ -192,6 +192,9 @@ type gathered struct {
 }
 
 func (g *gathered) add(name string, partitions []int32) {
+	if len(partitions) == 0 {
+		return
+	}
 	if g.at == nil {
 		g.at, g.seen = map[string]int{}, map[TopicPartition]struct{}{}
 	}
