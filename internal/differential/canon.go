@@ -99,6 +99,9 @@ func (n *names) text(s string, assign bool) string {
 		name, ok := of[value]
 		if !ok {
 			if !assign {
+				if madeUp.MatchString(value) { // the same for both, so that it orders a list
+					return class + "?" + value
+				}
 				return class + "?"
 			}
 			name = fmt.Sprintf("%s#%d", class, len(of)+1)
@@ -112,6 +115,7 @@ func (n *names) text(s string, assign bool) string {
 var (
 	hexID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	shortID = regexp.MustCompile(`(^|[^A-Za-z0-9_./-])([A-Za-z0-9_-]{22})($|[^A-Za-z0-9_./-])`)
+	madeUp  = regexp.MustCompile(`^..AAAAAAAA`) // an id of the generator
 	foreign = regexp.MustCompile(`\bd[0-9a-z]{5}-`)
 )
 
@@ -305,9 +309,6 @@ func codeText(code int64) string {
 func idText(id [16]byte) string {
 	if id == [16]byte{} {
 		return "zero"
-	}
-	if [6]byte(id[2:8]) == [6]byte{} {
-		return "made up " + uuidText(id) // by the generator: the same for both
 	}
 	return placeholder("uuid", uuidText(id))
 }
