@@ -202,11 +202,16 @@ func (l *live) text(i int) []string {
 	l.look(i)
 	var lines []string
 	if resp := l.answers[i]; resp != nil {
-		if r, ok := resp.(*kmsg.ListGroupsResponse); ok { // "" is any sequence's
+		switch r := resp.(type) { // the group "" is any sequence's
+		case *kmsg.ListGroupsResponse:
 			r.Groups = slices.DeleteFunc(r.Groups, func(g kmsg.ListGroupsResponseGroup) bool { return !strings.HasPrefix(g.Group, l.values.prefix) })
 			if len(r.Groups) == 0 {
 				r.Groups = nil
 			}
+		case *kmsg.DescribeGroupsResponse:
+			r.Groups = slices.DeleteFunc(r.Groups, func(g kmsg.DescribeGroupsResponseGroup) bool { return g.Group == "" })
+		case *kmsg.DeleteGroupsResponse:
+			r.Groups = slices.DeleteFunc(r.Groups, func(g kmsg.DeleteGroupsResponseGroup) bool { return g.Group == "" })
 		}
 		lines = l.names.lines(answerTree(resp, l.names.port))
 		l.learn(i)
