@@ -153,8 +153,13 @@ func answerTree(resp kmsg.Response, port string) *node {
 	case *kmsg.DescribeConfigsResponse:
 		for i := range r.Resources {
 			r.Resources[i].Configs = slices.DeleteFunc(r.Resources[i].Configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool {
-				return hostConfigs[c.Name]
+				return hostConfigs[c.Name] || r.Resources[i].ResourceType == kmsg.ConfigResourceTypeBrokerLogger && c.Name != "root"
 			})
+			if r.Resources[i].ResourceType == kmsg.ConfigResourceTypeBrokerLogger { // one level for all sequences
+				for j := range r.Resources[i].Configs {
+					r.Resources[i].Configs[j].Value = nil
+				}
+			}
 		}
 	case *kmsg.MetadataResponse:
 		for _, t := range r.Topics {
@@ -162,6 +167,16 @@ func answerTree(resp kmsg.Response, port string) *node {
 				for i := range t.Partitions {
 					t.Partitions[i].LeaderEpoch = -1
 				}
+			}
+		}
+	case *kmsg.DescribeClientQuotasResponse:
+		if r.Entries != nil && len(r.Entries) == 0 { // like a list that holds what other sequences set
+			r.Entries = nil
+		}
+	case *kmsg.DescribeQuorumResponse: // of the listener of controllers, which ours has none of
+		for i := range r.Nodes {
+			for j := range r.Nodes[i].Listeners {
+				r.Nodes[i].Listeners[j].Port = 0
 			}
 		}
 	case *kmsg.ApiVersionsResponse:

@@ -29,7 +29,7 @@ var (
 	oursBinary = flag.String("moldau", "", "binary of our server, instead of one that is built")
 	sequences  = flag.Int("sequences", 200, "number of sequences")
 	firstSeed  = flag.Uint64("seed", 1, "seed of the first sequence")
-	themeName  = flag.String("theme", "", "only sequences of this theme")
+	themeName  = flag.String("theme", "", "only sequences of these themes, with commas between them")
 	workers    = flag.Int("workers", 4, "sequences side by side")
 	perKind    = flag.Int("minimize", 1, "differences of one kind to minimize")
 	straddle   = flag.Int("straddle", 24, "sequences that one restart of both brokers interrupts")
@@ -218,7 +218,7 @@ func (d *duel) batch(seed uint64, n int) {
 		})
 	}
 	for s := range uint64(n) {
-		if *themeName == "" || generate(seed+s, d.versions, "").Theme == *themeName {
+		if *themeName == "" || slices.Contains(strings.Split(*themeName, ","), generate(seed+s, d.versions, "").Theme) {
 			seeds <- seed + s
 		}
 	}

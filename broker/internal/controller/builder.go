@@ -87,8 +87,11 @@ func (b *builder) remove(t *Topic) {
 	delete(b.own, t.ID)
 	delete(b.img.byID, t.ID)
 	delete(b.img.topics, t.Name)
-	if name, ambiguous := metricName(t.Name); ambiguous && b.img.byMetric[name] == t.Name {
-		delete(b.img.byMetric, name)
+	if name, ambiguous := metricName(t.Name); ambiguous {
+		left := slices.DeleteFunc(slices.Clone(b.img.byMetric[name]), func(other string) bool { return other == t.Name })
+		if b.img.byMetric[name] = left; len(left) == 0 {
+			delete(b.img.byMetric, name)
+		}
 	}
 	b.img.partitions -= len(t.Partitions)
 }
@@ -106,7 +109,7 @@ func (b *builder) apply(r Record) {
 		}
 		b.put(&Topic{Name: r.Name, ID: r.TopicID})
 		if name, ambiguous := metricName(r.Name); ambiguous {
-			b.img.byMetric[name] = r.Name
+			b.img.byMetric[name] = append(slices.Clip(b.img.byMetric[name]), r.Name)
 		}
 	case *PartitionRecord:
 		t := b.topic(r.TopicID)

@@ -1,7 +1,9 @@
 package controller
 
 import (
+	"errors"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -31,16 +33,17 @@ type ConfigRules interface {
 	Check(next map[string]string) error
 }
 
+// ErrUnknownOp is an operation that IncrementalAlterConfigs does not have. Kafka fails on it without an answer for single resources.
+var ErrUnknownOp = errors.New("a change of a configuration has an unknown operation")
+
 // AlterConfigs makes the records that change the configuration of a resource by single changes.
 func AlterConfigs(img *Image, r Resource, changes []ConfigChange, rules ConfigRules) ([]Record, error) {
-	if err := checkResource(img, r); err != nil {
-		return nil, err
-	}
 	before := img.Configs(r)
 	next := maps.Clone(before)
 	if next == nil {
 		next = map[string]string{}
 	}
+	var altered []string
 	for _, c := range changes {
 		switch c.Op {
 		case OpSet:
@@ -58,41 +61,44 @@ func AlterConfigs(img *Image, r Resource, changes []ConfigChange, rules ConfigRu
 			}
 			next[c.Name] = changeList(value, *c.Value, c.Op == OpAppend)
 		default:
-			return nil, kerr.UnknownServerError // as Kafka, without a reason
+			return nil, ErrUnknownOp
 		}
+		altered = append(altered, c.Name)
 	}
-	if err := rules.Check(next); err != nil {
-		return nil, err
-	}
-	if err := checkInsync(img, r, before, next); err != nil {
-		return nil, err
-	}
-	var recs []Record
-	for _, c := range changes {
-		recs = appendConfig(recs, r, c.Name, before, next)
-	}
-	return recs, nil
+	return configRecords(img, r, altered, next, rules)
 }
 
 // ReplaceConfigs makes the records that make next the whole configuration of a resource.
 func ReplaceConfigs(img *Image, r Resource, next map[string]string, rules ConfigRules) ([]Record, error) {
-	if err := checkResource(img, r); err != nil {
+	names := map[string]string{}
+	maps.Copy(names, img.Configs(r))
+	maps.Copy(names, next)
+	return configRecords(img, r, slices.Sorted(maps.Keys(names)), next, rules)
+}
+
+// configRecords checks what the configuration of a resource would be, and only then whether the resource exists.
+func configRecords(img *Image, r Resource, altered []string, next map[string]string, rules ConfigRules) ([]Record, error) {
+	before := img.Configs(r)
+	for _, name := range altered {
+		value, is := next[name]
+		if err := checkInsync(img, r, name, is); err != nil {
+			return nil, err
+		}
+		if len(value) > math.MaxInt16 {
+			return nil, refuse(kerr.InvalidConfig, "The configuration value cannot be added because it exceeds the maximum value size of %d bytes.", math.MaxInt16)
+		}
+	}
+	if err := checkResourceName(r); err != nil {
 		return nil, err
 	}
-	before := img.Configs(r)
 	if err := rules.Check(next); err != nil {
 		return nil, err
 	}
-	if err := checkInsync(img, r, before, next); err != nil {
-		return nil, err
+	if _, ok := img.Topic(r.Name); r.Type == ResourceTopic && !ok {
+		return nil, refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", r.Name)
 	}
-	names := maps.Clone(before)
-	if names == nil {
-		names = map[string]string{}
-	}
-	maps.Copy(names, next)
 	var recs []Record
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range altered {
 		recs = appendConfig(recs, r, name, before, next)
 	}
 	return recs, nil
@@ -114,60 +120,55 @@ func appendConfig(recs []Record, r Resource, name string, before, next map[strin
 
 // changeList adds to a list what it does not have, or takes out what it has.
 func changeList(list, change string, add bool) string {
-	var parts []string
-	for part := range strings.SplitSeq(list, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			parts = append(parts, part)
-		}
-	}
-	for _, v := range strings.Split(change, ",") {
-		v = strings.TrimSpace(v)
-		if add && !slices.Contains(parts, v) {
+	parts := slices.DeleteFunc(splitList(list), func(part string) bool { return part == "" })
+	for _, v := range splitList(change) {
+		switch i := slices.Index(parts, v); {
+		case add && i < 0:
 			parts = append(parts, v)
-		} else if !add {
-			parts = slices.DeleteFunc(parts, func(p string) bool { return p == v })
+		case !add && i >= 0:
+			parts = slices.Delete(parts, i, i+1)
 		}
 	}
 	return strings.Join(parts, ",")
 }
 
-// checkResource refuses what has no configuration of its own.
-func checkResource(img *Image, r Resource) error {
-	switch r.Type {
-	case ResourceTopic:
-		if r.Name == "" {
-			return refuse(kerr.InvalidRequest, "Default topic resources are not allowed.")
-		}
-		if err := CheckTopicName(r.Name); err != nil {
-			return err
-		}
-		if _, ok := img.Topic(r.Name); !ok {
-			return refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", r.Name)
-		}
-	case ResourceGroup:
-		if r.Name == "" {
-			return refuse(kerr.InvalidRequest, "Default group resources are not allowed.")
-		}
-	case ResourceClientMetrics:
-		if r.Name == "" {
-			return refuse(kerr.InvalidRequest, "Subscription name can't be empty")
-		}
+// splitList is Java's String.split: what is empty at the end does not count, but an empty list has one element.
+func splitList(list string) []string {
+	parts := strings.Split(list, ",")
+	if list == "" {
+		return parts
+	}
+	for len(parts) > 0 && parts[len(parts)-1] == "" {
+		parts = parts[:len(parts)-1]
+	}
+	return parts
+}
+
+// checkResourceName refuses what can have no configuration of its own.
+func checkResourceName(r Resource) error {
+	switch {
+	case r.Type == ResourceTopic && r.Name == "":
+		return refuse(kerr.InvalidRequest, "Default topic resources are not allowed.")
+	case r.Type == ResourceTopic:
+		return CheckTopicName(r.Name)
+	case r.Type == ResourceGroup && r.Name == "":
+		return refuse(kerr.InvalidRequest, "Default group resources are not allowed.")
+	case r.Type == ResourceClientMetrics && r.Name == "":
+		return refuse(kerr.InvalidRequest, "Subscription name can't be empty")
 	}
 	return nil
 }
 
-// checkInsync keeps min.insync.replicas cluster-wide where eligible leader replicas follow from it (KIP-966).
-func checkInsync(img *Image, r Resource, before, next map[string]string) error {
-	const name = "min.insync.replicas"
-	if r.Type != ResourceBroker || img.Feature(FeatureELR) == 0 {
+// checkInsync keeps min.insync.replicas cluster-wide where eligible leader replicas follow from it (KIP-966). is tells whether the
+// configuration with that name is to be set.
+func checkInsync(img *Image, r Resource, name string, is bool) error {
+	if r.Type != ResourceBroker || name != "min.insync.replicas" || img.Feature(FeatureELR) == 0 {
 		return nil
 	}
-	old, was := before[name]
-	value, is := next[name]
-	if r.Name != "" && is && (!was || old != value) {
+	if r.Name != "" {
 		return refuse(kerr.InvalidConfig, "Broker-level min.insync.replicas cannot be altered while ELR is enabled.")
 	}
-	if r.Name == "" && was && !is {
+	if !is {
 		return refuse(kerr.InvalidConfig, "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.")
 	}
 	return nil

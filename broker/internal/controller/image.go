@@ -40,9 +40,9 @@ type Topic struct {
 type Image struct {
 	offset         int64
 	topics         map[string]*Topic
-	byID           map[TopicID]*Topic // the same topics
-	byMetric       map[string]string  // metricName of each topic that has one of its own -> topic name
-	partitions     int                // of all topics
+	byID           map[TopicID]*Topic  // the same topics
+	byMetric       map[string][]string // metricName of each topic that has one of its own -> names of topics
+	partitions     int                 // of all topics
 	nextProducerID int64
 	features       map[string]int16
 	configs        map[Resource]map[string]string // of resources other than topics; no empty maps
@@ -75,7 +75,7 @@ type Registration struct {
 // emptyImage is the image before the first record.
 func emptyImage() *Image {
 	return &Image{
-		offset: -1, topics: map[string]*Topic{}, byID: map[TopicID]*Topic{}, byMetric: map[string]string{},
+		offset: -1, topics: map[string]*Topic{}, byID: map[TopicID]*Topic{}, byMetric: map[string][]string{},
 		features: map[string]int16{}, configs: map[Resource]map[string]string{}, scram: map[string]map[int8]ScramCredential{},
 		quotas: map[QuotaEntity]map[string]float64{}, brokers: map[int32]*Registration{}, unknown: map[uint64]int64{},
 	}
@@ -121,10 +121,10 @@ func metricName(topic string) (name string, ambiguous bool) {
 
 // collides finds a topic whose metrics would have the same name.
 func (i *Image) collides(topic string) (other string, ok bool) {
-	if name, ambiguous := metricName(topic); ambiguous {
-		other, ok = i.byMetric[name]
+	if name, ambiguous := metricName(topic); ambiguous && len(i.byMetric[name]) > 0 {
+		return i.byMetric[name][0], true
 	}
-	return other, ok
+	return "", false
 }
 
 // NextProducerID is the first producer id that no block covers yet.

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,6 +68,8 @@ type Rules struct {
 	MaxPartitions      int // of a topic
 	MaxTotalPartitions int // of all topics
 	NewTopicID         func() TopicID
+	// Before is the metadata before the request, if it asks for more topics than one: their names need not fit each other.
+	Before *Image
 	// CheckConfigs tells what is wrong with the configurations of a topic; nil: nothing.
 	CheckConfigs func(map[string]string) error
 }
@@ -74,28 +77,42 @@ type Rules struct {
 // NewTopic asks for a topic.
 type NewTopic struct {
 	Name        string
-	Partitions  int32             // -1: the default
-	Replication int16             // -1: the default, which is 1
-	Assignments map[int32][]int32 // partition -> replicas; Partitions and Replication are -1 then
+	Partitions  int32        // -1: the default
+	Replication int16        // -1: the default, which is 1
+	Assignments []Assignment // Partitions and Replication are -1 then
 	Configs     map[string]string
 }
 
-// maxPerRequest is the number of partitions that Kafka makes in one operation.
-const maxPerRequest = 10_000
+// Assignment says where the replicas of a partition are to be.
+type Assignment struct {
+	Partition int32
+	Replicas  []int32
+}
+
+// MaxPerRequest is the number of partitions that Kafka makes in one operation.
+const MaxPerRequest = 10_000
+
+// CheckNewTopic tells why there can be no new topic with a name.
+func CheckNewTopic(img *Image, name string) error {
+	if err := CheckTopicName(name); err != nil {
+		return err
+	}
+	if name == MetadataTopic {
+		return refuse(kerr.InvalidRequest, "Creation of internal topic %s is prohibited.", name)
+	}
+	if _, ok := img.Topic(name); ok {
+		return refuse(kerr.TopicAlreadyExists, "Topic '%s' already exists.", name)
+	}
+	if other, ok := img.collides(name); ok {
+		return refuse(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", name, other)
+	}
+	return nil
+}
 
 // Create makes the records of a new topic. The checks, their order and their words are Kafka's; more so the order of the records.
 func Create(img *Image, n NewTopic, rules Rules) ([]Record, error) {
-	if err := CheckTopicName(n.Name); err != nil {
+	if err := CheckNewTopic(cmp.Or(rules.Before, img), n.Name); err != nil {
 		return nil, err
-	}
-	if n.Name == MetadataTopic {
-		return nil, refuse(kerr.InvalidRequest, "Creation of internal topic %s is prohibited.", n.Name)
-	}
-	if _, ok := img.Topic(n.Name); ok {
-		return nil, refuse(kerr.TopicAlreadyExists, "Topic '%s' already exists.", n.Name)
-	}
-	if other, ok := img.collides(n.Name); ok {
-		return nil, refuse(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", n.Name, other)
 	}
 	if rules.CheckConfigs != nil {
 		if err := rules.CheckConfigs(n.Configs); err != nil {
@@ -111,13 +128,18 @@ func Create(img *Image, n NewTopic, rules Rules) ([]Record, error) {
 			return nil, refuse(kerr.InvalidRequest, "A manual partition assignment was specified, but numPartitions was not set to -1.")
 		}
 		count = int32(len(n.Assignments))
-		for _, i := range slices.Sorted(maps.Keys(n.Assignments)) {
-			if err := rules.checkReplicas(n.Assignments[i]); err != nil {
+		assigned := map[int32]bool{}
+		for _, a := range n.Assignments {
+			if assigned[a.Partition] {
+				return nil, refuse(kerr.InvalidReplicaAssignment, "Found multiple manual partition assignments for partition %d", a.Partition)
+			}
+			assigned[a.Partition] = true
+			if err := rules.checkReplicas(a.Replicas); err != nil {
 				return nil, err
 			}
 		}
 		for i := range count {
-			if _, ok := n.Assignments[i]; !ok {
+			if !assigned[i] {
 				return nil, refuse(kerr.InvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence")
 			}
 		}
@@ -176,7 +198,7 @@ func (r Rules) newPartition(id TopicID, partition int32) Record {
 }
 
 func (r Rules) checkCount(img *Image, topic string, have, want int32) error {
-	if want-have > maxPerRequest {
+	if want-have > MaxPerRequest {
 		return refuse(kerr.PolicyViolation, "Excessively large number of partitions per request.")
 	}
 	if int(want) > r.MaxPartitions {

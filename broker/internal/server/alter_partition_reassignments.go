@@ -15,9 +15,17 @@ import (
 func handleAlterPartitionReassignments(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.AlterPartitionAssignmentsRequest)
 	resp := req.ResponseKind().(*kmsg.AlterPartitionAssignmentsResponse)
-	resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
-	if len(req.Topics) == 0 {
+	resp.AllowReplicationFactorChange = true
+	late := checkDeadline(req.TimeoutMillis)
+	switch {
+	case len(req.Topics) == 0:
 		resp.ErrorMessage = kmsg.StringPtr("") // as Kafka
+		reply(resp)
+		return
+	case late != nil:
+		resp.ErrorCode, resp.ErrorMessage = codeOf(late)
+	default:
+		resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
 	}
 	img := s.ctl.Image()
 	for _, asked := range req.Topics {
@@ -27,6 +35,8 @@ func handleAlterPartitionReassignments(s *Server, r *Request, reply func(kmsg.Re
 		for _, ap := range asked.Partitions {
 			var err error
 			switch {
+			case late != nil:
+				err = late
 			case !ok:
 				err = refusal(kerr.UnknownTopicOrPartition, fmt.Sprintf("Unable to find a topic named %s.", asked.Topic))
 			case ap.Partition < 0 || int(ap.Partition) >= len(topic.Partitions):

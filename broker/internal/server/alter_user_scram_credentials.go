@@ -33,80 +33,93 @@ func handleAlterUserSCRAMCredentials(s *Server, r *Request, reply func(kmsg.Resp
 	})
 }
 
-// alterScram makes the records of what is valid in a request, and the answers of its users: a user may be in it once.
+// alterScram makes the records of what is valid in a request, and the answers of its users. A user may be in it once; what is wrong with
+// where it is named first counts before that.
 func alterScram(img *controller.Image, req *kmsg.AlterUserSCRAMCredentialsRequest) (
 	recs []controller.Record, results []kmsg.AlterUserSCRAMCredentialsResponseResult,
 ) {
-	times := map[string]int{}
-	for _, d := range req.Deletions {
-		times[d.Name]++
-	}
-	for _, u := range req.Upsertions {
-		times[u.Name]++
-	}
 	users := 0
 	for range img.ScramUsers() {
 		users++
 	}
-	add := func(user string, rec func() (controller.Record, error)) {
-		out := kmsg.NewAlterUserSCRAMCredentialsResponseResult()
-		out.User = user
-		var err error
-		switch n := times[user]; {
-		case n == 0:
-			return // its answer has been given
-		case n > 1:
-			err = refusal(kerr.DuplicateResource, "A user credential cannot be altered twice in the same request")
-		case user == "":
-			err = refusal(kerr.UnacceptableCredential, "Username must not be empty")
-		default:
-			var r controller.Record
-			if r, err = rec(); err == nil {
-				recs = append(recs, r)
+	var order []string
+	named := map[string]*scramAlteration{}
+	add := func(user string, check func() error, record func() (controller.Record, error)) {
+		a := named[user]
+		switch {
+		case a == nil:
+			a = &scramAlteration{record: record}
+			named[user], order = a, append(order, user)
+			if a.err = check(); user == "" {
+				a.err = refusal(kerr.UnacceptableCredential, "Username must not be empty")
 			}
+		case a.err == nil:
+			a.err = refusal(kerr.DuplicateResource, "A user credential cannot be altered twice in the same request")
 		}
-		times[user] = 0
-		if errors.Is(err, errEmptyKey) {
-			out.ErrorCode = kerr.UnknownServerError.Code
-		} else {
-			out.ErrorCode, out.ErrorMessage = codeOf(err)
-		}
-		results = append(results, out)
 	}
 	for _, d := range req.Deletions {
-		add(d.Name, func() (controller.Record, error) {
+		add(d.Name, func() error {
 			if mechanismName(d.Mechanism) == "" {
-				return nil, refusal(kerr.UnsupportedSaslMechanism, "Unknown SCRAM mechanism")
+				return refusal(kerr.UnsupportedSaslMechanism, "Unknown SCRAM mechanism")
 			}
 			if _, ok := img.ScramCredential(d.Name, d.Mechanism); !ok {
-				return nil, refusal(kerr.ResourceNotFound, "Attempt to delete a user credential that does not exist")
+				return refusal(kerr.ResourceNotFound, "Attempt to delete a user credential that does not exist")
 			}
+			return nil
+		}, func() (controller.Record, error) {
 			return &controller.RemoveUserScramCredentialRecord{User: d.Name, Mechanism: d.Mechanism}, nil
 		})
 	}
 	for _, u := range req.Upsertions {
-		add(u.Name, func() (controller.Record, error) {
-			mechanism := mechanismName(u.Mechanism)
+		mechanism := mechanismName(u.Mechanism)
+		add(u.Name, func() error {
 			switch {
 			case mechanism == "":
-				return nil, refusal(kerr.UnsupportedSaslMechanism, "Unknown SCRAM mechanism")
+				return refusal(kerr.UnsupportedSaslMechanism, "Unknown SCRAM mechanism")
 			case u.Iterations < security.MinIterations:
-				return nil, refusal(kerr.UnacceptableCredential, "Too few iterations")
+				return refusal(kerr.UnacceptableCredential, "Too few iterations")
 			case u.Iterations > security.MaxIterations:
-				return nil, refusal(kerr.UnacceptableCredential, "Too many iterations")
-			case len(u.SaltedPassword) == 0:
-				return nil, errEmptyKey
+				return refusal(kerr.UnacceptableCredential, "Too many iterations")
 			case users >= maxScramUsers:
-				return nil, refusal(kerr.UnacceptableCredential, "There are too many users")
+				return refusal(kerr.UnacceptableCredential, "There are too many users")
 			}
 			users++
+			return nil
+		}, func() (controller.Record, error) {
+			if len(u.SaltedPassword) == 0 {
+				return nil, errEmptyKey
+			}
 			c := security.SaltedCredential(mechanism, u.SaltedPassword, bytes.Clone(u.Salt), int(u.Iterations))
 			return &controller.UserScramCredentialRecord{User: u.Name, Mechanism: u.Mechanism, ScramCredential: controller.ScramCredential{
 				Salt: c.Salt, StoredKey: c.StoredKey, ServerKey: c.ServerKey, Iterations: u.Iterations,
 			}}, nil
 		})
 	}
+	for _, user := range order {
+		a := named[user]
+		var r controller.Record
+		if a.err == nil {
+			r, a.err = a.record()
+		}
+		out := kmsg.NewAlterUserSCRAMCredentialsResponseResult()
+		out.User = user
+		switch {
+		case a.err == nil:
+			recs = append(recs, r)
+		case errors.Is(a.err, errEmptyKey):
+			out.ErrorCode = kerr.UnknownServerError.Code
+		default:
+			out.ErrorCode, out.ErrorMessage = codeOf(a.err)
+		}
+		results = append(results, out)
+	}
 	return recs, results
+}
+
+// scramAlteration is what a request wants of one user, or what is wrong with it.
+type scramAlteration struct {
+	record func() (controller.Record, error)
+	err    error
 }
 
 // errEmptyKey is answered as Kafka does, which fails to use an empty key and has no message for it.

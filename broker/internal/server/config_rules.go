@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -93,7 +95,15 @@ func (s *Server) checkAlteration(a *alteration) error {
 	case controller.ResourceTopic, controller.ResourceGroup, controller.ResourceClientMetrics, controller.ResourceBrokerLogger:
 		return nil
 	case controller.ResourceBroker:
-		return s.checkBrokerName(a.resource.Name)
+		if err := s.checkBrokerName(a.resource.Name); err != nil {
+			return err
+		}
+		for _, c := range a.changes {
+			if c.Op < controller.OpSet || c.Op > controller.OpSubtract {
+				return errTopicf(kerr.InvalidRequest, "Unknown operations type %d", c.Op)
+			}
+		}
+		return nil
 	}
 	return errTopicf(kerr.InvalidRequest, "Unknown resource type %d", a.resource.Type)
 }
@@ -128,6 +138,7 @@ func (s *Server) alterConfigs(all []alteration, replace, validateOnly bool, done
 			errs[i] = s.alterLoggers(a, replace, validateOnly)
 		}
 	}
+	var failed error // of all that the controller is asked for
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		var recs []controller.Record
 		for i := range all {
@@ -146,16 +157,24 @@ func (s *Server) alterConfigs(all []alteration, replace, validateOnly bool, done
 			} else {
 				mine, errs[i] = controller.AlterConfigs(img, a.resource, a.changes, rules)
 			}
+			if errors.Is(errs[i], controller.ErrUnknownOp) {
+				failed = kerr.UnknownServerError
+			}
 			recs = append(recs, mine...)
 		}
-		if validateOnly {
+		if validateOnly || failed != nil {
 			return nil, nil
 		}
 		return recs, nil
 	}
+	before := slices.Clone(errs) // of what the controller is not asked for
 	s.ctl.Update(op, func(err error) {
 		for i := range errs {
-			if errs[i] == nil && all[i].resource.Type != controller.ResourceBrokerLogger {
+			switch {
+			case before[i] != nil || all[i].resource.Type == controller.ResourceBrokerLogger:
+			case failed != nil:
+				errs[i] = failed
+			case errs[i] == nil:
 				errs[i] = err
 			}
 		}

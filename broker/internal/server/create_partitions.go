@@ -29,6 +29,13 @@ func handleCreatePartitions(s *Server, r *Request, reply func(kmsg.Response)) {
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
+	if err := checkDeadline(req.TimeoutMillis); err != nil && slices.ContainsFunc(req.Topics, func(in kmsg.CreatePartitionsRequestTopic) bool { return names[in.Topic] == 1 }) {
+		for _, in := range req.Topics {
+			answer(in.Topic, err)
+		}
+		reply(resp)
+		return
+	}
 	mutations := s.mutations(r, createPartitionsStrict)
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
@@ -45,6 +52,9 @@ func handleCreatePartitions(s *Server, r *Request, reply func(kmsg.Response)) {
 				continue
 			}
 			var assignments [][]int32
+			if in.Assignment != nil {
+				assignments = [][]int32{}
+			}
 			for _, a := range in.Assignment {
 				assignments = append(assignments, a.Replicas)
 			}

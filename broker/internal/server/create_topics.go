@@ -23,10 +23,18 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	for i := range req.Topics {
 		names[req.Topics[i].Topic]++
 	}
+	if err := s.checkNewTopics(req, names); err != nil {
+		for i := range req.Topics {
+			resp.Topics = append(resp.Topics, newTopicAnswer(req.Topics[i].Topic, err))
+		}
+		reply(resp)
+		return
+	}
 	mutations := s.mutations(r, createTopicsStrict)
 	created := map[string]*controller.Topic{} // what was, or would be, created
 	op := func(img *controller.Image) ([]controller.Record, error) {
-		draft := controller.NewDraft(img)
+		draft, rules := controller.NewDraft(img), s.rules()
+		rules.Before = img
 		var all []controller.Record
 		var twice []string
 		for i := range req.Topics {
@@ -37,7 +45,7 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 				}
 				continue
 			}
-			recs, err := createTopic(draft.Image(), in, s.rules())
+			recs, err := createTopic(draft.Image(), in, rules)
 			if err == nil && !mutations.Take(newPartitions(recs), time.Now()) {
 				err = errTooManyMutations
 			}
@@ -81,6 +89,34 @@ func handleCreateTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	})
 }
 
+// checkNewTopics tells what is wrong with a request as a whole. names counts how often it has each name; what it has twice is not created,
+// and does not count.
+func (s *Server) checkNewTopics(req *kmsg.CreateTopicsRequest, names map[string]int) error {
+	partitions, any := 0, false
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		if names[t.Topic] > 1 || t.Topic == controller.MetadataTopic {
+			continue
+		}
+		any = true
+		switch {
+		case len(t.ReplicaAssignment) > 0:
+			partitions += len(t.ReplicaAssignment)
+		case t.NumPartitions == -1:
+			partitions += s.values().Int("num.partitions")
+		default:
+			partitions += int(max(0, t.NumPartitions))
+		}
+	}
+	switch {
+	case !any:
+		return nil
+	case partitions > controller.MaxPerRequest && req.TimeoutMillis > 0:
+		return refusal(kerr.PolicyViolation, "Excessively large number of partitions per request.")
+	}
+	return checkDeadline(req.TimeoutMillis)
+}
+
 func newTopicAnswer(topic string, err error) kmsg.CreateTopicsResponseTopic {
 	out := kmsg.NewCreateTopicsResponseTopic()
 	out.Topic, out.NumPartitions, out.ReplicationFactor = topic, -1, -1
@@ -100,6 +136,9 @@ func (s *Server) newTopicConfigs(t *controller.Topic) []kmsg.CreateTopicsRespons
 }
 
 func createTopic(img *controller.Image, in *kmsg.CreateTopicsRequestTopic, rules controller.Rules) ([]controller.Record, error) {
+	if err := controller.CheckNewTopic(rules.Before, in.Topic); err != nil {
+		return nil, err
+	}
 	n := controller.NewTopic{Name: in.Topic, Partitions: in.NumPartitions, Replication: in.ReplicationFactor, Configs: map[string]string{}}
 	for _, c := range in.Configs {
 		if c.Value == nil {
@@ -107,14 +146,8 @@ func createTopic(img *controller.Image, in *kmsg.CreateTopicsRequestTopic, rules
 		}
 		n.Configs[c.Name] = *c.Value // the last one counts
 	}
-	if len(in.ReplicaAssignment) > 0 {
-		n.Assignments = map[int32][]int32{}
-		for _, a := range in.ReplicaAssignment {
-			if _, twice := n.Assignments[a.Partition]; twice {
-				return nil, errTopicf(kerr.InvalidReplicaAssignment, "Found multiple manual partition assignments for partition %d", a.Partition)
-			}
-			n.Assignments[a.Partition] = a.Replicas
-		}
+	for _, a := range in.ReplicaAssignment {
+		n.Assignments = append(n.Assignments, controller.Assignment{Partition: a.Partition, Replicas: a.Replicas})
 	}
 	return controller.Create(img, n, rules)
 }

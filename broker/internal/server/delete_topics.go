@@ -40,6 +40,13 @@ func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 		resp.Topics = append(resp.Topics, out)
 	}
 	asked, refused := s.victims(req, r.Version)
+	if err := checkDeadline(req.TimeoutMillis); err != nil && len(asked) > 0 {
+		for _, v := range s.named(req, r.Version) {
+			answer(v, err)
+		}
+		reply(resp)
+		return
+	}
 	for _, f := range refused {
 		answer(f.victim, f.err)
 	}
@@ -99,25 +106,31 @@ type refusedVictim struct {
 	err error
 }
 
-// victims gives the topics of a request, each once, and those that are named wrongly.
-func (s *Server) victims(req *kmsg.DeleteTopicsRequest, version int16) (asked []victim, refused []refusedVictim) {
-	var all []victim
+// named are the topics as a request names them.
+func (s *Server) named(req *kmsg.DeleteTopicsRequest, version int16) (all []victim) {
 	if version >= deleteTopicIDs {
 		for _, t := range req.Topics {
 			all = append(all, victim{t.Topic, t.TopicID})
 		}
-	} else {
-		for i := range req.TopicNames {
-			all = append(all, victim{name: &req.TopicNames[i]})
-		}
+		return all
 	}
+	for i := range req.TopicNames {
+		all = append(all, victim{name: &req.TopicNames[i]})
+	}
+	return all
+}
+
+// victims gives the topics of a request, each once, and those that are named wrongly.
+func (s *Server) victims(req *kmsg.DeleteTopicsRequest, version int16) (asked []victim, refused []refusedVictim) {
+	all := s.named(req, version)
 	names, ids := map[string]int{}, map[controller.TopicID]int{}
 	var none controller.TopicID
 	for _, v := range all {
-		if v.name != nil {
+		switch {
+		case v.name != nil && v.id != none: // refused for itself
+		case v.name != nil:
 			names[*v.name]++
-		}
-		if v.id != none {
+		case v.id != none:
 			ids[v.id]++
 		}
 	}

@@ -20,14 +20,19 @@ func handleDescribeConfigs(s *Server, r *Request, reply func(kmsg.Response)) {
 	resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
 	img := s.ctl.Image()
 	described := 0
+	kinds := []int8{controller.ResourceTopic, controller.ResourceBroker, controller.ResourceBrokerLogger, controller.ResourceClientMetrics, controller.ResourceGroup}
+	unknown := slices.ContainsFunc(req.Resources, func(r kmsg.DescribeConfigsRequestResource) bool { return !slices.Contains(kinds, int8(r.ResourceType)) })
 	for _, in := range req.Resources {
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = in.ResourceType, in.ResourceName
 		var entries []config.Entry
 		var err error
-		if described >= maxDescribed {
+		switch {
+		case unknown: // one that Kafka does not know spoils the request
+			err = errTopicf(kerr.InvalidRequest, "%s", kerr.InvalidRequest.Description)
+		case described >= maxDescribed:
 			err = errTopicf(kerr.InvalidRequest, "the resources of the request have more than %d configurations; ask for some at a time", maxDescribed)
-		} else {
+		default:
 			entries, err = s.describe(img, resourceOf(in.ResourceType, in.ResourceName))
 		}
 		for _, e := range entries {

@@ -24,19 +24,20 @@ func handleDescribeQuorum(s *Server, r *Request, reply func(kmsg.Response)) {
 		return &s
 	}
 	resp.ErrorMessage = text("")
-	found := false
+	// Kafka knows one partition, and wants nothing else to be asked for.
+	found := len(req.Topics) == 1 && len(req.Topics[0].Partitions) == 1 &&
+		req.Topics[0].Topic == controller.MetadataTopic && req.Topics[0].Partitions[0].Partition == 0
 	for _, in := range req.Topics {
 		t := kmsg.NewDescribeQuorumResponseTopic()
 		t.Topic = in.Topic
 		for _, asked := range in.Partitions {
 			p := kmsg.NewDescribeQuorumResponseTopicPartition()
 			p.Partition = asked.Partition
-			if in.Topic != controller.MetadataTopic || asked.Partition != 0 {
+			if !found {
 				p.ErrorCode, p.ErrorMessage = kerr.UnknownTopicOrPartition.Code, text(unknownPartition)
 				t.Partitions = append(t.Partitions, p)
 				continue
 			}
-			found = true
 			end := s.ctl.Image().Offset() + 1
 			p.ErrorMessage = text("")
 			p.LeaderID, p.HighWatermark = s.cfg.NodeID, end
@@ -59,7 +60,7 @@ func handleDescribeQuorum(s *Server, r *Request, reply func(kmsg.Response)) {
 		n := kmsg.NewDescribeQuorumResponseNode()
 		n.NodeID = s.cfg.NodeID
 		l := kmsg.NewDescribeQuorumResponseNodeListener()
-		l.Name = r.Conn.listener.Name
+		l.Name = controllerListener
 		host, port := s.advertised(r.Conn)
 		l.Host, l.Port = host, uint16(port)
 		n.Listeners = append(n.Listeners, l)
@@ -67,6 +68,10 @@ func handleDescribeQuorum(s *Server, r *Request, reply func(kmsg.Response)) {
 	}
 	reply(resp)
 }
+
+// controllerListener is the name of the listener of controllers in a configuration of Kafka's. There is none here: what one would ask it
+// for, every listener answers.
+const controllerListener = "CONTROLLER"
 
 // unknownPartition is Kafka's sentence for UNKNOWN_TOPIC_OR_PARTITION.
 const unknownPartition = "This server does not host this topic-partition."

@@ -23,8 +23,15 @@ func handleElectLeaders(s *Server, r *Request, reply func(kmsg.Response)) {
 	if r.Version == 0 {
 		kind = electPreferred
 	}
-	if kind != electPreferred && kind != electUnclean {
-		err := refusal(kerr.InvalidRequest, fmt.Sprintf("Unknown election type %d", kind))
+	if req.Topics != nil && len(req.Topics) == 0 {
+		reply(resp) // whatever else is in the request
+		return
+	}
+	err := checkDeadline(req.TimeoutMillis)
+	if err == nil && kind != electPreferred && kind != electUnclean {
+		err = refusal(kerr.InvalidRequest, fmt.Sprintf("Unknown election type %d", kind))
+	}
+	if err != nil {
 		resp.ErrorCode = code(err)
 		for _, asked := range req.Topics {
 			t := electedTopic(asked.Topic)

@@ -81,13 +81,14 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 		reply(s.metadata(r, img, names, ids))
 	}
 	s.ctl.Update(func(img *controller.Image) ([]controller.Record, error) {
-		draft := controller.NewDraft(img)
+		draft, rules := controller.NewDraft(img), s.rules()
+		rules.Before = img
 		var all []controller.Record
 		for _, name := range missing {
 			if _, ok := draft.Image().Topic(name); ok {
 				continue // asked for twice, or by two clients
 			}
-			recs, err := controller.Create(draft.Image(), controller.NewTopic{Name: name, Partitions: -1, Replication: -1}, s.rules())
+			recs, err := controller.Create(draft.Image(), controller.NewTopic{Name: name, Partitions: -1, Replication: -1}, rules)
 			if err != nil {
 				// As in Kafka the client is told that there is no such topic, and it is only logged why.
 				s.log.Warn("cannot create a topic on request", "topic", name, "err", err)
