@@ -185,11 +185,89 @@ func adminAnswer(t *testing.T, cl *kgo.Broker, command string, f []string) strin
 		resp, err := req.RequestWith(ctx, cl)
 		require.NoError(t, err)
 		return fmt.Sprintf("%d, %v found", resp.ErrorCode, len(resp.ConfigResources) > 0)
+	case "late": // API: what is given no time
+		return lateAnswer(t, cl, f[0])
+	case "scram": // [-USER:MECHANISM | +USER:MECHANISM:ITERATIONS ...]
+		req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
+		for _, a := range f {
+			parts := strings.Split(a[1:], ":")
+			if a[0] == '-' {
+				d := kmsg.NewAlterUserSCRAMCredentialsRequestDeletion()
+				d.Name, d.Mechanism = *nullable(parts[0]), int8(number(t, parts[1]))
+				req.Deletions = append(req.Deletions, d)
+				continue
+			}
+			u := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
+			u.Name, u.Mechanism, u.Iterations = *nullable(parts[0]), int8(number(t, parts[1])), number(t, parts[2])
+			u.Salt, u.SaltedPassword = []byte("salt"), []byte("a password that was salted")
+			req.Upsertions = append(req.Upsertions, u)
+		}
+		resp, err := req.RequestWith(ctx, cl)
+		require.NoError(t, err)
+		var out []string
+		for _, r := range resp.Results {
+			out = append(out, r.User+": "+said(r.ErrorCode, r.ErrorMessage))
+		}
+		slices.Sort(out)
+		return strings.Join(out, "; ")
 	case "pages": // LIMIT CURSOR-TOPIC CURSOR-PARTITION [NAME ...]
 		return pagesAnswer(t, cl, f)
 	}
 	t.Fatalf("unknown command %q", command)
 	return ""
+}
+
+// lateAnswer gives the codes of the answer to a request that has no time.
+func lateAnswer(t *testing.T, cl *kgo.Broker, api string) string {
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = "order-late", 1, 1
+	victim := kmsg.NewDeleteTopicsRequestTopic()
+	victim.Topic = &topic.Topic
+	extended := kmsg.NewCreatePartitionsRequestTopic()
+	extended.Topic, extended.Count = topic.Topic, 2
+	elected := kmsg.ElectLeadersRequestTopic{Topic: topic.Topic, Partitions: []int32{0}}
+	moved := kmsg.AlterPartitionAssignmentsRequestTopic{Topic: topic.Topic, Partitions: []kmsg.AlterPartitionAssignmentsRequestTopicPartition{{Replicas: []int32{1}}}}
+	req := map[string]kmsg.Request{
+		"create":        &kmsg.CreateTopicsRequest{Topics: []kmsg.CreateTopicsRequestTopic{topic}},
+		"create-twice":  &kmsg.CreateTopicsRequest{Topics: []kmsg.CreateTopicsRequestTopic{topic, topic}, TimeoutMillis: -1},
+		"create-none":   &kmsg.CreateTopicsRequest{},
+		"delete":        &kmsg.DeleteTopicsRequest{Topics: []kmsg.DeleteTopicsRequestTopic{victim}, TimeoutMillis: -1},
+		"delete-twice":  &kmsg.DeleteTopicsRequest{Topics: []kmsg.DeleteTopicsRequestTopic{victim, victim}},
+		"partitions":    &kmsg.CreatePartitionsRequest{Topics: []kmsg.CreatePartitionsRequestTopic{extended}},
+		"elect":         &kmsg.ElectLeadersRequest{ElectionType: 7, Topics: []kmsg.ElectLeadersRequestTopic{elected}},
+		"elect-none":    &kmsg.ElectLeadersRequest{ElectionType: 7, Topics: []kmsg.ElectLeadersRequestTopic{}},
+		"reassign":      &kmsg.AlterPartitionAssignmentsRequest{Topics: []kmsg.AlterPartitionAssignmentsRequestTopic{moved}},
+		"reassign-none": &kmsg.AlterPartitionAssignmentsRequest{},
+		"reassigned":    &kmsg.ListPartitionReassignmentsRequest{},
+	}[api]
+	require.NotNil(t, req, api)
+	resp, err := cl.Request(bounded(t), req)
+	require.NoError(t, err)
+	switch r := resp.(type) {
+	case *kmsg.CreateTopicsResponse:
+		if len(r.Topics) > 0 {
+			return strconv.Itoa(int(r.Topics[0].ErrorCode)) + " " + strconv.Itoa(len(r.Topics))
+		}
+	case *kmsg.DeleteTopicsResponse:
+		return strconv.Itoa(int(r.Topics[0].ErrorCode)) + " " + strconv.Itoa(len(r.Topics))
+	case *kmsg.CreatePartitionsResponse:
+		return strconv.Itoa(int(r.Topics[0].ErrorCode))
+	case *kmsg.ElectLeadersResponse:
+		text := strconv.Itoa(int(r.ErrorCode))
+		for _, e := range r.Topics {
+			text += fmt.Sprintf(" %s-%d: %d", e.Topic, e.Partitions[0].Partition, e.Partitions[0].ErrorCode)
+		}
+		return text
+	case *kmsg.AlterPartitionAssignmentsResponse:
+		text := fmt.Sprint(r.ErrorCode, r.AllowReplicationFactorChange)
+		for _, e := range r.Topics {
+			text += fmt.Sprintf(" %s-%d: %d", e.Topic, e.Partitions[0].Partition, e.Partitions[0].ErrorCode)
+		}
+		return text
+	case *kmsg.ListPartitionReassignmentsResponse:
+		return strconv.Itoa(int(r.ErrorCode))
+	}
+	return "nothing"
 }
 
 func describeAnswer(t *testing.T, cl *kgo.Broker, f []string) string {

@@ -226,16 +226,18 @@ func (g *generator) leaderEpoch() int32 {
 // disturb makes one field of a message wrong.
 func (g *generator) disturb(x reflect.Value) {
 	var fields []reflect.Value
+	var names []string
 	for i := range x.NumField() {
 		f := x.Type().Field(i)
 		if f.IsExported() && f.Name != "Version" && f.Name != "UnknownTags" {
-			fields = append(fields, x.Field(i))
+			fields, names = append(fields, x.Field(i)), append(names, f.Name)
 		}
 	}
 	if len(fields) == 0 {
 		return
 	}
-	f := fields[g.rnd.IntN(len(fields))]
+	n := g.rnd.IntN(len(fields))
+	f, name := fields[n], names[n]
 	switch f.Kind() {
 	case reflect.Bool:
 		f.SetBool(!f.Bool())
@@ -244,7 +246,11 @@ func (g *generator) disturb(x reflect.Value) {
 	case reflect.Int16:
 		f.SetInt(pick[int64](g, -2, -1, 0, 1, 2, math.MaxInt16))
 	case reflect.Int32:
-		f.SetInt(pick[int64](g, f.Int()+1, f.Int()-1, -2, -1, 0, 1, 1000, math.MaxInt32))
+		v := pick[int64](g, f.Int()+1, f.Int()-1, -2, -1, 0, 1, 1000, math.MaxInt32)
+		if name == "TimeoutMillis" && v == 1 {
+			v = 0 // whether Kafka's controller can do something within a millisecond is chance
+		}
+		f.SetInt(v)
 	case reflect.Int64:
 		f.SetInt(pick[int64](g, f.Int()+1, f.Int()-1, -2, -1, 0, 1, 424242, math.MaxInt64))
 	case reflect.String:

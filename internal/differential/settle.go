@@ -2,6 +2,7 @@ package differential
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,7 +75,7 @@ func (l *live) settle(i int) {
 		}
 	case *kmsg.IncrementalAlterConfigsResponse, *kmsg.AlterConfigsResponse, *kmsg.AlterClientQuotasResponse,
 		*kmsg.AlterUserSCRAMCredentialsResponse, *kmsg.UpdateFeaturesResponse:
-		time.Sleep(publishing)
+		l.untilPublished()
 	case *kmsg.ShareGroupHeartbeatResponse:
 		if resp.ErrorCode == 0 {
 			l.untilShared(l.requests[i].(*kmsg.ShareGroupHeartbeatRequest).GroupID)
@@ -202,6 +203,36 @@ func (l *live) untilShared(group string) {
 		}
 		return true
 	})
+}
+
+// untilPublished waits until a change that is later than all others is seen.
+func (l *live) untilPublished() {
+	l.changes++
+	value := strconv.Itoa(1000 + l.changes)
+	alter := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	alter.Version = 1
+	// The name is one that belongs to no sequence.
+	alter.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{
+		ResourceType: kmsg.ConfigResourceTypeClientMetrics, ResourceName: "d00000-" + l.values.prefix,
+		Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: "interval.ms", Value: &value}},
+	}}
+	if _, err := l.adminAsk(alter); err != nil {
+		return
+	}
+	describe := kmsg.NewPtrDescribeConfigsRequest()
+	describe.Version = 4
+	describe.Resources = []kmsg.DescribeConfigsRequestResource{{
+		ResourceType: kmsg.ConfigResourceTypeClientMetrics, ResourceName: "d00000-" + l.values.prefix, ConfigNames: []string{"interval.ms"},
+	}}
+	poll(func() bool {
+		resp, err := l.adminAsk(describe)
+		if err != nil {
+			return false
+		}
+		r := resp.(*kmsg.DescribeConfigsResponse).Resources
+		return len(r) == 1 && len(r[0].Configs) == 1 && r[0].Configs[0].Value != nil && *r[0].Configs[0].Value == value
+	})
+	time.Sleep(publishing / 3) // what follows from it
 }
 
 func (l *live) untilGone(topic string) {

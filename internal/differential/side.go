@@ -48,6 +48,7 @@ type live struct {
 	requests    []kmsg.Request // as sent
 	answers     []kmsg.Response
 	wrongs      []string
+	changes     int // of metadata, waited for
 	created     map[string]bool
 	correlation int32
 	admin       *conn

@@ -1,5 +1,10 @@
 package coordinator
 
+import (
+	"cmp"
+	"slices"
+)
+
 // PartitionFor is Kafka's choice among the n partitions of a coordinator's topic, by which the shards of a log that
 // Apache Kafka wrote are found: the absolute value of JavaHash, modulo n. The least int32 has none and counts as 0.
 func PartitionFor(key string, n int32) int32 {
@@ -22,4 +27,19 @@ func JavaHash(s string) int32 {
 		h = 31*h + r
 	}
 	return h
+}
+
+// JavaOrder sorts keys as a java.util.HashMap iterates over them, which is the order in which Kafka sees the members of a group or the
+// changes of a configuration. Keys of one bucket keep the order in which they come.
+func JavaOrder(keys []string) []string {
+	buckets := uint32(16)
+	for len(keys)*4 > int(buckets)*3 {
+		buckets *= 2
+	}
+	at := func(s string) uint32 {
+		h := uint32(JavaHash(s))
+		return (h ^ h>>16) & (buckets - 1)
+	}
+	slices.SortStableFunc(keys, func(a, b string) int { return cmp.Compare(at(a), at(b)) })
+	return keys
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/moldau-stream/moldau/broker/internal/coordinator"
 )
 
 // testdata/assignors.txt has what the assignors of Apache Kafka 4.3.1 made of random
@@ -58,7 +60,7 @@ func TestAssignorsDoWhatKafkasDo(t *testing.T) {
 			byID[mb.id] = mb
 			ids = append(ids, mb.id)
 		}
-		for _, id := range javaOrder(slices.Clone(ids)) {
+		for _, id := range coordinator.JavaOrder(slices.Clone(ids)) {
 			spec.members = append(spec.members, byID[id])
 		}
 		var got map[string]target

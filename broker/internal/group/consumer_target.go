@@ -192,7 +192,7 @@ func (m *Machine) preferredAssignor(r roster) string {
 		}
 	}
 	best := ""
-	for _, name := range javaOrder(sortedKeys(votes)) {
+	for _, name := range coordinator.JavaOrder(sortedKeys(votes)) {
 		if votes[name] > votes[best] {
 			best = name
 		}
@@ -241,22 +241,6 @@ func (m *Machine) assignTarget(r roster, replaced string) map[string]target {
 	return assignUniform(spec)
 }
 
-// javaOrder sorts keys as a java.util.HashMap iterates over them, which is the order in
-// which Kafka's assignors see the members. Keys of one bucket keep the order in which
-// they come.
-func javaOrder(keys []string) []string {
-	buckets := uint32(16)
-	for len(keys)*4 > int(buckets)*3 {
-		buckets *= 2
-	}
-	at := func(s string) uint32 {
-		h := uint32(coordinator.JavaHash(s))
-		return (h ^ h>>16) & (buckets - 1)
-	}
-	slices.SortStableFunc(keys, func(a, b string) int { return cmp.Compare(at(a), at(b)) })
-	return keys
-}
-
 // timelineOrder sorts keys as Kafka's TimelineHashMap iterates over them, which is the
 // order in which it holds and describes the members of a group. That depends on how
 // large the map ever was, and within a slot on the order of insertion: for these, the
@@ -284,7 +268,7 @@ func (r roster) sorted() []string {
 	if r.updated != nil && r.g.members[r.updated.id] == nil {
 		ids = append(ids, r.updated.id)
 	}
-	return javaOrder(ids)
+	return coordinator.JavaOrder(ids)
 }
 
 // ownMillis reads a duration in milliseconds from a group's own configuration.

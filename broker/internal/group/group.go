@@ -344,7 +344,7 @@ func (g *group) choose() string {
 		}
 	}
 	best := ""
-	for _, name := range javaOrder(voted) {
+	for _, name := range coordinator.JavaOrder(voted) {
 		if votes[name] > votes[best] {
 			best = name
 		}

@@ -69,7 +69,7 @@ func (ev *shareDescribeEvent) step(m *Machine, _ time.Time, e *coordinator.Effec
 		return
 	}
 	rg.GroupState, rg.GroupEpoch, rg.AssignmentEpoch, rg.Assignor = string(g.stateName()), g.epoch, g.assignmentEpoch, assignorSimple
-	for _, id := range javaOrder(g.memberIDs()) {
+	for _, id := range coordinator.JavaOrder(g.memberIDs()) {
 		mb := g.members[id]
 		rm := kmsg.NewShareGroupDescribeResponseGroupMember()
 		rm.MemberID, rm.RackID, rm.MemberEpoch, rm.ClientID, rm.ClientHost = id, mb.rackID, mb.epoch, mb.clientID, mb.clientHost

@@ -188,7 +188,7 @@ func (c *shareChange) members() []*shareMember {
 		}
 	}
 	var out []*shareMember
-	for _, id := range javaOrder(append(ids, c.next.id)) {
+	for _, id := range coordinator.JavaOrder(append(ids, c.next.id)) {
 		mb := c.g.members[id]
 		if id == c.next.id {
 			mb = c.next

@@ -26,19 +26,21 @@ const (
 // ReadResult is what Read found. Its offsets are of one moment before the read.
 type ReadResult struct {
 	// Records are whole batches as stored; the first may begin before the offset asked for.
-	Records                                         []byte
+	Records []byte
+	// Tail is the beginning of the batch behind Records, as far as maxBytes reached into it. Kafka sends it along, and nobody can use it.
+	Tail                                            []byte
 	HighWatermark, LastStableOffset, LogStartOffset int64
 	LogEndOffset                                    int64
 	// Aborted is set for ReadCommitted only.
 	Aborted []AbortedTxn
 
-	buf *buffer.Buffer // holds Records
+	buf *buffer.Buffer // holds Records and Tail
 }
 
 // Free gives the memory of Records back, which nobody may use after that. Not to call it costs nothing but recycling.
 func (r *ReadResult) Free() {
 	r.buf.Free()
-	r.buf, r.Records = nil, nil
+	r.buf, r.Records, r.Tail = nil, nil, nil
 }
 
 // Read returns whole batches from the one that contains offset, or that follows it, up to
@@ -88,7 +90,7 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 				return res, false, err
 			}
 		}
-		if res.Records, res.buf = v.readOnce(at, maxBytes, limit); len(res.Records) > 0 {
+		if res.Records, res.Tail, res.buf = v.readOnce(at, maxBytes, limit); len(res.Records) > 0 {
 			break
 		}
 		pos, size, err := v.find(at)
@@ -102,7 +104,7 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 		if size > maxBytes && !minOne {
 			return res, false, nil
 		}
-		res.Records, res.buf, err = v.read(pos, max(maxBytes, size), at, limit)
+		res.Records, res.Tail, res.buf, err = v.read(pos, max(maxBytes, size), at, limit)
 		if err != nil {
 			return res, false, err
 		}
@@ -223,13 +225,13 @@ const indexSlack = 8 << 10
 
 // readOnce is find and read with one read of the file, which is what most reads need. It returns nothing where something is in the
 // way: then find and read tell what.
-func (v *view) readOnce(offset int64, maxBytes int, limit int64) ([]byte, *buffer.Buffer) {
+func (v *view) readOnce(offset int64, maxBytes int, limit int64) (records, tail []byte, buf *buffer.Buffer) {
 	s := v.segs[v.i]
 	pos, err := s.resolve(v.hint[v.i], offset)
 	if err != nil || pos >= v.size[v.i] {
-		return nil, nil
+		return nil, nil, nil
 	}
-	buf := buffer.Get(int(min(int64(max(maxBytes, 0))+indexSlack, v.size[v.i]-pos)))
+	buf = buffer.Get(int(min(int64(max(maxBytes, 0))+indexSlack, v.size[v.i]-pos)))
 	p := buf.B
 	if readFull(s.file, p, pos) == nil {
 		for {
@@ -245,27 +247,27 @@ func (v *view) readOnce(offset int64, maxBytes int, limit int64) ([]byte, *buffe
 				break
 			}
 			p = p[:min(len(p), maxBytes)]
-			if whole, err := v.walk(p, s.base, limit); err == nil && whole > 0 {
-				return p[:whole:whole], buf
+			if whole, cut, err := v.walk(p, s.base, limit); err == nil && whole > 0 {
+				return p[:whole:whole], p[whole : whole+cut], buf
 			}
 			break
 		}
 	}
 	buf.Free()
-	return nil, nil
+	return nil, nil, nil
 }
 
 // read returns the whole batches in at most n bytes from pos on, where the batch of offset begins, that
-// lie below limit.
-func (v *view) read(pos int64, n int, offset, limit int64) ([]byte, *buffer.Buffer, error) {
+// lie below limit, and what there is of the one behind them.
+func (v *view) read(pos int64, n int, offset, limit int64) (records, tail []byte, buf *buffer.Buffer, err error) {
 	s := v.segs[v.i]
-	buf := buffer.Get(int(min(int64(n), v.size[v.i]-pos)))
+	buf = buffer.Get(int(min(int64(n), v.size[v.i]-pos)))
 	p := buf.B
 	if err := readFull(s.file, p, pos); err != nil {
 		buf.Free()
-		return nil, nil, storageError(fmt.Errorf("%s: %w", s.path, err))
+		return nil, nil, nil, storageError(fmt.Errorf("%s: %w", s.path, err))
 	}
-	whole, err := v.walk(p, s.base, limit)
+	whole, cut, err := v.walk(p, s.base, limit)
 	if whole == 0 && err != nil { // what lies before damage is good; the next read reports it
 		err = v.l.corrupt(s, pos, max(offset, s.base), err)
 	} else {
@@ -273,22 +275,25 @@ func (v *view) read(pos int64, n int, offset, limit int64) ([]byte, *buffer.Buff
 	}
 	if err != nil {
 		buf.Free()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if whole == 0 {
 		buf.Free()
-		return nil, nil, nil
+		return nil, nil, nil, nil
 	}
-	return p[:whole:whole], buf, nil
+	return p[:whole:whole], p[whole : whole+cut], buf, nil
 }
 
-// walk returns how many bytes at the front of p are whole batches that lie at next or later and below limit. err says what is wrong
-// with the one behind them, if anything is.
-func (v *view) walk(p []byte, next, limit int64) (whole int, err error) {
+// walk returns how many bytes at the front of p are whole batches that lie at next or later and below limit, and how many there are of
+// a batch behind them that is below limit and cut. err says what is wrong with the one behind them, if anything is.
+func (v *view) walk(p []byte, next, limit int64) (whole, cut int, err error) {
 	for rest := p; ; {
 		b, r, err := batch.First(rest)
 		if errors.Is(err, batch.ErrTruncated) {
-			return whole, nil
+			if next < limit {
+				cut = len(rest)
+			}
+			return whole, cut, nil
 		}
 		if err == nil && (b.BaseOffset() < next || b.LastOffsetDelta() < 0 || b.LastOffset() >= v.end) {
 			err = &orderError{got: b.BaseOffset(), want: next}
@@ -297,7 +302,7 @@ func (v *view) walk(p []byte, next, limit int64) (whole int, err error) {
 			err = b.Check() // nobody has read these bytes since the log was opened
 		}
 		if err != nil || b.LastOffset() >= limit {
-			return whole, err
+			return whole, 0, err
 		}
 		whole += len(b)
 		next = b.LastOffset() + 1

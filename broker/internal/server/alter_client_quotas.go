@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -76,11 +79,12 @@ func (s *Server) alterClientQuotas(req *kmsg.AlterClientQuotasRequest, hosts map
 			entities++
 		}
 		var all []controller.Record
-		seen := map[controller.QuotaEntity]int{} // -> index of its answer
+		seen := map[string]int{} // -> index of its answer
 		for _, in := range req.Entries {
 			out := kmsg.NewAlterClientQuotasResponseEntry()
 			entity, err := quotaEntityOf(in.Entity, &out)
-			if i, twice := seen[entity]; twice && err == nil {
+			key := entityKey(&out)
+			if i, twice := seen[key]; twice {
 				resp.Entries[i].ErrorCode, resp.Entries[i].ErrorMessage = codeOf(duplicateEntity(entity))
 				continue
 			}
@@ -97,7 +101,7 @@ func (s *Server) alterClientQuotas(req *kmsg.AlterClientQuotasRequest, hosts map
 				all = append(all, recs...)
 			}
 			out.ErrorCode, out.ErrorMessage = codeOf(err)
-			seen[entity] = len(resp.Entries)
+			seen[key] = len(resp.Entries)
 			resp.Entries = append(resp.Entries, out)
 		}
 		if req.ValidateOnly {
@@ -114,6 +118,20 @@ func (s *Server) alterClientQuotas(req *kmsg.AlterClientQuotasRequest, hosts map
 		}
 		reply(resp)
 	})
+}
+
+// entityKey is the same for the same entity, also if that is none that may be.
+func entityKey(e *kmsg.AlterClientQuotasResponseEntry) string {
+	parts := make([]string, 0, len(e.Entity))
+	for _, p := range e.Entity {
+		name := "null"
+		if p.Name != nil {
+			name = strconv.Quote(*p.Name)
+		}
+		parts = append(parts, strconv.Quote(p.Type)+"="+name)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ",")
 }
 
 func duplicateEntity(e controller.QuotaEntity) error {

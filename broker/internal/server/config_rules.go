@@ -157,7 +157,7 @@ func (s *Server) alterConfigs(all []alteration, replace, validateOnly bool, done
 			} else {
 				mine, errs[i] = controller.AlterConfigs(img, a.resource, a.changes, rules)
 			}
-			if errors.Is(errs[i], controller.ErrUnknownOp) {
+			if errors.Is(errs[i], controller.ErrUnknownOp) { // on which Kafka fails as a whole
 				failed = kerr.UnknownServerError
 			}
 			recs = append(recs, mine...)
@@ -172,7 +172,7 @@ func (s *Server) alterConfigs(all []alteration, replace, validateOnly bool, done
 		for i := range errs {
 			switch {
 			case before[i] != nil || all[i].resource.Type == controller.ResourceBrokerLogger:
-			case failed != nil:
+			case failed != nil && (errs[i] == nil || all[i].resource.Type != controller.ResourceBroker): // brokers find their errors before
 				errs[i] = failed
 			case errs[i] == nil:
 				errs[i] = err

@@ -54,7 +54,12 @@ func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
-		for _, v := range asked {
+		for _, v := range onceByID(img, asked) {
+			if v.err != nil {
+				answer(v.victim, v.err)
+				continue
+			}
+			v := v.victim
 			recs, err := s.deleteTopic(draft.Image(), &v)
 			if t, ok := draft.Image().TopicByID(v.id); ok && err == nil && !mutations.Take(len(t.Partitions), time.Now()) {
 				recs, err = nil, errTooManyMutations
@@ -99,6 +104,41 @@ func (s *Server) deleteTopic(img *controller.Image, v *victim) ([]controller.Rec
 		return nil, errTopicf(kerr.TopicDeletionDisabled, "Topic deletion is disabled.")
 	}
 	return controller.Delete(img, v.id)
+}
+
+// onceByID refuses the names of topics whose ids are in the request as well, and leaves such ids out.
+func onceByID(img *controller.Image, asked []victim) (all []refusedVictim) {
+	ids := map[controller.TopicID]bool{}
+	for _, v := range asked {
+		if v.name == nil {
+			ids[v.id] = true
+		}
+	}
+	doubled := map[controller.TopicID]bool{}
+	for _, v := range asked {
+		if v.name == nil {
+			continue
+		}
+		if t, ok := img.Topic(*v.name); ok && ids[t.ID] {
+			doubled[t.ID] = true
+		}
+	}
+	for _, v := range asked {
+		id := v.id
+		if v.name != nil {
+			if t, ok := img.Topic(*v.name); ok {
+				id = t.ID
+			}
+		}
+		switch {
+		case !doubled[id]:
+			all = append(all, refusedVictim{victim: v})
+		case v.name != nil:
+			v.id = id
+			all = append(all, refusedVictim{v, errTopicf(kerr.InvalidRequest, "The provided topic name maps to an ID that was already supplied.")})
+		}
+	}
+	return all
 }
 
 type refusedVictim struct {

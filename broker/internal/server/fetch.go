@@ -235,6 +235,7 @@ func handleFetch(s *Server, r *Request, body []byte, reply func(any)) error {
 	f.s, f.request = s, r
 	f.maxBytes = s.mostFetched(r, f.maxBytes)
 	if s.sessions.begin(f); f.errorCode != 0 {
+		f.sessionID = 0 // that of the request is none
 		reply(f)
 		return nil
 	}
@@ -267,7 +268,7 @@ func (f *fetch) refuse(err *kerr.Error) {
 	}
 	f.all()
 	for _, p := range f.parts {
-		p.err, p.missing = err, false
+		p.err, p.missing = err, true // it was not looked for
 	}
 }
 
@@ -286,8 +287,13 @@ func (f *fetch) resolve() (found int) {
 		if f.version >= fetchTopicIDs {
 			if topic, ok = img.TopicByID(p.id); ok {
 				p.topic = topic.Name
-			} else {
-				p.err = kerr.UnknownTopicID
+			} else if p.err = kerr.UnknownTopicID; p.topic != "" { // in a session, whose topics keep their names
+				p.err = kerr.UnknownTopicOrPartition
+				if again, is := img.Topic(p.topic); is && p.partition >= 0 && int(p.partition) < len(again.Partitions) {
+					p.err = kerr.InconsistentTopicID
+					found++
+					continue
+				}
 			}
 		} else if topic, ok = img.Topic(p.topic); !ok {
 			p.err = kerr.UnknownTopicOrPartition
@@ -341,8 +347,9 @@ func (f *fetch) read() {
 			continue
 		}
 		p.unfit = len(p.result.Records) == 0 && n > 0 && p.offset < f.readableEnd(p)
-		f.bytes += len(p.result.Records)
-		left = max(left-int64(len(p.result.Records)), 0)
+		size := len(p.result.Records) + len(p.result.Tail)
+		f.bytes += size
+		left = max(left-int64(size), 0)
 	}
 	// Keep only what was used.
 	used := min(f.budget, int64(f.bytes))
@@ -353,11 +360,14 @@ func (f *fetch) read() {
 // check tells why the client must not read the partition. It also compares what the client read last with the log (KIP-595): a log
 // that ended below that in the same epoch has other records since, and tells where the common ones end.
 func (f *fetch) check(p *fetchPartition) error {
-	if f.follower {
-		return kerr.NotLeaderForPartition // to which this broker is no leader
-	}
 	if err := checkEpoch(p.p, p.leaderEpoch); err != nil {
 		return err
+	}
+	switch { // nobody else has a replica
+	case f.follower && p.leaderEpoch >= 0:
+		return kerr.UnknownLeaderEpoch
+	case f.follower:
+		return kerr.NotLeaderForPartition
 	}
 	if p.lastEpoch < 0 {
 		return nil
@@ -385,7 +395,7 @@ func (f *fetch) available() (n int) {
 		if p.missing {
 			continue
 		}
-		next, size := p.offset, len(p.result.Records)
+		next, size := p.offset, len(p.result.Records)+len(p.result.Tail)
 		_, _ = batch.All(p.result.Records, func(b batch.Batch) bool { // whole batches as the log has them
 			next = b.LastOffset() + 1
 			return true

@@ -22,9 +22,6 @@ func (f *fetch) encode(o *output) {
 	b := appendInt32(o.meta, f.throttle)
 	if f.version >= fetchSessionsSince {
 		b = appendInt16(b, f.errorCode)
-		if f.errorCode != 0 {
-			f.sessionID = 0
-		}
 		b = appendInt32(b, f.sessionID)
 	}
 	topics := 0
@@ -56,7 +53,7 @@ func (f *fetch) encode(o *output) {
 		b = f.noTags(b)
 		i = f.nextTopic(end)
 	}
-	if hint {
+	if hint && !f.follower {
 		b = f.encodeEndpoint(b)
 	} else {
 		b = f.noTags(b)
@@ -110,7 +107,8 @@ func (f *fetch) hints(p *fetchPartition) bool {
 }
 
 func (f *fetch) encodePartition(o *output, b []byte, p *fetchPartition) []byte {
-	f.s.measureFetch(p.p, len(p.result.Records), p.err)
+	size := len(p.result.Records) + len(p.result.Tail)
+	f.s.measureFetch(p.p, size, p.err)
 	highWatermark, lastStable, logStart := p.result.HighWatermark, p.result.LastStableOffset, p.result.LogStartOffset
 	if p.err != nil {
 		highWatermark, lastStable, logStart = -1, -1, -1
@@ -141,9 +139,10 @@ func (f *fetch) encodePartition(o *output, b []byte, p *fetchPartition) []byte {
 	if f.version >= 11 {
 		b = appendInt32(b, -1) // preferred read replica
 	}
-	b = appendArrayLen(b, len(p.result.Records), f.flexible)
+	b = appendArrayLen(b, size, f.flexible)
 	o.meta = b
 	o.insert(p.result.Records)
+	o.insert(p.result.Tail)
 	switch {
 	case p.diverges:
 		b = append(b, 1, tagDivergingEpoch, 4+8+1)

@@ -101,6 +101,11 @@ func decodeProduce(body []byte, version int16, flexible bool) (*produceRequest, 
 		req.topics = append(req.topics, t)
 	}
 	r.tags()
+	return req, r.err
+}
+
+// merge leaves each partition once, and no topic without one.
+func (req *produceRequest) merge() {
 	type key struct {
 		name string
 		id   controller.TopicID
@@ -108,7 +113,6 @@ func decodeProduce(body []byte, version int16, flexible bool) (*produceRequest, 
 	req.topics = oncePerPartition(req.topics, func(t *produceTopic) (key, *[]producePartition) { return key{t.name, t.id}, &t.partitions },
 		func(p *producePartition) int32 { return p.partition })
 	req.topics = slices.DeleteFunc(req.topics, func(t produceTopic) bool { return len(t.partitions) == 0 })
-	return req, r.err
 }
 
 func handleProduce(s *Server, r *Request, body []byte, reply func(any)) error {
@@ -123,8 +127,11 @@ func handleProduce(s *Server, r *Request, body []byte, reply func(any)) error {
 		return err
 	}
 	refused := req.check()
+	req.merge()
 	if refused == nil {
-		s.resolveProduce(r, req)
+		refused = s.resolveProduce(r, req)
+	}
+	if refused == nil {
 		refused = s.enlist(r, req)
 	}
 	w := newProduceWait(r, req, reply)
@@ -209,8 +216,8 @@ func firstBatch(records []byte) (batch.Batch, error) {
 	return nil, nil
 }
 
-// resolveProduce finds the partitions and checks the form of what is produced to them.
-func (s *Server) resolveProduce(r *Request, req *produceRequest) {
+// resolveProduce finds the partitions and checks the form of what is produced to them. It returns what makes the whole request fail.
+func (s *Server) resolveProduce(r *Request, req *produceRequest) error {
 	img := s.ctl.Image()
 	for ti := range req.topics {
 		t := &req.topics[ti]
@@ -227,8 +234,11 @@ func (s *Server) resolveProduce(r *Request, req *produceRequest) {
 			in := &t.partitions[pi]
 			switch {
 			case ok:
-				if in.p, in.err = s.partitionOf(topic, in.partition); in.err == nil {
-					in.err = in.checkForm(r.Version, t.name)
+				if in.p, in.err = s.partitionOf(topic, in.partition); in.err != nil {
+					continue
+				}
+				if in.err = in.checkForm(r.Version, t.name); in.err == nil && r.Version < produceZstd && in.batch.Codec() > batch.Zstd {
+					return errTopicf(kerr.UnknownServerError, "topic %q partition %d: no compression has the number %d", t.name, in.partition, in.batch.Codec())
 				}
 			case r.Version >= produceTopicIDs:
 				in.err = errTopicf(kerr.UnknownTopicID, "no topic has the id %x", t.id)
@@ -237,6 +247,7 @@ func (s *Server) resolveProduce(r *Request, req *produceRequest) {
 			}
 		}
 	}
+	return nil
 }
 
 // checkForm checks that there is exactly one batch, of a format and a codec that the request's version allows.
