@@ -233,12 +233,12 @@ func handleFetch(s *Server, r *Request, body []byte, reply func(any)) error {
 		return err
 	}
 	f.s, f.request = s, r
-	f.maxBytes = s.mostFetched(r, f.maxBytes)
 	if s.sessions.begin(f); f.errorCode != 0 {
 		f.sessionID = 0 // that of the request is none
 		reply(f)
 		return nil
 	}
+	f.maxBytes = s.mostFetched(r, f.maxBytes, len(f.parts))
 	found := f.resolve()
 	if found > 0 && f.unknown {
 		f.refuse(kerr.UnknownServerError) // as Kafka, which knows no other isolation level

@@ -89,11 +89,12 @@ func (s *Server) chargeShareFetch(r *Request, size int) {
 }
 
 // mostFetched bounds the size of an answer by what the client may have at once: it would never get more.
-func (s *Server) mostFetched(r *Request, maxBytes int32) int32 {
+func (s *Server) mostFetched(r *Request, maxBytes int32, partitions int) int32 {
 	if !s.quotas.Limited(quota.Fetch) {
 		return maxBytes
 	}
-	return int32(min(float64(maxBytes), s.quotas.Most(quota.Fetch, r.quotaClient())))
+	most := s.quotas.Most(quota.Fetch, r.quotaClient()) - float64(answerOverhead*partitions)
+	return int32(min(float64(maxBytes), max(most, 1)))
 }
 
 // empty takes everything out of an answer. The session stays as it was before the request.
