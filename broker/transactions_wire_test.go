@@ -242,3 +242,22 @@ func TestSameTransactionTwice(t *testing.T) {
 	require.Zero(t, resp.Transactions[1].Topics[0].Partitions[0].ErrorCode, "it was added before")
 	require.Contains(t, w.state(), "Ongoing 0 [{u [0]")
 }
+
+// TestLongInstanceID: the length of an instance id is for clients to check, as long as the member id made of it fits.
+func TestLongInstanceID(t *testing.T) {
+	c := dial(t, brokertest.New(t).Broker)
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.Version, find.CoordinatorKeys = 6, []string{"g"}
+	_, err := do[*kmsg.FindCoordinatorResponse](c, find)
+	require.NoError(t, err)
+	join := func(length int) int16 {
+		req := kmsg.NewPtrJoinGroupRequest()
+		req.Version, req.Group, req.MemberID, req.InstanceID = 9, "g", "m", kmsg.StringPtr(strings.Repeat("i", length))
+		req.SessionTimeoutMillis, req.ProtocolType = 30_000, "consumer"
+		resp, err := do[*kmsg.JoinGroupResponse](c, req)
+		require.NoError(t, err)
+		return resp.ErrorCode
+	}
+	require.Equal(t, kerr.UnknownMemberID.Code, join(300))
+	require.Equal(t, kerr.InvalidRequest.Code, join(1<<15-1))
+}

@@ -148,8 +148,9 @@ const newMemberTimeout = 5 * time.Minute
 const (
 	maxProtocols     = 64
 	maxMetadataBytes = 1 << 20
-	// maxInstanceID is Kafka's limit. The member id is made of it, and has to fit a string of the protocol and of the log.
-	maxInstanceID = 249
+	// maxInstanceID leaves room for the rest of the member id that is made of it: that has to fit a string of the protocol and of
+	// the log. (That it is no longer than 249 is a rule of Kafka's clients.)
+	maxInstanceID = 1<<15 - 1 - len("-00000000-0000-0000-0000-000000000000")
 )
 
 // writeRetry is when a group whose record could not be written tries again.
