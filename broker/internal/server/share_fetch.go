@@ -152,7 +152,8 @@ func (f *shareFetch) answer(results []share.Result, memory int64, acked map[shar
 	size := 0
 	for _, r := range results {
 		p := out.partition(r.TopicPartition)
-		p.ErrorCode, p.Records = code(r.Err), r.Records
+		p.Records = r.Records
+		p.ErrorCode, p.ErrorMessage = codeOf(r.Err)
 		size += len(r.Records)
 		for _, g := range r.Acquired {
 			p.AcquiredRecords = append(p.AcquiredRecords, kmsg.ShareFetchResponseTopicPartitionAcquiredRecord{
