@@ -54,7 +54,7 @@ func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
-		for _, v := range onceByID(img, asked) {
+		for _, v := range onceByID(img, asked, s.named(req, r.Version)) {
 			if v.err != nil {
 				answer(v.victim, v.err)
 				continue
@@ -107,9 +107,9 @@ func (s *Server) deleteTopic(img *controller.Image, v *victim) ([]controller.Rec
 }
 
 // onceByID refuses the names of topics whose ids are in the request as well, and leaves such ids out.
-func onceByID(img *controller.Image, asked []victim) (all []refusedVictim) {
+func onceByID(img *controller.Image, asked, named []victim) (all []refusedVictim) {
 	ids := map[controller.TopicID]bool{}
-	for _, v := range asked {
+	for _, v := range named {
 		if v.name == nil {
 			ids[v.id] = true
 		}

@@ -29,6 +29,9 @@ func handleDescribeTopicPartitions(s *Server, r *Request, reply func(kmsg.Respon
 	first := int32(0)
 	if c := req.Cursor; c != nil {
 		if i, found := slices.BinarySearch(names, c.Topic); len(req.Topics) > 0 && !found || c.Partition < 0 {
+			if len(req.Topics) == 0 {
+				names = nil // only what is asked for by name is refused by name
+			}
 			for _, name := range names {
 				resp.Topics = append(resp.Topics, partitionsRefused(name, kerr.InvalidRequest, notAsked))
 			}
@@ -45,14 +48,14 @@ func handleDescribeTopicPartitions(s *Server, r *Request, reply func(kmsg.Respon
 	for _, name := range names {
 		t, ok := img.Topic(name)
 		switch {
+		case left == 0:
+			resp.NextCursor = partitionsCursor(name, 0)
 		case controller.CheckTopicName(name) != nil:
 			resp.Topics = append(resp.Topics, partitionsRefused(name, kerr.InvalidTopicException, topicOperations))
 			continue
 		case !ok:
 			resp.Topics = append(resp.Topics, partitionsRefused(name, kerr.UnknownTopicOrPartition, topicOperations))
 			continue
-		case left == 0:
-			resp.NextCursor = partitionsCursor(name, 0)
 		default:
 			end := min(int(first)+left, len(t.Partitions))
 			resp.Topics = append(resp.Topics, describePartitions(t, int(first), end))

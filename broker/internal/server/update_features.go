@@ -1,6 +1,10 @@
 package server
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
@@ -21,6 +25,12 @@ func handleUpdateFeatures(s *Server, r *Request, reply func(kmsg.Response)) {
 			updates[i].Type = controller.FeatureUpgrade // Kafka does not look at AllowDowngrade any more
 		}
 	}
+	// A feature that is there twice gets the last level.
+	last := make(map[string]controller.FeatureUpdate, len(updates))
+	for _, u := range updates {
+		last[u.Name] = u
+	}
+	updates = slices.SortedFunc(maps.Values(last), func(a, b controller.FeatureUpdate) int { return strings.Compare(a.Name, b.Name) })
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		recs, err := controller.UpdateFeatures(img, s.cfg.NodeID, updates)
 		if err != nil || req.ValidateOnly {
