@@ -133,7 +133,7 @@ func (b *Broker) start(ctx context.Context) error {
 
 // millis is the static value of a time.
 func (b *Broker) millis(name string) time.Duration {
-	return time.Duration(b.cfg.values.Long(name)) * time.Millisecond
+	return b.cfg.values.Millis(name)
 }
 
 // checkpointInterval is how often recovery points and log starts are written. Kafka's minute is long for what has to be read after a

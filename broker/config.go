@@ -49,7 +49,7 @@ type Limits struct {
 	FetchBytes int64
 	// FetchMaxBytes is the size of one fetch answer (55 MiB).
 	FetchMaxBytes int32
-	// Idle closes a connection that asked nothing for that long (10 minutes).
+	// Idle closes a connection that asked nothing for that long (10 minutes; negative: never).
 	Idle time.Duration
 	// Stall closes a connection that stops in the middle of a request, or takes no answer, for that long (30 seconds).
 	Stall time.Duration

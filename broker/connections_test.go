@@ -78,6 +78,27 @@ func TestAConnectionIsIdleFromItsLastAnswerOn(t *testing.T) {
 	})
 }
 
+func TestConnectionsThatAreNeverIdle(t *testing.T) {
+	for _, never := range []string{"-1", "9223372036854775807"} {
+		synctest.Test(t, func(t *testing.T) {
+			b, err := broker.Start(t.Context(), broker.Config{Properties: map[string]string{"connections.max.idle.ms": never}})
+			require.NoError(t, err)
+			c, err := dialRaw(b.DialContext)
+			require.NoError(t, err)
+			time.Sleep(time.Hour)
+			_, err = do[*kmsg.ApiVersionsResponse](c, &kmsg.ApiVersionsRequest{Version: 0})
+			require.NoError(t, err)
+			resp, err := do[*kmsg.DescribeConfigsResponse](c, &kmsg.DescribeConfigsRequest{Version: 1, Resources: []kmsg.DescribeConfigsRequestResource{
+				{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "1", ConfigNames: []string{"connections.max.idle.ms"}},
+			}})
+			require.NoError(t, err)
+			require.Equal(t, never, *resp.Resources[0].Configs[0].Value)
+			require.NoError(t, c.conn.Close())
+			require.NoError(t, b.Close())
+		})
+	}
+}
+
 // TestAMutedConnectionCanBeIdle has a client that is told to wait for longer than a connection may be idle. Nobody would notice if it went
 // away.
 func TestAMutedConnectionCanBeIdle(t *testing.T) {

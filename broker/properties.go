@@ -42,7 +42,7 @@ func (c *Config) withProperties() error {
 		number(name, field, func() int64 { return int64(*p) }, func(n int64) { *p = int(n) })
 	}
 	millis := func(name, field string, p *time.Duration) {
-		number(name, field, p.Milliseconds, func(n int64) { *p = time.Duration(n) * time.Millisecond })
+		number(name, field, p.Milliseconds, func(n int64) { *p = config.Millis(n) })
 	}
 	i32("broker.id", "NodeID", &c.NodeID)
 	i32("node.id", "NodeID", &c.NodeID)
@@ -126,7 +126,7 @@ func (c *Config) static() map[string]string {
 	}
 	limits := func(name string, n int64) {
 		if n > 0 {
-			set(name, n)
+			unset(name, strconv.FormatInt(n, 10))
 		}
 	}
 	limits("fetch.max.bytes", int64(c.Limits.FetchMaxBytes))
@@ -134,6 +134,9 @@ func (c *Config) static() map[string]string {
 	limits("socket.request.max.bytes", int64(c.Limits.FrameBytes))
 	limits("queued.max.request.bytes", c.Limits.RequestBytes)
 	limits("connections.max.idle.ms", c.Limits.Idle.Milliseconds())
+	if c.Limits.Idle < 0 {
+		unset("connections.max.idle.ms", "-1")
+	}
 	return static
 }
 

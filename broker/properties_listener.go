@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/moldau-stream/moldau/broker/internal/config"
 )
@@ -52,7 +51,7 @@ func (c *Config) listenersFrom(v *config.Values) error {
 		if !ok {
 			return fmt.Errorf("listeners: listener.security.protocol.map does not have a security protocol for %s", l.name)
 		}
-		out := Listener{Name: l.name, Address: l.address, MaxReauth: time.Duration(v.ListenerLong(l.name, "connections.max.reauth.ms")) * time.Millisecond}
+		out := Listener{Name: l.name, Address: l.address, MaxReauth: config.Millis(v.ListenerLong(l.name, "connections.max.reauth.ms"))}
 		if protocol == "SSL" || protocol == "SASL_SSL" {
 			if c.certificates == nil {
 				c.certificates = &certificates{}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Values is what a broker's configurations are in effect. It is immutable.
@@ -159,6 +160,17 @@ func (v *Values) Int(name string) int { return int(get[int64](v.parsed, name, In
 
 // Long is the value of a number; 0 for null.
 func (v *Values) Long(name string) int64 { return get[int64](v.parsed, name, Int, Short, Long) }
+
+// forever is longer than anything runs, and leaves room for sums.
+const forever = 100 * 365 * 24 * time.Hour
+
+// Millis makes milliseconds a duration. Kafka's "never" is often the largest number, which is more than a duration has room for.
+func Millis(ms int64) time.Duration {
+	return time.Duration(min(max(ms, -forever.Milliseconds()), forever.Milliseconds())) * time.Millisecond
+}
+
+// Millis is the value of a number of milliseconds.
+func (v *Values) Millis(name string) time.Duration { return Millis(v.Long(name)) }
 
 // Bool is the value of a switch.
 func (v *Values) Bool(name string) bool { return get[bool](v.parsed, name, Bool) }

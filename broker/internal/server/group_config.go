@@ -18,7 +18,7 @@ func (s *Server) groupSettings() group.Config {
 		MaxSize:               min(v.Int("group.max.size"), maxGroupSize),
 		MaxOffsetMetadata:     v.Int("offset.metadata.max.bytes"),
 		OffsetsRetention:      time.Duration(v.Int("offsets.retention.minutes")) * time.Minute,
-		RetentionCheck:        time.Duration(v.Long("offsets.retention.check.interval.ms")) * time.Millisecond,
+		RetentionCheck:        v.Millis("offsets.retention.check.interval.ms"),
 
 		ConsumerSession:      millis("group.consumer.session.timeout.ms"),
 		MinConsumerSession:   millis("group.consumer.min.session.timeout.ms"),

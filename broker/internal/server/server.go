@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
@@ -57,8 +58,11 @@ func (l Limits) withDefaults() Limits {
 	if l.FetchMaxBytes <= 0 {
 		l.FetchMaxBytes = 55 << 20
 	}
-	if l.Idle <= 0 {
+	switch {
+	case l.Idle == 0:
 		l.Idle = 10 * time.Minute
+	case l.Idle < 0:
+		l.Idle = config.Millis(math.MaxInt64)
 	}
 	if l.Stall <= 0 {
 		l.Stall = 30 * time.Second

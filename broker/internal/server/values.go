@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"math"
 	"strconv"
 	"time"
 
@@ -48,7 +47,7 @@ func (s *Server) configure(img *controller.Image) {
 	if tls := s.cfg.Certificates; tls != nil {
 		tls.Apply(s.values())
 	}
-	s.replicas.SetProducerExpiration(time.Duration(s.values().Long("producer.id.expiration.ms")) * time.Millisecond)
+	s.replicas.SetProducerExpiration(s.values().Millis("producer.id.expiration.ms"))
 	for t := range img.Topics() {
 		s.configureTopic(t)
 	}
@@ -59,7 +58,7 @@ func (s *Server) txnSettings() txn.Config {
 	v, cfg := s.values(), s.cfg.Txn
 	millis := func(d *time.Duration, name string) {
 		if *d == 0 {
-			*d = time.Duration(v.Long(name)) * time.Millisecond
+			*d = v.Millis(name)
 		}
 	}
 	millis(&cfg.MaxTimeout, "transaction.max.timeout.ms")
@@ -75,7 +74,7 @@ func (s *Server) txnSettings() txn.Config {
 func (s *Server) configureCleaner() {
 	v := s.values()
 	s.replicas.SetCleaner(replica.CleanerConfig{
-		Disable: !v.Bool("log.cleaner.enable"), Backoff: time.Duration(min(max(v.Long("log.cleaner.backoff.ms"), 1), math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
+		Disable: !v.Bool("log.cleaner.enable"), Backoff: max(v.Millis("log.cleaner.backoff.ms"), time.Millisecond),
 		DedupeBufferBytes: v.Long("log.cleaner.dedupe.buffer.size"), DedupeBufferLoad: v.Double("log.cleaner.io.buffer.load.factor"),
 		IOBufferBytes: int(v.Long("log.cleaner.io.buffer.size")), IOMaxBytesPerSecond: v.Double("log.cleaner.io.max.bytes.per.second"),
 	})
