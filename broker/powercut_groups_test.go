@@ -224,6 +224,7 @@ type cutShare struct {
 	sent         int
 	member       string
 	epoch        int32 // of the member
+	assigned     bool  // has the partition: before, it may have no state
 	session      int32 // of the next request
 	acquired     []int64
 	released     map[int64]bool
@@ -262,7 +263,7 @@ func (w *cutShare) work(client *rawClient, rng *rand.Rand) error {
 		}
 		w.sequence += int32(n)
 		return nil
-	case w.epoch == 0 || n == 1 && rng.IntN(4) == 0:
+	case !w.assigned || n == 1 && rng.IntN(4) == 0:
 		return w.heartbeat(client)
 	case len(w.acquired) > 0:
 		return w.acknowledge(client, func(offset int64) bool { return w.released[offset] || rng.IntN(3) > 0 })
@@ -280,6 +281,9 @@ func (w *cutShare) heartbeat(client *rawClient) error {
 	w.epoch = resp.MemberEpoch
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return fmt.Errorf("heartbeat of %s: %w", w.group, err)
+	}
+	if resp.Assignment != nil {
+		w.assigned = len(resp.Assignment.TopicPartitions) > 0
 	}
 	return nil
 }
@@ -303,7 +307,6 @@ func (w *cutShare) fetch(client *rawClient, waitMillis int32) error {
 	w.session++
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			// The state of the partition may not have been initialized yet.
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil && !kerr.IsRetriable(err) {
 				return fmt.Errorf("fetch of %s: %w: %s", w.group, err, messageOf(p.ErrorMessage))
 			}
@@ -376,7 +379,10 @@ func (w *cutShare) check(t *testing.T, client *rawClient) {
 		c: w.c, topic: w.topic, group: w.group, id: w.id, member: "BAAAAAAAAAAAAAAAAAAAA" + fmt.Sprint(w.c.phase),
 		released: make(map[int64]bool), acceptSent: make(map[int64]bool), accepted: make(map[int64]bool),
 	}
-	require.NoError(t, next.heartbeat(client))
+	for patience := bounded(t); len(left) > 0 && !next.assigned; { // its state may have to be made first
+		require.NoError(t, patience.Err(), "%s: no assignment", w.group)
+		require.NoError(t, next.heartbeat(client))
+	}
 	for tries := 0; len(left) > 0; tries++ {
 		require.Less(t, tries, 1000, "%s: records %v do not come", w.group, left)
 		require.NoError(t, next.fetch(client, 10))

@@ -127,6 +127,7 @@ func powerCutBase(t *testing.T) *vfs.Mem {
 func powerCutConfig(mem *vfs.Mem) broker.Config {
 	return broker.Config{DataDir: "data", FS: mem, OffsetsPartitions: 2, TxnPartitions: 2, Properties: map[string]string{
 		"share.coordinator.state.topic.num.partitions": "2", "metadata.log.max.record.bytes.between.snapshots": "1500",
+		"group.share.assignment.interval.ms": "0",
 	}}
 }
 
