@@ -20,7 +20,10 @@ func handleIncrementalAlterConfigs(s *Server, r *Request, reply func(kmsg.Respon
 			all[i].changes[j] = controller.ConfigChange{Name: c.Name, Op: int8(c.Op), Value: c.Value}
 			names[j] = c.Name
 		}
-		// The first change that cannot be made decides about the answer.
+		if t := all[i].resource.Type; t == controller.ResourceBroker || t == controller.ResourceBrokerLogger {
+			continue // Kafka's broker goes through them as they come
+		}
+		// The first change that cannot be made decides about the answer; Kafka's controller has them in a map.
 		at := make(map[string]int, len(names))
 		for place, name := range coordinator.JavaOrder(names) {
 			at[name] = place
