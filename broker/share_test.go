@@ -79,7 +79,7 @@ func TestShareGroupOverRestarts(t *testing.T) {
 	const records = 300
 	done := map[string]int{}
 	properties := maps.Clone(quickShares) // and members of a life that is over do not keep their partitions for long
-	properties["group.share.min.session.timeout.ms"], properties["group.share.session.timeout.ms"] = "1000", "1000"
+	properties["group.share.min.session.timeout.ms"], properties["group.share.session.timeout.ms"] = "3000", "3000"
 	for life := range 4 {
 		b, err := broker.Start(t.Context(), broker.Config{DataDir: dir, Properties: properties, DefaultPartitions: 3})
 		require.NoError(t, err)

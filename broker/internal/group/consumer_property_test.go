@@ -398,13 +398,15 @@ func (w *consumerWorld) settle(t *rapid.T) {
 	require.Equal(t, g.epoch, g.assignmentEpoch)
 	subscribed := map[string]bool{}
 	for _, id := range g.memberIDs() {
-		mb := g.members[id]
 		known := slices.ContainsFunc(w.consumers, func(c *consumerModel) bool {
 			return c.joined && (c.classic && c.memberID == id || !c.classic && c.id == id)
 		})
 		if !known {
-			return // the session of one who crashed goes on
+			return // the session of one who crashed or forgot its id goes on, and the others wait for its partitions
 		}
+	}
+	for _, id := range g.memberIDs() {
+		mb := g.members[id]
 		require.True(t, mb.reconciledTo(g.assignmentEpoch), "member %s: state %d, epoch %d of %d", id, mb.state, mb.epoch, g.assignmentEpoch)
 		require.True(t, g.targets[id].equal(mb.assigned.plain()), "member %s has %v, shall have %v", id, mb.assigned, g.targets[id])
 		for _, topic := range mb.topics {
