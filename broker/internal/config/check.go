@@ -200,7 +200,9 @@ func securityConfig(name string) bool {
 
 // changeFrom tells why a running broker cannot go from the values before to these.
 func (v *Values) changeFrom(before *Values) error {
-	for _, name := range []string{"num.io.threads", "num.network.threads", "num.recovery.threads.per.data.dir", "num.replica.fetchers", "background.threads"} {
+	for _, name := range []string{"num.io.threads", "num.network.threads", "num.recovery.threads.per.data.dir", "num.replica.fetchers", "background.threads",
+		"remote.log.reader.threads", "remote.log.manager.copier.thread.pool.size", "remote.log.manager.expiration.thread.pool.size",
+		"remote.log.manager.follower.thread.pool.size"} {
 		now, next := before.Long(name), v.Long(name)
 		switch {
 		case next > 2*now:
