@@ -158,7 +158,7 @@ func (n *node) fill(ctx context.Context, f figures, topics, partitions int) erro
 	return nil
 }
 
-// list asks for all topics and the ends of their partitions.
+// list asks for all topics and the ends of their partitions, until all are there.
 func (n *node) list(ctx context.Context, f figures) error {
 	cl, err := n.client()
 	if err != nil {
@@ -167,12 +167,18 @@ func (n *node) list(ctx context.Context, f figures) error {
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	began := time.Now()
-	ends, err := adm.ListEndOffsets(ctx)
-	if err != nil {
-		return err
-	}
-	if err := ends.Error(); err != nil {
-		return err
+	for {
+		ends, err := adm.ListEndOffsets(ctx)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err == nil {
+			break
+		}
+		if time.Since(began) > time.Minute {
+			return err
+		}
+		time.Sleep(time.Millisecond) // Kafka answers before all its partitions have leaders
 	}
 	f["list_ms"] = float64(time.Since(began)) / float64(time.Millisecond)
 	return nil
