@@ -17,6 +17,64 @@ type knownDifference struct {
 }
 
 var knownDifferences = []knownDifference{
+	{reason: "leader epochs and coordinator epochs rise with each start of Kafka; of ours when records may have been lost",
+		is: func(d *Difference) bool {
+			if d.onlyLines(".LeaderEpoch = ", ".CoordinatorEpoch = ") {
+				return true
+			}
+			restarted := slices.ContainsFunc(d.Sequence.Steps[:d.At+1], func(st Step) bool { return st.Restart != "" })
+			return restarted && (d.onlyLines("DivergingEpoch.", ".records[") ||
+				d.anyLine(func(l string) bool {
+					return strings.HasSuffix(l, "74 FENCED_LEADER_EPOCH") && slices.Contains(d.TextA, l)
+				}))
+		}},
+	{reason: "Kafka creates a topic behind the answer to Metadata, ours before it",
+		is: func(d *Difference) bool {
+			asked := slices.ContainsFunc(d.Sequence.Steps[:d.At+1], func(st Step) bool {
+				if st.Restart != "" {
+					return false
+				}
+				r, ok := st.request().(*kmsg.MetadataRequest)
+				return ok && (r.Version < 4 || r.AllowAutoTopicCreation)
+			})
+			return asked && slices.ContainsFunc(d.TextA, func(l string) bool {
+				return (strings.HasSuffix(l, " UNKNOWN_TOPIC_OR_PARTITION") || strings.HasSuffix(l, " UNKNOWN_TOPIC_ID")) && !slices.Contains(d.TextB, l)
+			})
+		}, ends: true},
+	{reason: "a request that cannot be read, behind one whose answer waits: Kafka closes the connection when that is answered, ours at once",
+		is:   func(d *Difference) bool { return d.unanswered() && slices.Contains(d.TextB, "connection closed") },
+		ends: true},
+	{reason: "Kafka never answers some Produce requests in which a batch of a transaction cannot be read; ours does",
+		is: func(d *Difference) bool {
+			return d.unanswered() && d.key() == kmsg.Produce && slices.ContainsFunc(d.step().Batches, func(b Batch) bool { return b.Garbage || b.Cut > 0 })
+		}, ends: true},
+	{reason: "the record with the largest timestamp, which Kafka finds also if DeleteRecords has deleted it",
+		is: func(d *Difference) bool {
+			deleted := slices.ContainsFunc(d.Sequence.Steps[:d.At+1], func(st Step) bool { return st.Restart == "" && kmsg.Key(st.Key) == kmsg.DeleteRecords })
+			return deleted && d.key() == kmsg.ListOffsets && d.onlyLines(".Timestamp = ", ".Offset = ", ".LeaderEpoch = ")
+		}},
+	{reason: "of a partition that is twice in a Produce request Kafka writes the last, but tells what was wrong with the other",
+		is: func(d *Difference) bool {
+			r, ok := d.step().request().(*kmsg.ProduceRequest)
+			return ok && d.onlyLines(".ErrorCode = ", ".BaseOffset = ", ".ErrorMessage", ".LogAppendTime", ".LogStartOffset") &&
+				slices.ContainsFunc(r.Topics, func(t kmsg.ProduceRequestTopic) bool {
+					seen := map[int32]bool{}
+					return slices.ContainsFunc(t.Partitions, func(p kmsg.ProduceRequestTopicPartition) bool {
+						twice := seen[p.Partition]
+						seen[p.Partition] = true
+						return twice
+					})
+				})
+		}, ends: true},
+	{reason: "which of several members becomes the leader of a classic group when the last one leaves follows the order of a hash map of random ids",
+		is: func(d *Difference) bool {
+			return d.key() == kmsg.JoinGroup && d.onlyLines("Members[", "Leader")
+		}, ends: true},
+	{reason: "a page of all topics has those of the sequences beside this one",
+		is: func(d *Difference) bool {
+			r, ok := d.step().request().(*kmsg.DescribeTopicPartitionsRequest)
+			return ok && len(r.Topics) == 0 && d.onlyLines("NextCursor")
+		}},
 	{reason: "Kafka fails on a request with an exception that says nothing (UNKNOWN_SERVER_ERROR); ours answers",
 		is: func(d *Difference) bool {
 			return slices.ContainsFunc(d.TextA, func(l string) bool { return isFailure(l) && !slices.Contains(d.TextB, l) })

@@ -211,6 +211,9 @@ func (v *Values) changeFrom(before *Values) error {
 			return refuse("Dynamic thread count update validation failed for %s=%d, value should be at least half the current value %d", name, next, now)
 		}
 	}
+	if d, _ := Broker().Lookup("metric.reporters"); !slices.Equal(v.List(d.Name), before.List(d.Name)) && len(v.List(d.Name)) > 0 && Format(v.List(d.Name)) != d.Default {
+		return refuse("Java classes cannot be loaded: metric.reporters can only be %s", d.Default)
+	}
 	if next, now := v.Long("log.cleaner.threads"), before.Long("log.cleaner.threads"); next != now {
 		switch {
 		case next < 1:

@@ -79,6 +79,11 @@ func ReplaceConfigs(img *Image, r Resource, next map[string]string, rules Config
 // configRecords checks what the configuration of a resource would be, and only then whether the resource exists.
 func configRecords(img *Image, r Resource, altered []string, next map[string]string, rules ConfigRules) ([]Record, error) {
 	before := img.Configs(r)
+	if r.Type == ResourceBroker { // which the broker itself looks at before the controller does
+		if err := rules.Check(next); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range altered {
 		value, is := next[name]
 		if err := checkInsync(img, r, name, is); err != nil {
@@ -91,8 +96,10 @@ func configRecords(img *Image, r Resource, altered []string, next map[string]str
 	if err := checkResourceName(r); err != nil {
 		return nil, err
 	}
-	if err := rules.Check(next); err != nil {
-		return nil, err
+	if r.Type != ResourceBroker {
+		if err := rules.Check(next); err != nil {
+			return nil, err
+		}
 	}
 	if _, ok := img.Topic(r.Name); r.Type == ResourceTopic && !ok {
 		return nil, refuse(kerr.UnknownTopicOrPartition, "The topic '%s' does not exist.", r.Name)

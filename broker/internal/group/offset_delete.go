@@ -43,10 +43,12 @@ func (ev *offsetDeleteEvent) step(m *Machine, _ time.Time, e *coordinator.Effect
 		}
 		results = append(results, rt)
 	}
-	resp.Topics = mergeTopics(resp.Topics, results, func(t *kmsg.OffsetDeleteResponseTopic) (string, *[]kmsg.OffsetDeleteResponseTopicPartition) {
-		return t.Topic, &t.Partitions
-	})
+	resp.Topics = mergeTopics(resp.Topics, results, deletedPartitions)
 	reply(e, ev.ref, resp)
+}
+
+func deletedPartitions(t *kmsg.OffsetDeleteResponseTopic) (string, *[]kmsg.OffsetDeleteResponseTopicPartition) {
+	return t.Topic, &t.Partitions
 }
 
 // mayDeleteOffsets tells whether offsets of the group can be deleted: it must be known

@@ -124,7 +124,7 @@ func (s *Service) OffsetDelete(req *kmsg.OffsetDeleteRequest, reply func(kmsg.Re
 			}
 		}
 		if !ok || len(gone.Partitions) > 0 {
-			resp.Topics = append(resp.Topics, gone)
+			resp.Topics = mergeTopics(resp.Topics, []kmsg.OffsetDeleteResponseTopic{gone}, deletedPartitions)
 		}
 		if len(here.Partitions) > 0 {
 			topics = append(topics, here)

@@ -90,6 +90,9 @@ func (l *Log) AppendMarker(m batch.Marker, txnVersion int16, leaderEpoch int32, 
 	if err := l.producers.checkMarker(m, txnVersion); err != nil {
 		return 0, err
 	}
+	if l.cfg.LogAppendTime {
+		b.SetMaxTimestamp(now.UnixMilli(), true)
+	}
 	if err := l.write(b, leaderEpoch, now); err != nil {
 		return 0, err
 	}

@@ -390,3 +390,21 @@ func TestTheLastStableOffsetIsNotBelowTheStart(t *testing.T) {
 	require.EqualValues(t, 2, l.LastStable(), "a consumer that begins at the end must find a readable offset")
 	require.NoError(t, l.Close(true))
 }
+
+// The end of a transaction has the time of its append where records have it, and says so.
+func TestMarkersOfATopicWithLogAppendTime(t *testing.T) {
+	for _, appendTime := range []bool{false, true} {
+		cfg := DefaultConfig()
+		cfg.LogAppendTime = appendTime
+		l := openTest(t, vfs.NewMem(), cfg)
+		_, err := l.AppendMarker(batch.Marker{Producer: batch.Producer{ID: 5}, Commit: true, Timestamp: 7}, 0, 0, time.UnixMilli(7))
+		require.NoError(t, err)
+		l.SetHighWatermark(1)
+		got, err := l.Read(0, 1<<20, ReadUncommitted, true)
+		require.NoError(t, err)
+		b := batch.Batch(got.Records)
+		require.NoError(t, b.Check())
+		require.Equal(t, appendTime, b.LogAppendTime())
+		require.Equal(t, int64(7), b.MaxTimestamp())
+	}
+}

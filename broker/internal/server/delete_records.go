@@ -18,6 +18,9 @@ func handleDeleteRecords(s *Server, r *Request, reply func(kmsg.Response)) {
 		return t.Topic, &t.Partitions
 	}, func(p *kmsg.DeleteRecordsRequestTopicPartition) int32 { return p.Partition })
 	for _, t := range topics {
+		if len(t.Partitions) == 0 {
+			continue // as in Kafka, which asks for partitions
+		}
 		out := kmsg.NewDeleteRecordsResponseTopic()
 		out.Topic = t.Topic
 		for _, in := range t.Partitions {

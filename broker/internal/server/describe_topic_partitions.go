@@ -25,28 +25,29 @@ func handleDescribeTopicPartitions(s *Server, r *Request, reply func(kmsg.Respon
 		}
 	}
 	slices.Sort(names)
-	names = slices.Compact(names)
-	first := int32(0)
+	asked := names
+	names = slices.Compact(slices.Clone(names))
 	if c := req.Cursor; c != nil {
 		if i, found := slices.BinarySearch(names, c.Topic); len(req.Topics) > 0 && !found || c.Partition < 0 {
 			if len(req.Topics) == 0 {
-				names = nil // only what is asked for by name is refused by name
+				asked = nil // only what is asked for by name is refused by name
 			}
-			for _, name := range names {
+			for _, name := range asked {
 				resp.Topics = append(resp.Topics, partitionsRefused(name, kerr.InvalidRequest, notAsked))
 			}
 			reply(resp)
 			return
 		} else {
 			names = names[i:]
-			if found {
-				first = c.Partition
-			}
 		}
 	}
 	left := min(max(int(req.ResponsePartitionLimit), 1), s.values().Int("max.request.partition.size.limit"))
 	for _, name := range names {
 		t, ok := img.Topic(name)
+		first := int32(0)
+		if req.Cursor != nil && req.Cursor.Topic == name {
+			first = req.Cursor.Partition
+		}
 		switch {
 		case left == 0:
 			resp.NextCursor = partitionsCursor(name, 0)
@@ -63,7 +64,6 @@ func handleDescribeTopicPartitions(s *Server, r *Request, reply func(kmsg.Respon
 			if end < len(t.Partitions) {
 				resp.NextCursor = partitionsCursor(name, int32(end))
 			}
-			first = 0
 		}
 		if resp.NextCursor != nil {
 			break

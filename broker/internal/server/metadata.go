@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -59,6 +60,12 @@ func newTopicID() (id controller.TopicID) {
 
 func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 	req := r.Msg.(*kmsg.MetadataRequest)
+	if r.Version < metadataByID && slices.ContainsFunc(req.Topics, func(t kmsg.MetadataRequestTopic) bool {
+		return t.Topic == nil || t.TopicID != [16]byte{}
+	}) {
+		reply(metadataRefused(req, kerr.InvalidRequest))
+		return
+	}
 	img := s.ctl.Image()
 	names, ids := metadataTopics(req)
 	var missing []string
@@ -106,6 +113,24 @@ func handleMetadata(s *Server, r *Request, reply func(kmsg.Response)) {
 			reply(s.metadata(r, s.ctl.Image(), names, ids))
 		}
 	})
+}
+
+// metadataByID is the version from which on topics can be asked for by id; the two before it have the field, and no use for it (KIP-516).
+const metadataByID = 12
+
+// metadataRefused is the answer to a request that is wrong.
+func metadataRefused(req *kmsg.MetadataRequest, err *kerr.Error) kmsg.Response {
+	resp := req.ResponseKind().(*kmsg.MetadataResponse)
+	resp.ControllerID, resp.ErrorCode = -1, err.Code
+	for _, t := range req.Topics {
+		rt := kmsg.NewMetadataResponseTopic()
+		rt.ErrorCode, rt.TopicID, rt.Topic = err.Code, t.TopicID, t.Topic
+		if t.Topic == nil {
+			rt.Topic = kmsg.StringPtr("")
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp
 }
 
 // metadataTopics gives the topics of a request, each once. As in Kafka, names do not count where there are ids.
