@@ -479,6 +479,9 @@ func TestPowerCutInCompaction(t *testing.T) {
 	wg.Wait()
 	t.Logf("%d power cuts, %d exchanges of segments before them: %v", seeds, swaps, where)
 	require.Empty(t, failures[:min(5, len(failures))], "%d seeds failed", len(failures))
+	if seeds < 1000 {
+		return // too few to meet the rarest kind, one of fifty, for sure
+	}
 	for _, kind := range []string{"rewrite", "swap prepared", "swap decided", "swap renames", "swap done", "leftovers", "cleaner checkpoint"} {
 		require.NotZero(t, where[kind], "no cut fell into %s", kind)
 	}
