@@ -31,6 +31,9 @@ type osFS struct{}
 
 type osFile struct{ *os.File }
 
+// OS implements OSFile.
+func (f osFile) OS() *os.File { return f.File }
+
 func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {

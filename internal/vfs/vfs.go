@@ -20,6 +20,7 @@ package vfs
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 )
 
@@ -174,6 +175,12 @@ func RemoveAll(fsys FS, dir string) error {
 		return err
 	}
 	return nil
+}
+
+// OSFile is a File that is one of the operating system.
+type OSFile interface {
+	// OS is the open file. Its own position is not used.
+	OS() *os.File
 }
 
 // Preallocator is a File that can reserve disk space.

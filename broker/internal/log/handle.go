@@ -46,8 +46,9 @@ func (c *Files) Open() int {
 type handle struct {
 	files *Files
 
-	used  atomic.Bool // since the hand came by
-	dirty atomic.Bool // has writes that were not synced
+	used  atomic.Bool  // since the hand came by
+	dirty atomic.Bool  // has writes that were not synced
+	pins  atomic.Int32 // spans that need it open; raised with mu held
 
 	mu     sync.RWMutex // held for reading while file is used
 	path   string
@@ -94,7 +95,7 @@ func (c *Files) trim(keep *handle) {
 		if v := c.open[c.hand]; v == keep || v.used.Swap(false) || !v.mu.TryLock() {
 			c.hand++
 		} else {
-			if v.dirty.Load() { // nobody writes any more
+			if v.dirty.Load() || v.pins.Load() > 0 { // nobody writes or pins any more
 				c.hand++
 			} else {
 				_ = v.file.Close() // nothing that it says matters: all that was written is synced

@@ -55,7 +55,7 @@ func TestReadersFinishWhileTheirSegmentIsDeleted(t *testing.T) {
 	require.Equal(t, 3, n)
 	pos, size, err := v.find(0)
 	require.NoError(t, err)
-	got, _, _, err := v.read(pos, size, 0, 4)
+	got, _, _, _, err := v.read(pos, size, 0, 4)
 	require.NoError(t, err)
 	require.NoError(t, batch.Batch(got).Check())
 	gone := segmentPath("t-0", 0, ".log") + deletedSuffix

@@ -28,17 +28,34 @@ type ReadResult struct {
 	// Records are whole batches as stored; the first may begin before the offset asked for.
 	Records []byte
 	// Tail is the beginning of the batch behind Records, as far as maxBytes reached into it. Kafka sends it along, and nobody can use it.
-	Tail                                            []byte
+	Tail []byte
+	// Span is where they are instead, after a ReadSpan that found them so.
+	Span                                            *Span
 	HighWatermark, LastStableOffset, LogStartOffset int64
 	LogEndOffset                                    int64
+	// NextOffset follows the last batch that was read, if any was.
+	NextOffset int64
 	// Aborted is set for ReadCommitted only.
 	Aborted []AbortedTxn
 
 	buf *buffer.Buffer // holds Records and Tail
 }
 
-// Free gives the memory of Records back, which nobody may use after that. Not to call it costs nothing but recycling.
+// Len is the number of bytes that were read.
+func (r *ReadResult) Len() int {
+	if r.Span != nil {
+		return r.Span.size
+	}
+	return len(r.Records) + len(r.Tail)
+}
+
+// Free gives the memory of Records back, which nobody may use after that. Not to call it costs nothing but recycling; with a Span it
+// must be called once.
 func (r *ReadResult) Free() {
+	if r.Span != nil {
+		r.Span.free()
+		r.Span = nil
+	}
 	r.buf.Free()
 	r.buf, r.Records, r.Tail = nil, nil, nil
 }
@@ -48,8 +65,21 @@ func (r *ReadResult) Free() {
 // Records when nothing is readable at offset yet. Offsets below the start or
 // above the end are OFFSET_OUT_OF_RANGE, with the result's offsets set.
 func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (ReadResult, error) {
+	return l.readUntilStable(offset, maxBytes, iso, minOne, false)
+}
+
+// ReadSpan is Read for who can send bytes from a file: where that is cheaper the result has a Span in place of Records.
+func (l *Log) ReadSpan(offset int64, maxBytes int, iso Isolation, minOne bool) (ReadResult, error) {
+	return l.readUntilStable(offset, maxBytes, iso, minOne, true)
+}
+
+func (l *Log) readUntilStable(offset int64, maxBytes int, iso Isolation, minOne, spans bool) (ReadResult, error) {
 	for {
-		res, again, err := l.read(offset, maxBytes, iso, minOne)
+		res, again, err := l.read(offset, maxBytes, iso, minOne, spans)
+		if !again && err == nil {
+			return res, nil
+		}
+		res.Free()
 		if !again {
 			return res, err
 		}
@@ -57,7 +87,7 @@ func (l *Log) Read(offset int64, maxBytes int, iso Isolation, minOne bool) (Read
 }
 
 // read is Read. again says that segments were taken out between the data and the index of their aborted transactions.
-func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res ReadResult, again bool, err error) {
+func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne, spans bool) (res ReadResult, again bool, err error) {
 	l.mu.RLock()
 	if err := l.usable(); err != nil {
 		l.mu.RUnlock()
@@ -80,7 +110,7 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 	defer func() { v.release() }()
 
 	// A gap that compaction left may reach to the end of a segment, and over whole segments.
-	for at := offset; len(res.Records) == 0; {
+	for at := offset; res.Len() == 0; {
 		if !v.ok() {
 			if at = v.next; at >= limit {
 				break
@@ -90,7 +120,12 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 				return res, false, err
 			}
 		}
-		if res.Records, res.Tail, res.buf = v.readOnce(at, maxBytes, limit); len(res.Records) > 0 {
+		if spans {
+			if res.Span, res.NextOffset = v.span(at, maxBytes, limit, minOne); res.Span != nil {
+				break
+			}
+		}
+		if res.Records, res.Tail, res.NextOffset, res.buf = v.readOnce(at, maxBytes, limit); len(res.Records) > 0 {
 			break
 		}
 		pos, size, err := v.find(at)
@@ -104,7 +139,7 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 		if size > maxBytes && !minOne {
 			return res, false, nil
 		}
-		res.Records, res.Tail, res.buf, err = v.read(pos, max(maxBytes, size), at, limit)
+		res.Records, res.Tail, res.NextOffset, res.buf, err = v.read(pos, max(maxBytes, size), at, limit)
 		if err != nil {
 			return res, false, err
 		}
@@ -112,9 +147,8 @@ func (l *Log) read(offset int64, maxBytes int, iso Isolation, minOne bool) (res 
 			break // the next batch is at the limit or beyond
 		}
 	}
-	if iso == ReadCommitted && len(res.Records) > 0 {
-		upper := lastOffsetIn(res.Records) + 1
-		res.Aborted, again, err = l.abortedIn(offset, upper, removals)
+	if iso == ReadCommitted && res.Len() > 0 {
+		res.Aborted, again, err = l.abortedIn(offset, res.NextOffset, removals)
 	}
 	return res, again, err
 }
@@ -140,12 +174,6 @@ func (l *Log) limit(iso Isolation) int64 {
 		return l.end
 	}
 	return l.hw
-}
-
-func lastOffsetIn(records []byte) int64 {
-	var last int64
-	_, _ = batch.All(records, func(b batch.Batch) bool { last = b.LastOffset(); return true }) // read trimmed to whole batches
-	return last
 }
 
 // view is the segments from one offset on, held so that they can be read without the lock.
@@ -225,13 +253,21 @@ const indexSlack = 8 << 10
 
 // readOnce is find and read with one read of the file, which is what most reads need. It returns nothing where something is in the
 // way: then find and read tell what.
-func (v *view) readOnce(offset int64, maxBytes int, limit int64) (records, tail []byte, buf *buffer.Buffer) {
+func (v *view) readOnce(offset int64, maxBytes int, limit int64) (records, tail []byte, next int64, buf *buffer.Buffer) {
 	s := v.segs[v.i]
-	pos, err := s.resolve(v.hint[v.i], offset)
-	if err != nil || pos >= v.size[v.i] {
-		return nil, nil, nil
+	slack := int64(indexSlack)
+	pos, ok := s.ends.get(offset)
+	if ok {
+		slack = 0
+	} else if at, err := s.resolve(v.hint[v.i], offset); err != nil {
+		return nil, nil, 0, nil
+	} else {
+		pos = at
 	}
-	buf = buffer.Get(int(min(int64(max(maxBytes, 0))+indexSlack, v.size[v.i]-pos)))
+	if pos >= v.size[v.i] {
+		return nil, nil, 0, nil
+	}
+	buf = buffer.Get(int(min(int64(max(maxBytes, 0))+slack, v.size[v.i]-pos)))
 	p := buf.B
 	if readFull(s.file, p, pos) == nil {
 		for {
@@ -241,33 +277,35 @@ func (v *view) readOnce(offset int64, maxBytes int, limit int64) (records, tail 
 			}
 			if b.LastOffset() < offset {
 				p = rest
+				pos += int64(len(b))
 				continue
 			}
 			if len(b) > maxBytes {
 				break
 			}
 			p = p[:min(len(p), maxBytes)]
-			if whole, cut, err := v.walk(p, s.base, limit); err == nil && whole > 0 {
-				return p[:whole:whole], p[whole : whole+cut], buf
+			if whole, cut, next, err := v.walk(p, s.base, limit); err == nil && whole > 0 {
+				s.ends.put(next, pos+int64(whole))
+				return p[:whole:whole], p[whole : whole+cut], next, buf
 			}
 			break
 		}
 	}
 	buf.Free()
-	return nil, nil, nil
+	return nil, nil, 0, nil
 }
 
 // read returns the whole batches in at most n bytes from pos on, where the batch of offset begins, that
 // lie below limit, and what there is of the one behind them.
-func (v *view) read(pos int64, n int, offset, limit int64) (records, tail []byte, buf *buffer.Buffer, err error) {
+func (v *view) read(pos int64, n int, offset, limit int64) (records, tail []byte, next int64, buf *buffer.Buffer, err error) {
 	s := v.segs[v.i]
 	buf = buffer.Get(int(min(int64(n), v.size[v.i]-pos)))
 	p := buf.B
 	if err := readFull(s.file, p, pos); err != nil {
 		buf.Free()
-		return nil, nil, nil, storageError(fmt.Errorf("%s: %w", s.path, err))
+		return nil, nil, 0, nil, storageError(fmt.Errorf("%s: %w", s.path, err))
 	}
-	whole, cut, err := v.walk(p, s.base, limit)
+	whole, cut, next, err := v.walk(p, s.base, limit)
 	if whole == 0 && err != nil { // what lies before damage is good; the next read reports it
 		err = v.l.corrupt(s, pos, max(offset, s.base), err)
 	} else {
@@ -275,25 +313,26 @@ func (v *view) read(pos int64, n int, offset, limit int64) (records, tail []byte
 	}
 	if err != nil {
 		buf.Free()
-		return nil, nil, nil, err
+		return nil, nil, 0, nil, err
 	}
 	if whole == 0 {
 		buf.Free()
-		return nil, nil, nil, nil
+		return nil, nil, 0, nil, nil
 	}
-	return p[:whole:whole], p[whole : whole+cut], buf, nil
+	return p[:whole:whole], p[whole : whole+cut], next, buf, nil
 }
 
-// walk returns how many bytes at the front of p are whole batches that lie at next or later and below limit, and how many there are of
-// a batch behind them that is below limit and cut. err says what is wrong with the one behind them, if anything is.
-func (v *view) walk(p []byte, next, limit int64) (whole, cut int, err error) {
+// walk returns how many bytes at the front of p are whole batches that lie at from or later and below limit, and the offset that
+// follows them, and how many there are of a batch behind them that is below limit and cut. err says what is wrong with the one behind them, if anything is.
+func (v *view) walk(p []byte, from, limit int64) (whole, cut int, next int64, err error) {
+	next = from
 	for rest := p; ; {
 		b, r, err := batch.First(rest)
 		if errors.Is(err, batch.ErrTruncated) {
 			if next < limit {
 				cut = len(rest)
 			}
-			return whole, cut, nil
+			return whole, cut, next, nil
 		}
 		if err == nil && (b.BaseOffset() < next || b.LastOffsetDelta() < 0 || b.LastOffset() >= v.end) {
 			err = &orderError{got: b.BaseOffset(), want: next}
@@ -302,7 +341,7 @@ func (v *view) walk(p []byte, next, limit int64) (whole, cut int, err error) {
 			err = b.Check() // nobody has read these bytes since the log was opened
 		}
 		if err != nil || b.LastOffset() >= limit {
-			return whole, 0, err
+			return whole, 0, next, err
 		}
 		whole += len(b)
 		next = b.LastOffset() + 1

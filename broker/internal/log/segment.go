@@ -38,6 +38,7 @@ type segment struct {
 	maxTSOffset int64      // last offset of the batch that has it
 
 	offsets, times, txns index
+	ends                 positions // of reads
 
 	refs atomic.Int32 // starts at 1 for the log itself
 	// discard, if set, takes the renamed files of a deleted segment, once nobody uses them.

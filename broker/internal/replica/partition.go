@@ -344,6 +344,15 @@ func (p *Partition) Read(offset int64, maxBytes int32, iso Isolation, minOne boo
 	return res, nil
 }
 
+// ReadSpan is Read for who can send bytes from a file; see log.Log.ReadSpan. The result must be freed.
+func (p *Partition) ReadSpan(offset int64, maxBytes int32, iso Isolation, minOne bool) (ReadResult, error) {
+	res, err := p.log.ReadSpan(offset, int(maxBytes), iso, minOne)
+	if err != nil {
+		return res, p.wrap(err)
+	}
+	return res, nil
+}
+
 // Wait calls f once, for a reader at from: when data at until, which is not below from, has become
 // readable, when the records at from are deleted, or when the partition closes. It may call f at once. f
 // must not block. The waiter is the caller's; it waits at one partition until f is called or it leaves.

@@ -30,6 +30,7 @@ type (
 	AppendOptions   = log.AppendOptions
 	AppendResult    = log.AppendResult
 	ReadResult      = log.ReadResult
+	Span            = log.Span
 	Isolation       = log.Isolation
 	AbortedTxn      = log.AbortedTxn
 	TimestampOffset = log.TimestampOffset

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -33,6 +32,7 @@ type Conn struct {
 	ctx    context.Context // ends with the connection
 	cancel context.CancelCauseFunc
 	r      *input
+	spans  spanSender // nil: records go through memory
 
 	listener  *Listener
 	principal string            // reader only
@@ -86,7 +86,7 @@ func newConn(s *Server, nc net.Conn, how *Listener) *Conn {
 	if how.TLS != nil {
 		nc = tls.Server(nc, how.TLS)
 	}
-	c := &Conn{s: s, nc: nc, listener: how, principal: security.Anonymous, r: newInput(nc)}
+	c := &Conn{s: s, nc: nc, listener: how, principal: security.Anonymous, r: newInput(nc), spans: spanSenderOf(nc)}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	c.changed.L = &c.mu
 	if cfg := s.sasl(how); cfg != nil {
@@ -532,15 +532,13 @@ func (c *Conn) write() {
 		}
 		c.mu.Unlock()
 
-		bufs, outs := w.bufs[:0], w.outs[:0]
+		outs := w.outs[:0]
 		for _, sl := range ready {
 			if sl.body != nil {
-				o := encode(sl.correlation, sl.flexibleHeader, sl.body)
-				outs = append(outs, o)
-				bufs = o.appendTo(bufs)
+				outs = append(outs, encode(sl.correlation, sl.flexibleHeader, sl.body))
 			}
 		}
-		err := c.send(bufs)
+		bufs, err := c.send(outs, w.bufs)
 		for _, o := range outs {
 			if o.release != nil {
 				o.release()
@@ -581,44 +579,6 @@ func (w *writerMemory) shrink() {
 	if cap(w.ready)+cap(w.bufs) > 64 {
 		*w = writerMemory{}
 	}
-}
-
-// tlsPiece is how much a TLS connection writes at once. It is of no use any more after a write that has timed out, so a client that takes
-// its answer slowly must take this much in time.
-const tlsPiece = 64 << 10
-
-// send writes all of bufs; a peer that takes nothing for Limits.Stall is given up.
-func (c *Conn) send(bufs net.Buffers) error {
-	if _, ok := c.nc.(*tls.Conn); ok {
-		for _, b := range bufs {
-			for piece := range slices.Chunk(b, tlsPiece) {
-				if err := c.sendAll(net.Buffers{piece}); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	return c.sendAll(bufs)
-}
-
-func (c *Conn) sendAll(bufs net.Buffers) error {
-	for len(bufs) > 0 {
-		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.cfg.Limits.Stall)); err != nil {
-			return err
-		}
-		n, err := bufs.WriteTo(c.nc) // consumes what it wrote
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded) && n > 0:
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("the client has not taken an answer for %v", c.s.cfg.Limits.Stall)
-		default:
-			return err
-		}
-	}
-	return nil
 }
 
 // finish lets the connection end once everything that it asked for is answered, but for what waits for other clients.

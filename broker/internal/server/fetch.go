@@ -9,7 +9,6 @@ import (
 
 	"github.com/moldau-stream/moldau/broker/internal/controller"
 	"github.com/moldau-stream/moldau/broker/internal/replica"
-	"github.com/moldau-stream/moldau/internal/batch"
 )
 
 const (
@@ -330,6 +329,7 @@ func (f *fetch) read() {
 		left = f.budget
 	}
 	f.bytes, f.done = 0, false
+	inMemory := 0
 	for _, p := range f.parts {
 		if p.missing {
 			continue // of which the client learns with the others, as in Kafka
@@ -342,17 +342,21 @@ func (f *fetch) read() {
 			continue
 		}
 		n := max(min(int64(p.maxBytes), left), 0)
-		if p.result, p.err = p.p.Read(p.offset, int32(n), f.iso, f.bytes == 0); p.err != nil {
+		read := p.p.Read
+		if f.request.Conn.spans != nil {
+			read = p.p.ReadSpan
+		}
+		if p.result, p.err = read(p.offset, int32(n), f.iso, f.bytes == 0); p.err != nil {
 			p.result, f.done = replica.ReadResult{}, true
 			continue
 		}
-		p.unfit = len(p.result.Records) == 0 && n > 0 && p.offset < f.readableEnd(p)
-		size := len(p.result.Records) + len(p.result.Tail)
-		f.bytes += size
-		left = max(left-int64(size), 0)
+		p.unfit = p.result.Len() == 0 && n > 0 && p.offset < f.readableEnd(p)
+		f.bytes += p.result.Len()
+		inMemory += len(p.result.Records) + len(p.result.Tail)
+		left = max(left-int64(p.result.Len()), 0)
 	}
 	// Keep only what was used.
-	used := min(f.budget, int64(f.bytes))
+	used := min(f.budget, int64(inMemory))
 	f.s.fetches.release(f.budget - used)
 	f.budget = used
 }
@@ -395,11 +399,10 @@ func (f *fetch) available() (n int) {
 		if p.missing {
 			continue
 		}
-		next, size := p.offset, len(p.result.Records)+len(p.result.Tail)
-		_, _ = batch.All(p.result.Records, func(b batch.Batch) bool { // whole batches as the log has them
-			next = b.LastOffset() + 1
-			return true
-		})
+		next, size := p.offset, p.result.Len()
+		if size > 0 {
+			next = p.result.NextOffset
+		}
 		if next < f.readableEnd(p) {
 			size = max(size, int(p.maxBytes))
 		}

@@ -62,7 +62,7 @@ func (f *fetch) encode(o *output) {
 	budget := f.budget
 	var sent []replica.ReadResult // the partitions may be read again before the answer is written
 	for _, p := range f.parts {
-		if len(p.result.Records) > 0 {
+		if p.result.Len() > 0 {
 			sent = append(sent, p.result)
 		}
 	}
@@ -107,8 +107,7 @@ func (f *fetch) hints(p *fetchPartition) bool {
 }
 
 func (f *fetch) encodePartition(o *output, b []byte, p *fetchPartition) []byte {
-	size := len(p.result.Records) + len(p.result.Tail)
-	f.s.measureFetch(p.p, size, p.err)
+	f.s.measureFetch(p.p, p.result.Len(), p.err)
 	highWatermark, lastStable, logStart := p.result.HighWatermark, p.result.LastStableOffset, p.result.LogStartOffset
 	if p.err != nil {
 		highWatermark, lastStable, logStart = -1, -1, -1
@@ -139,10 +138,14 @@ func (f *fetch) encodePartition(o *output, b []byte, p *fetchPartition) []byte {
 	if f.version >= 11 {
 		b = appendInt32(b, -1) // preferred read replica
 	}
-	b = appendArrayLen(b, size, f.flexible)
+	b = appendArrayLen(b, p.result.Len(), f.flexible)
 	o.meta = b
-	o.insert(p.result.Records)
-	o.insert(p.result.Tail)
+	if p.result.Span != nil {
+		o.insertSpan(p.result.Span)
+	} else {
+		o.insert(p.result.Records)
+		o.insert(p.result.Tail)
+	}
 	switch {
 	case p.diverges:
 		b = append(b, 1, tagDivergingEpoch, 4+8+1)

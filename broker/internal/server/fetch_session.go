@@ -234,9 +234,9 @@ func (c *fetchSessions) settle(f *fetch) {
 	behind := 0
 	for _, p := range s.parts {
 		highWatermark, logStart := p.told()
-		p.silent = len(p.result.Records) == 0 && p.err == nil && !p.diverges && p.highWatermark == highWatermark && p.logStart == logStart
+		p.silent = p.result.Len() == 0 && p.err == nil && !p.diverges && p.highWatermark == highWatermark && p.logStart == logStart
 		p.highWatermark, p.logStart = highWatermark, logStart
-		if len(p.result.Records) > 0 {
+		if p.result.Len() > 0 {
 			behind++
 		}
 	}
@@ -245,12 +245,12 @@ func (c *fetchSessions) settle(f *fetch) {
 	}
 	turn := make([]*fetchPartition, 0, len(s.parts))
 	for _, p := range s.parts {
-		if len(p.result.Records) == 0 {
+		if p.result.Len() == 0 {
 			turn = append(turn, p)
 		}
 	}
 	for _, p := range s.parts {
-		if len(p.result.Records) > 0 {
+		if p.result.Len() > 0 {
 			turn = append(turn, p)
 		}
 	}

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/moldau-stream/moldau/broker/internal/replica"
 	"github.com/moldau-stream/moldau/internal/buffer"
 )
 
@@ -115,17 +117,29 @@ type output struct {
 type cut struct {
 	at   int
 	data []byte
+	span *replica.Span // in place of data
 }
 
 // insert puts data behind what meta holds now.
 func (o *output) insert(data []byte) {
 	if len(data) > 0 {
-		o.cuts = append(o.cuts, cut{len(o.meta), data})
+		o.cuts = append(o.cuts, cut{at: len(o.meta), data: data})
 		o.size += len(data)
 	}
 }
 
-// appendTo adds the pieces to what one writev sends.
+// insertSpan is insert with data that is in a file.
+func (o *output) insertSpan(s *replica.Span) {
+	o.cuts = append(o.cuts, cut{at: len(o.meta), span: s})
+	o.size += s.Len()
+}
+
+// spans tells whether some of the data is in files.
+func (o *output) spans() bool {
+	return slices.ContainsFunc(o.cuts, func(c cut) bool { return c.span != nil })
+}
+
+// appendTo adds the pieces to what one writev sends. There must be no spans.
 func (o *output) appendTo(bufs net.Buffers) net.Buffers {
 	from := 0
 	for _, c := range o.cuts {
