@@ -24,7 +24,9 @@ var knownDifferences = []knownDifference{
 			}
 			restarted := slices.ContainsFunc(d.Sequence.Steps[:d.At+1], func(st Step) bool { return st.Restart != "" })
 			return restarted && (d.onlyLines("DivergingEpoch.", ".records[") ||
-				d.anyLine(func(l string) bool { return strings.HasSuffix(l, "DivergingEpoch.Epoch = EPOCH") && slices.Contains(d.TextA, l) }) ||
+				d.anyLine(func(l string) bool {
+					return strings.HasSuffix(l, "DivergingEpoch.Epoch = EPOCH") && slices.Contains(d.TextA, l)
+				}) ||
 				d.anyLine(func(l string) bool {
 					return strings.HasSuffix(l, "74 FENCED_LEADER_EPOCH") && slices.Contains(d.TextA, l)
 				}))
