@@ -229,6 +229,9 @@ func (b *Broker) release() error {
 			errs = append(errs, fmt.Errorf("close the data directory: %w", err))
 		}
 	}
+	if b.server != nil {
+		b.server.CheckReleased()
+	}
 	return errors.Join(errs...)
 }
 

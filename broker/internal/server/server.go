@@ -374,6 +374,11 @@ func (s *Server) Close() {
 	s.txns.Close()
 	s.groups.Close()
 	s.shareStates.Close()
+}
+
+// CheckReleased looks, where invariants are checked, whether everything that requests took was given back. It is for when the
+// replicas and the quorum are closed too: until then requests that are parked there have their memory.
+func (s *Server) CheckReleased() {
 	if invariants.Enabled {
 		s.requests.checkWhole("requests")
 		s.fetches.checkWhole("fetches")
