@@ -255,17 +255,13 @@ const indexSlack = 8 << 10
 // way: then find and read tell what.
 func (v *view) readOnce(offset int64, maxBytes int, limit int64) (records, tail []byte, next int64, buf *buffer.Buffer) {
 	s := v.segs[v.i]
-	slack := int64(indexSlack)
-	pos, ok := s.ends.get(offset)
-	if ok {
-		slack = 0
-	} else if at, err := s.resolve(v.hint[v.i], offset); err != nil {
+	pos, exact, err := v.start(offset)
+	if err != nil || pos >= v.size[v.i] {
 		return nil, nil, 0, nil
-	} else {
-		pos = at
 	}
-	if pos >= v.size[v.i] {
-		return nil, nil, 0, nil
+	slack := int64(indexSlack)
+	if exact {
+		slack = 0
 	}
 	buf = buffer.Get(int(min(int64(max(maxBytes, 0))+slack, v.size[v.i]-pos)))
 	p := buf.B

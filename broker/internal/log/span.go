@@ -68,7 +68,7 @@ func (v *view) span(offset int64, maxBytes int, limit int64, minOne bool) (span 
 	if offset < v.unverified {
 		return nil, 0 // somebody has to look at these bytes once
 	}
-	pos, err := v.start(offset)
+	pos, _, err := v.start(offset)
 	if err != nil || min(end-pos, int64(max(maxBytes, 0))) < leastSpan && !minOne {
 		return nil, 0
 	}
@@ -121,13 +121,13 @@ func (v *view) span(offset int64, maxBytes int, limit int64, minOne bool) (span 
 	return &Span{l: v.l, s: s, pos: first, size: size + tail}, next
 }
 
-// start is where to begin the search for offset.
-func (v *view) start(offset int64) (pos int64, err error) {
+// start is where to begin the search for offset; exact says that it is there.
+func (v *view) start(offset int64) (pos int64, exact bool, err error) {
 	s := v.segs[v.i]
-	if pos, ok := s.ends.get(offset); ok {
-		return pos, nil
+	if pos, exact = s.ends.get(offset); !exact {
+		pos, err = s.resolve(v.hint[v.i], offset)
 	}
-	return s.resolve(v.hint[v.i], offset)
+	return pos, exact, err
 }
 
 // pin keeps the open file open until the pins are taken back. It reports false for one that is not of the operating system.

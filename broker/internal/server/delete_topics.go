@@ -39,9 +39,10 @@ func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
-	asked, refused := s.victims(req, r.Version)
+	named := namedVictims(req, r.Version)
+	asked, refused := victims(named)
 	if err := checkDeadline(req.TimeoutMillis); err != nil && len(asked) > 0 {
-		for _, v := range s.named(req, r.Version) {
+		for _, v := range named {
 			answer(v, err)
 		}
 		reply(resp)
@@ -54,7 +55,7 @@ func handleDeleteTopics(s *Server, r *Request, reply func(kmsg.Response)) {
 	op := func(img *controller.Image) ([]controller.Record, error) {
 		draft := controller.NewDraft(img)
 		var all []controller.Record
-		for _, v := range onceByID(img, asked, s.named(req, r.Version)) {
+		for _, v := range onceByID(img, asked, named) {
 			if v.err != nil {
 				answer(v.victim, v.err)
 				continue
@@ -146,8 +147,8 @@ type refusedVictim struct {
 	err error
 }
 
-// named are the topics as a request names them.
-func (s *Server) named(req *kmsg.DeleteTopicsRequest, version int16) (all []victim) {
+// namedVictims are the topics as a request names them.
+func namedVictims(req *kmsg.DeleteTopicsRequest, version int16) (all []victim) {
 	if version >= deleteTopicIDs {
 		for _, t := range req.Topics {
 			all = append(all, victim{t.Topic, t.TopicID})
@@ -160,9 +161,8 @@ func (s *Server) named(req *kmsg.DeleteTopicsRequest, version int16) (all []vict
 	return all
 }
 
-// victims gives the topics of a request, each once, and those that are named wrongly.
-func (s *Server) victims(req *kmsg.DeleteTopicsRequest, version int16) (asked []victim, refused []refusedVictim) {
-	all := s.named(req, version)
+// victims gives the topics that a request names, each once, and those that are named wrongly.
+func victims(all []victim) (asked []victim, refused []refusedVictim) {
 	names, ids := map[string]int{}, map[controller.TopicID]int{}
 	var none controller.TopicID
 	for _, v := range all {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -132,27 +130,6 @@ func (o *output) insert(data []byte) {
 func (o *output) insertSpan(s *replica.Span) {
 	o.cuts = append(o.cuts, cut{at: len(o.meta), span: s})
 	o.size += s.Len()
-}
-
-// spans tells whether some of the data is in files.
-func (o *output) spans() bool {
-	return slices.ContainsFunc(o.cuts, func(c cut) bool { return c.span != nil })
-}
-
-// appendTo adds the pieces to what one writev sends. There must be no spans.
-func (o *output) appendTo(bufs net.Buffers) net.Buffers {
-	from := 0
-	for _, c := range o.cuts {
-		if c.at > from {
-			bufs = append(bufs, o.meta[from:c.at])
-		}
-		bufs = append(bufs, c.data)
-		from = c.at
-	}
-	if from < len(o.meta) {
-		bufs = append(bufs, o.meta[from:])
-	}
-	return bufs
 }
 
 // rawResponse is an answer that encodes itself.

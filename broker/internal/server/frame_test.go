@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -75,10 +77,17 @@ func TestOutputKeepsPiecesInOrder(t *testing.T) {
 	o.insert([]byte("3"))
 	o.insert([]byte("4"))
 	o.meta = append(o.meta, 'd')
-	var got []byte
-	for _, b := range o.appendTo(net.Buffers{}) {
-		got = append(got, b...)
-	}
+	near, far := net.Pipe()
+	c := &Conn{s: &Server{}, nc: near}
+	c.s.cfg.Limits.Stall = time.Minute
+	sent := make(chan error, 1)
+	go func() {
+		_, err := c.send([]*output{o}, nil)
+		sent <- errors.Join(err, near.Close())
+	}()
+	got, err := io.ReadAll(far)
+	require.NoError(t, err)
+	require.NoError(t, <-sent)
 	require.Equal(t, "ab12c34d", string(got))
 	require.Equal(t, 4, o.size)
 }

@@ -29,29 +29,21 @@ var errNoSendfile = errors.New("the file system has no sendfile")
 func (c *Conn) send(outs []*output, bufs net.Buffers) (net.Buffers, error) {
 	bufs = bufs[:0]
 	for _, o := range outs {
-		if !o.spans() {
-			bufs = o.appendTo(bufs)
-			continue
-		}
-		if err := c.sendBytes(bufs); err != nil {
-			return bufs, err
-		}
-		bufs = bufs[:0]
 		from := 0
 		for _, cut := range o.cuts {
+			meta := o.meta[from:cut.at]
+			from = cut.at
 			if cut.span == nil {
-				bufs = appendPiece(appendPiece(bufs, o.meta[from:cut.at]), cut.data)
-				from = cut.at
+				bufs = appendPiece(appendPiece(bufs, meta), cut.data)
 				continue
 			}
 			if err := c.sendBytes(bufs); err != nil {
 				return bufs, err
 			}
 			bufs = bufs[:0]
-			if err := c.announce(o.meta[from:cut.at]); err != nil {
+			if err := c.announce(meta); err != nil {
 				return bufs, err
 			}
-			from = cut.at
 			if err := c.sendSpan(cut.span); err != nil {
 				return bufs, err
 			}
