@@ -3,6 +3,7 @@ package stream
 import (
 	"reflect"
 
+	"github.com/moldau-stream/moldau/internal/dsl"
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/serde"
@@ -34,51 +35,54 @@ func Aggregate[K, V, A any](g GroupedStream[K, V], init func() A, add func(acc A
 // first record; where it is nil, init and add do.
 func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.Spec[K, A], opts []Option, ok bool,
 	init func() A, add func(A, V) A, first func(V) A) KTable[K, A] {
-	if !g.valid() {
+	if !g.e.Valid() {
 		return KTable[K, A]{}
 	}
 	at := topo.Caller()
-	b := g.b
-	b.require(at, op, ok)
-	o := b.options(at, op, optName|optEmission, opts)
+	b := g.e.B
+	b.Require(at, op, ok)
+	o := b.Options(at, op, dsl.OptName|dsl.OptEmission, opts)
 	if st == nil {
-		b.g.Mistakef(at, "%s: the store is nil", op)
+		b.Graph.Mistakef(at, "%s: the store is nil", op)
 		return KTable[K, A]{}
 	}
-	d := declare(b, st, prefix)
-	key, value := storeSerdes(st)
-	name := b.g.Name(o.name, prefix)
+	d := dsl.Declare(b, st, prefix)
+	key, value := dsl.StoreSerdes(st)
+	name := b.Graph.Name(o.Name, prefix)
 	in := g.forAggregation(at, d.Store.Name, key)
-	t := &table{kind: aggregated}
+	t := dsl.Table[K, A]{Edge: dsl.Edge[K, A]{B: b, Key: key, Value: value}, T: &dsl.TableNode{Stored: true}}
 	n := &topo.Node{Name: name, At: at}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
-		s := newTableStore(c, n, st, d.Store.Name, t.sendOld, o.emission, outs)
+		s := dsl.NewTableStore(c, n, st, d.Store.Name, t.T.SendOld, o.Emission, outs)
 		return aggregateInput(s, init, add, first)
 	})
-	ref := in.then(n)
-	b.g.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
-	return KTable[K, A]{edge[K, A]{b: b, ref: ref, key: key, value: value}, t}
+	t.Ref = in.Then(n)
+	b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
+	t.Lookup = dsl.LookupStore(st, d.Store.Name)
+	t.T.Enable = func(bool) bool { return true }
+	t.T.Read = func() []string { return []string{d.Store.Name} }
+	return TableOf(t)
 }
 
-func aggregateInput[K, V, A any](s *tableStore[K, A], init func() A, add func(A, V) A, first func(V) A) task.Stream[K, V] {
-	c, n := s.c, s.n
+func aggregateInput[K, V, A any](s *dsl.TableStore[K, A], init func() A, add func(A, V) A, first func(V) A) task.Stream[K, V] {
+	c, n := s.C, s.N
 	nullA := serde.IsNull[A]()
 	shares := mayShare[A]()
 	own := make([]byte, 0, 64) // a copy of the stored bytes, for add to change; never nil: empty is not null
 	return func(k K, v V, m task.Meta) error {
 		if m.Null != 0 {
-			dropNull(c, m.Null)
+			dsl.DropNull(c, m.Null)
 			return nil
 		}
-		key, err := s.t.EncodeKey(k)
+		key, err := s.T.EncodeKey(k)
 		if err != nil {
 			return task.Fail(n, task.Process, err)
 		}
-		stored, at, had, err := s.kv.Get(key)
+		stored, at, had, err := s.KV.Get(key)
 		if err != nil {
 			return task.Fail(n, task.Process, err)
 		}
-		c.Saved(s.kv, key, stored, at, had)
+		c.Saved(s.KV, key, stored, at, had)
 		change := task.Meta{Time: m.Time, Null: task.OldIsNull}
 		var acc, old A
 		switch {
@@ -89,13 +93,13 @@ func aggregateInput[K, V, A any](s *tableStore[K, A], init func() A, add func(A,
 				own = append(own[:0], stored...)
 				b = own[:len(own):len(own)]
 			}
-			if acc, err = s.t.DecodeValue(b); err != nil {
+			if acc, err = s.T.DecodeValue(b); err != nil {
 				return task.Fail(n, task.Process, err)
 			}
-			if s.forwardsOld {
+			if s.ForwardsOld {
 				change.Null = 0
 				// A second copy, because add may change the first one.
-				if old, err = s.t.DecodeValue(stored); err != nil {
+				if old, err = s.T.DecodeValue(stored); err != nil {
 					return task.Fail(n, task.Process, err)
 				}
 			}
@@ -106,7 +110,7 @@ func aggregateInput[K, V, A any](s *tableStore[K, A], init func() A, add func(A,
 			acc = first(v)
 		default:
 			c.Node = n
-			if s.forwardsOld {
+			if s.ForwardsOld {
 				// Kafka Streams sends the initial value as the old one.
 				if old = init(); nullA == nil || !nullA(old) {
 					change.Null = 0
@@ -117,7 +121,7 @@ func aggregateInput[K, V, A any](s *tableStore[K, A], init func() A, add func(A,
 		if nullA != nil && nullA(acc) {
 			change.Null |= task.ValueIsNull
 		}
-		return s.update(k, key, acc, old, change)
+		return s.Update(k, key, acc, old, change)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"strconv"
 
+	"github.com/moldau-stream/moldau/internal/dsl"
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
 )
@@ -14,19 +15,19 @@ func itoa(i int) string { return strconv.Itoa(i) }
 // key may change.
 func derive[K, V, K2, V2 any](s KStream[K, V], op, prefix string, rekeyed, ok bool, opts []Option,
 	wire func(c *task.Context, n *topo.Node, out task.Stream[K2, V2]) task.Stream[K, V]) KStream[K2, V2] {
-	if !s.valid() {
+	if !s.e.Valid() {
 		return KStream[K2, V2]{}
 	}
 	at := topo.Caller()
-	s.b.require(at, op, ok)
-	c := s.b.options(at, op, optName, opts)
-	n := &topo.Node{Name: s.b.g.Name(c.name, prefix), At: at}
+	s.e.B.Require(at, op, ok)
+	c := s.e.B.Options(at, op, dsl.OptName, opts)
+	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, prefix), At: at}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		return wire(c, n, task.Streams[K2, V2](outs))
 	})
-	r := s.then(n)
+	r := s.e.Then(n)
 	r.Rekeyed = r.Rekeyed || rekeyed
-	return KStream[K2, V2]{edge[K2, V2]{b: s.b, ref: r}}
+	return StreamOf(dsl.Edge[K2, V2]{B: s.e.B, Ref: r})
 }
 
 // MapValues makes a new value of each. A null value of a type that cannot be
@@ -34,18 +35,18 @@ func derive[K, V, K2, V2 any](s KStream[K, V], op, prefix string, rekeyed, ok bo
 func MapValues[K, V, R any](s KStream[K, V], f func(V) R, opts ...Option) KStream[K, R] {
 	r := derive(s, "MapValues", "KSTREAM-MAPVALUES-", false, f != nil, opts,
 		func(c *task.Context, n *topo.Node, out task.Stream[K, R]) task.Stream[K, V] {
-			needs, nullR := needsValue[V](), nullValue[R]()
+			needs, nullR := dsl.NeedsValue[V](), dsl.NullValue[R]()
 			return func(k K, v V, m task.Meta) error {
 				var r R
 				if m.Null&needs == 0 {
 					c.Node = n
 					r = f(v)
-					m.Null = nullR.of(r, m.Null)
+					m.Null = nullR.Of(r, m.Null)
 				}
 				return out(k, r, m)
 			}
 		})
-	r.key = s.key
+	r.e.Key = s.e.Key
 	return r
 }
 
@@ -55,7 +56,7 @@ func MapValues[K, V, R any](s KStream[K, V], f func(V) R, opts ...Option) KStrea
 func MapEntries[K, V, R any](s KStream[K, V], f func(K, V) R, opts ...Option) KStream[K, R] {
 	r := derive(s, "MapEntries", "KSTREAM-MAPVALUES-", false, f != nil, opts,
 		func(c *task.Context, n *topo.Node, out task.Stream[K, R]) task.Stream[K, V] {
-			needsK, needsV, nullR := needsKey[K](), needsValue[V](), nullValue[R]()
+			needsK, needsV, nullR := dsl.NeedsKey[K](), dsl.NeedsValue[V](), dsl.NullValue[R]()
 			return func(k K, v V, m task.Meta) error {
 				var r R
 				if m.Null&needsV == 0 {
@@ -65,12 +66,12 @@ func MapEntries[K, V, R any](s KStream[K, V], f func(K, V) R, opts ...Option) KS
 					}
 					c.Node = n
 					r = f(k, v)
-					m.Null = nullR.of(r, m.Null)
+					m.Null = nullR.Of(r, m.Null)
 				}
 				return out(k, r, m)
 			}
 		})
-	r.key = s.key
+	r.e.Key = s.e.Key
 	return r
 }
 
@@ -79,15 +80,15 @@ func MapEntries[K, V, R any](s KStream[K, V], f func(K, V) R, opts ...Option) KS
 func Map[K, V, K2, V2 any](s KStream[K, V], f func(K, V) (K2, V2), opts ...Option) KStream[K2, V2] {
 	return derive(s, "Map", "KSTREAM-MAP-", true, f != nil, opts,
 		func(c *task.Context, n *topo.Node, out task.Stream[K2, V2]) task.Stream[K, V] {
-			needs, nullK, nullV := needs[K, V](), nullKey[K2](), nullValue[V2]()
+			needs, nullK, nullV := dsl.Needs[K, V](), dsl.NullKey[K2](), dsl.NullValue[V2]()
 			return func(k K, v V, m task.Meta) error {
 				if m.Null&needs != 0 {
-					dropNull(c, m.Null&needs)
+					dsl.DropNull(c, m.Null&needs)
 					return nil
 				}
 				c.Node = n
 				k2, v2 := f(k, v)
-				m.Null = nullV.of(v2, nullK.of(k2, m.Null))
+				m.Null = nullV.Of(v2, nullK.Of(k2, m.Null))
 				return out(k2, v2, m)
 			}
 		})
@@ -102,7 +103,7 @@ func KeyBy[K, V, K2 any](s KStream[K, V], f func(V) K2, opts ...Option) KStream[
 func keyBy[K, V, K2 any](s KStream[K, V], op string, f func(V) K2, opts []Option) KStream[K2, V] {
 	r := derive(s, op, "KSTREAM-KEY-SELECT-", true, f != nil, opts,
 		func(c *task.Context, n *topo.Node, out task.Stream[K2, V]) task.Stream[K, V] {
-			needs, nullK := needsValue[V](), nullKey[K2]()
+			needs, nullK := dsl.NeedsValue[V](), dsl.NullKey[K2]()
 			return func(_ K, v V, m task.Meta) error {
 				if m.Null&needs != 0 {
 					c.Drop(task.NullValue)
@@ -110,11 +111,11 @@ func keyBy[K, V, K2 any](s KStream[K, V], op string, f func(V) K2, opts []Option
 				}
 				c.Node = n
 				k := f(v)
-				m.Null = nullK.of(k, m.Null)
+				m.Null = nullK.Of(k, m.Null)
 				return out(k, v, m)
 			}
 		})
-	r.value = s.value
+	r.e.Value = s.e.Value
 	return r
 }
 
@@ -123,7 +124,7 @@ func keyBy[K, V, K2 any](s KStream[K, V], op string, f func(V) K2, opts []Option
 func MapKeys[K, V, K2 any](s KStream[K, V], f func(K) K2, opts ...Option) KStream[K2, V] {
 	r := derive(s, "MapKeys", "KSTREAM-KEY-SELECT-", true, f != nil, opts,
 		func(c *task.Context, n *topo.Node, out task.Stream[K2, V]) task.Stream[K, V] {
-			needs, nullK := needsKey[K](), nullKey[K2]()
+			needs, nullK := dsl.NeedsKey[K](), dsl.NullKey[K2]()
 			return func(k K, v V, m task.Meta) error {
 				if m.Null&needs != 0 {
 					c.Drop(task.NullKey)
@@ -131,11 +132,11 @@ func MapKeys[K, V, K2 any](s KStream[K, V], f func(K) K2, opts ...Option) KStrea
 				}
 				c.Node = n
 				k2 := f(k)
-				m.Null = nullK.of(k2, m.Null)
+				m.Null = nullK.Of(k2, m.Null)
 				return out(k2, v, m)
 			}
 		})
-	r.value = s.value
+	r.e.Value = s.e.Value
 	return r
 }
 
@@ -144,7 +145,7 @@ func MapKeys[K, V, K2 any](s KStream[K, V], f func(K) K2, opts ...Option) KStrea
 func FlatMapValues[K, V, R any](s KStream[K, V], f func(V) iter.Seq[R], opts ...Option) KStream[K, R] {
 	r := derive(s, "FlatMapValues", "KSTREAM-FLATMAPVALUES-", false, f != nil, opts,
 		func(c *task.Context, n *topo.Node, out task.Stream[K, R]) task.Stream[K, V] {
-			needs, nullR := needsValue[V](), nullValue[R]()
+			needs, nullR := dsl.NeedsValue[V](), dsl.NullValue[R]()
 			// One yield function for all records: a record never meets its own node again.
 			var key K
 			var meta task.Meta
@@ -154,7 +155,7 @@ func FlatMapValues[K, V, R any](s KStream[K, V], f func(V) iter.Seq[R], opts ...
 					return false
 				}
 				m := meta
-				m.Null = nullR.of(r, m.Null)
+				m.Null = nullR.Of(r, m.Null)
 				err = out(key, r, m)
 				c.Node = n
 				return err == nil
@@ -172,7 +173,7 @@ func FlatMapValues[K, V, R any](s KStream[K, V], f func(V) iter.Seq[R], opts ...
 				return err
 			}
 		})
-	r.key = s.key
+	r.e.Key = s.e.Key
 	return r
 }
 
@@ -181,7 +182,7 @@ func FlatMapValues[K, V, R any](s KStream[K, V], f func(V) iter.Seq[R], opts ...
 func FlatMap[K, V, K2, V2 any](s KStream[K, V], f func(K, V) iter.Seq2[K2, V2], opts ...Option) KStream[K2, V2] {
 	return derive(s, "FlatMap", "KSTREAM-FLATMAP-", true, f != nil, opts,
 		func(c *task.Context, n *topo.Node, out task.Stream[K2, V2]) task.Stream[K, V] {
-			needs, nullK, nullV := needs[K, V](), nullKey[K2](), nullValue[V2]()
+			needs, nullK, nullV := dsl.Needs[K, V](), dsl.NullKey[K2](), dsl.NullValue[V2]()
 			var meta task.Meta
 			var err error
 			yield := func(k K2, v V2) bool {
@@ -189,14 +190,14 @@ func FlatMap[K, V, K2, V2 any](s KStream[K, V], f func(K, V) iter.Seq2[K2, V2], 
 					return false
 				}
 				m := meta
-				m.Null = nullV.of(v, nullK.of(k, m.Null))
+				m.Null = nullV.Of(v, nullK.Of(k, m.Null))
 				err = out(k, v, m)
 				c.Node = n
 				return err == nil
 			}
 			return func(k K, v V, m task.Meta) error {
 				if m.Null&needs != 0 {
-					dropNull(c, m.Null&needs)
+					dsl.DropNull(c, m.Null&needs)
 					return nil
 				}
 				c.Node = n

@@ -1,9 +1,9 @@
 package stream
 
 import (
+	"github.com/moldau-stream/moldau/internal/dsl"
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
-	"github.com/moldau-stream/moldau/serde"
 )
 
 // KStream is a stream of records. Handles are values: an operator returns a new
@@ -11,33 +11,7 @@ import (
 // that keep both types are methods; those that change one are functions of this
 // package with the stream as first argument.
 type KStream[K, V any] struct {
-	edge[K, V]
-}
-
-// edge is what every handle knows of its node.
-type edge[K, V any] struct {
-	b     *Builder
-	ref   topo.Ref
-	key   serde.Serde[K] // nil: not known, found at Build if needed
-	value serde.Serde[V]
-}
-
-// valid tells whether a handle came from a builder; the zero handle gives zero handles.
-func (e edge[K, V]) valid() bool { return e.b != nil }
-
-// require records a mistake if a function is nil.
-func (b *Builder) require(at, op string, ok bool) {
-	if !ok {
-		b.g.Mistakef(at, "%s: the function is nil", op)
-	}
-}
-
-// then adds a node under the edge.
-func (e edge[K, V]) then(n *topo.Node) topo.Ref {
-	n.Kind = topo.Processor
-	r := e.ref
-	r.N = e.b.g.Add(n, e.ref.N)
-	return r
+	e dsl.Edge[K, V]
 }
 
 // Filter keeps the records for which pred is true. Records whose key or value is
@@ -52,15 +26,15 @@ func (s KStream[K, V]) FilterNot(pred func(K, V) bool, opts ...Option) KStream[K
 }
 
 func (s KStream[K, V]) filter(op string, pred func(K, V) bool, want bool, opts []Option) KStream[K, V] {
-	if !s.valid() {
+	if !s.e.Valid() {
 		return s
 	}
 	at := topo.Caller()
-	s.b.require(at, op, pred != nil)
-	c := s.b.options(at, op, optName, opts)
-	n := &topo.Node{Name: s.b.g.Name(c.name, "KSTREAM-FILTER-"), At: at}
+	s.e.B.Require(at, op, pred != nil)
+	c := s.e.B.Options(at, op, dsl.OptName, opts)
+	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, "KSTREAM-FILTER-"), At: at}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
-		out, needs := task.Streams[K, V](outs), needs[K, V]()
+		out, needs := task.Streams[K, V](outs), dsl.Needs[K, V]()
 		return task.Stream[K, V](func(k K, v V, m task.Meta) error {
 			if m.Null&needs == 0 {
 				c.Node = n
@@ -71,35 +45,35 @@ func (s KStream[K, V]) filter(op string, pred func(K, V) bool, want bool, opts [
 			return out(k, v, m)
 		})
 	})
-	s.ref = s.then(n)
+	s.e.Ref = s.e.Then(n)
 	return s
 }
 
 // Peek calls f with each record and passes it on unchanged. It is not called for
 // a null of a type that cannot be null.
 func (s KStream[K, V]) Peek(f func(K, V), opts ...Option) KStream[K, V] {
-	if !s.valid() {
+	if !s.e.Valid() {
 		return s
 	}
-	s.ref = s.look("Peek", "KSTREAM-PEEK-", f, opts)
+	s.e.Ref = s.look("Peek", "KSTREAM-PEEK-", f, opts)
 	return s
 }
 
 // ForEach calls f with each record and ends the stream. It is not called for
 // a null of a type that cannot be null.
 func (s KStream[K, V]) ForEach(f func(K, V), opts ...Option) {
-	if s.valid() {
+	if s.e.Valid() {
 		s.look("ForEach", "KSTREAM-FOREACH-", f, opts)
 	}
 }
 
 func (s KStream[K, V]) look(op, prefix string, f func(K, V), opts []Option) topo.Ref {
 	at := topo.Caller()
-	s.b.require(at, op, f != nil)
-	c := s.b.options(at, op, optName, opts)
-	n := &topo.Node{Name: s.b.g.Name(c.name, prefix), At: at}
+	s.e.B.Require(at, op, f != nil)
+	c := s.e.B.Options(at, op, dsl.OptName, opts)
+	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, prefix), At: at}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
-		out, needs := task.Streams[K, V](outs), needs[K, V]()
+		out, needs := task.Streams[K, V](outs), dsl.Needs[K, V]()
 		return task.Stream[K, V](func(k K, v V, m task.Meta) error {
 			if m.Null&needs == 0 {
 				c.Node = n
@@ -108,49 +82,30 @@ func (s KStream[K, V]) look(op, prefix string, f func(K, V), opts []Option) topo
 			return out(k, v, m)
 		})
 	})
-	return s.then(n)
+	return s.e.Then(n)
 }
 
 // Merge is the stream of the records of this and the other streams. Records of
 // one stream keep their order. Those of several topics are taken in the order of their times, as far
 // as the cluster has them: a topic that is read to its end is not waited for.
 func (s KStream[K, V]) Merge(others ...KStream[K, V]) KStream[K, V] {
-	if !s.valid() {
+	if !s.e.Valid() {
 		return s
 	}
 	at := topo.Caller()
 	for _, o := range others {
-		if !o.valid() {
-			s.b.g.Mistakef(at, "Merge: a stream is the zero KStream: it comes from no builder")
+		if !o.e.Valid() {
+			s.e.B.Graph.Mistakef(at, "Merge: a stream is the zero KStream: it comes from no builder")
 			continue
 		}
-		n := &topo.Node{Kind: topo.Processor, Name: s.b.g.Name("", "KSTREAM-MERGE-"), At: at, Wire: passThrough[K, V]()}
-		s.ref.N = s.b.g.Add(n, s.ref.N, o.ref.N)
-		s.ref.Rekeyed = s.ref.Rekeyed || o.ref.Rekeyed
-		s.ref.Sources = union(s.ref.Sources, o.ref.Sources)
+		n := &topo.Node{Kind: topo.Processor, Name: s.e.B.Graph.Name("", "KSTREAM-MERGE-"), At: at, Wire: dsl.PassThrough[K, V]()}
+		s.e.Ref.N = s.e.B.Graph.Add(n, s.e.Ref.N, o.e.Ref.N)
+		s.e.Ref.Rekeyed = s.e.Ref.Rekeyed || o.e.Ref.Rekeyed
+		s.e.Ref.Sources = dsl.UnionSources(s.e.Ref.Sources, o.e.Ref.Sources)
 		// Two serdes of one type may differ, so none is taken over.
-		s.key, s.value = nil, nil
+		s.e.Key, s.e.Value = nil, nil
 	}
 	return s
-}
-
-// passThrough wires a node that only joins or divides paths.
-func passThrough[K, V any]() topo.Wire {
-	return task.Wire(func(_ *task.Context, outs []any) any { return task.Streams[K, V](outs) })
-}
-
-func union(a, b []*topo.Node) []*topo.Node {
-	all := append([]*topo.Node{}, a...)
-	for _, n := range b {
-		found := false
-		for _, o := range a {
-			found = found || o == n
-		}
-		if !found {
-			all = append(all, n)
-		}
-	}
-	return all
 }
 
 // Branch is a case of SplitNamed.
@@ -173,30 +128,30 @@ func (s KStream[K, V]) Split(preds ...func(K, V) bool) (branches []KStream[K, V]
 // SplitNamed is Split with names: the nodes are named name, name+branch.Name
 // for each branch, and name+rest.
 func (s KStream[K, V]) SplitNamed(name, rest string, cases ...Branch[K, V]) (branches []KStream[K, V], other KStream[K, V]) {
-	if s.valid() && (name == "" || rest == "") {
-		s.b.g.Mistakef(topo.Caller(), "SplitNamed: a name is empty")
+	if s.e.Valid() && (name == "" || rest == "") {
+		s.e.B.Graph.Mistakef(topo.Caller(), "SplitNamed: a name is empty")
 	}
 	return s.split(name, rest, cases)
 }
 
 func (s KStream[K, V]) split(name, rest string, cases []Branch[K, V]) (branches []KStream[K, V], other KStream[K, V]) {
-	if !s.valid() {
+	if !s.e.Valid() {
 		return make([]KStream[K, V], len(cases)), s
 	}
 	at := topo.Caller()
 	preds := make([]func(K, V) bool, len(cases))
 	for i, b := range cases {
-		s.b.require(at, "Split", b.When != nil)
+		s.e.B.Require(at, "Split", b.When != nil)
 		preds[i] = b.When
 	}
-	g := &s.b.g
+	g := &s.e.B.Graph
 	n := &topo.Node{Name: g.Name(name, "KSTREAM-BRANCH-"), At: at}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		to := make([]task.Stream[K, V], len(outs))
 		for i, o := range outs {
 			to[i] = o.(task.Stream[K, V])
 		}
-		needs := needs[K, V]()
+		needs := dsl.Needs[K, V]()
 		return task.Stream[K, V](func(k K, v V, m task.Meta) error {
 			if m.Null&needs == 0 {
 				c.Node = n
@@ -209,13 +164,13 @@ func (s KStream[K, V]) split(name, rest string, cases []Branch[K, V]) (branches 
 			return to[len(to)-1](k, v, m)
 		})
 	})
-	s.ref = s.then(n)
+	s.e.Ref = s.e.Then(n)
 	child := func(given, byNumber string) KStream[K, V] {
 		if given == "" {
 			given = byNumber
 		}
 		b := s
-		b.ref = s.then(&topo.Node{Name: g.Name(n.Name+given, ""), At: at, Wire: passThrough[K, V]()})
+		b.e.Ref = s.e.Then(&topo.Node{Name: g.Name(n.Name+given, ""), At: at, Wire: dsl.PassThrough[K, V]()})
 		return b
 	}
 	for i, b := range cases {

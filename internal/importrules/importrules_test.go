@@ -4,7 +4,7 @@
 //	            |                       |
 //	stream column                 broker column
 //	serde window state join       broker, broker/...
-//	stream internal/{topo,store,task}
+//	stream internal/{topo,store,task,dsl}
 //	            |                       |
 //	----------- base: every other internal/ package -----------
 //
@@ -49,6 +49,7 @@ var columns = map[string]column{
 	"join":           streams,
 	"stream":         streams,
 	"internal/topo":  streams,
+	"internal/dsl":   streams,
 	"internal/store": streams,
 	"internal/task":  streams,
 	"broker":         brokers,

@@ -14,8 +14,9 @@ const (
 
 // Meta travels with key and value along an edge.
 type Meta struct {
-	Time int64 // milliseconds since 1970
-	Null Null
+	Time  int64 // milliseconds since 1970
+	Null  Null
+	Stale bool // on a table that keeps versions: the change is of a version that is not the latest of its key
 }
 
 // Stream is the input of a node that takes records.

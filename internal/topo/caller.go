@@ -10,6 +10,7 @@ import (
 // dsl are the packages whose frames stand between the program and the graph.
 var dsl = []string{
 	"github.com/moldau-stream/moldau/internal/topo.",
+	"github.com/moldau-stream/moldau/internal/dsl.",
 	"github.com/moldau-stream/moldau/stream.",
 	"github.com/moldau-stream/moldau/join.",
 }

@@ -261,6 +261,22 @@ func (g *Graph) AddStore(s *Store, n *Node) {
 	n.Stores = append(n.Stores, s.Name)
 }
 
+// ConnectStores connects declared stores to a further node that uses them. Nodes that share a store run in one task.
+func (g *Graph) ConnectStores(n *Node, names ...string) {
+	for _, name := range names {
+		s := g.storeByName[name]
+		if s == nil {
+			g.Mistakef(n.At, "node %s uses store %s, which is not declared", n.Name, name)
+			continue
+		}
+		if slices.Contains(n.Stores, name) {
+			continue
+		}
+		s.Nodes = append(s.Nodes, n)
+		n.Stores = append(n.Stores, name)
+	}
+}
+
 // AddRepartition adds filter, sink and source of a repartition topic under a
 // node and returns the source. The name is that of the topic without prefix
 // and suffix. Nodes come with their Wire; names and topics are set here.

@@ -1,0 +1,56 @@
+package dsl
+
+import (
+	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/state"
+)
+
+// Table is a table: its changes as an edge, and what operators below it can ask of it.
+type Table[K, V any] struct {
+	Edge[K, V]
+	T *TableNode
+	// Lookup makes, in a task, what reads a key as the table has it now. It needs the stores that
+	// T.Readable names, connected to the node that uses it.
+	Lookup func(c *task.Context) Lookup[K, V]
+}
+
+// Lookup reads a table in a task.
+type Lookup[K, V any] struct {
+	// Get returns the value of a key now, and its timestamp in milliseconds. A null value is not there.
+	Get func(k K) (v V, ts int64, ok bool, err error)
+	// AsOf is Get at a time, for versioned tables; nil for others.
+	AsOf func(k K, at int64) (v V, ts int64, ok bool, err error)
+}
+
+// TableNode is a table without its types: whether it is in a store, and whether its changes carry the old value,
+// which an operator below may want. Both are settled when the topology is built.
+type TableNode struct {
+	Stored  bool // in a store of its own
+	SendOld bool // changes carry old values
+	// Versioned: the table keeps versions of values. Changes may be of older versions (Meta.Stale), and Lookup.AsOf works.
+	Versioned bool
+	// Enable makes changes carry old values if it can; without force it fails if that needs a store that is not there.
+	Enable func(force bool) bool
+	// Read makes Lookup work, by a store if there is none yet, and returns the stores that it reads.
+	Read func() []string
+}
+
+// EnableOld has the changes of the table carry old values. Without force it
+// fails (false) if that needs a store that is not there, as in Kafka Streams.
+func (t *TableNode) EnableOld(force bool) bool {
+	if !t.SendOld {
+		t.SendOld = t.Enable(force)
+	}
+	return t.SendOld
+}
+
+// Readable makes the table readable by Lookup and returns the stores that Lookup reads.
+func (t *TableNode) Readable() []string { return t.Read() }
+
+// LookupStore reads a table from its own store.
+func LookupStore[K, V any](st state.Spec[K, V], name string) func(c *task.Context) Lookup[K, V] {
+	return func(c *task.Context) Lookup[K, V] {
+		t := state.Open(st, c.KV(name))
+		return Lookup[K, V]{Get: t.Get}
+	}
+}
