@@ -81,7 +81,12 @@ func (Opt[T]) defaultSerde() (any, bool) {
 // Nullable makes the serde of an optional value from the serde of the value. Null has no bytes:
 // Append appends nothing for it, and the caller must ask [IsNull] first to keep it apart
 // from an empty value. Decode gives a present value for each non-nil src.
-func Nullable[T any](s Serde[T]) Serde[Opt[T]] { return nullable[T]{s} }
+func Nullable[T any](s Serde[T]) Serde[Opt[T]] {
+	if h, ok := s.(WithHeaders[T]); ok {
+		return nullableWithHeaders[T]{nullable[T]{s}, h}
+	}
+	return nullable[T]{s}
+}
 
 type nullable[T any] struct{ s Serde[T] }
 

@@ -13,9 +13,7 @@ func (s KStream[K, V]) To(t Topic[K, V], opts ...Option) {
 	}
 	at := topo.Caller()
 	c := s.e.B.Options(at, "To", dsl.OptName, opts)
-	if t.k == nil || t.v == nil {
-		s.e.B.Graph.Mistakef(at, "To: topic %q: a serde is nil", t.name)
-	}
+	dsl.CheckSerdes(s.e.B, at, t.source())
 	s.e.B.Graph.CheckName(at, "topic", t.name)
 	n := &topo.Node{Kind: topo.Sink, Name: s.e.B.Graph.Name(c.Name, "KSTREAM-SINK-"), At: at, Topic: topo.Topic{Name: t.name}}
 	n.Wire = dsl.WireSink(n, &dsl.Codec[K]{Serde: t.k}, &dsl.Codec[V]{Serde: t.v})

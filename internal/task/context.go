@@ -124,6 +124,18 @@ func Append[T any](c *Context, s serde.Serde[T], v T) ([]byte, error) {
 	return b[start:len(b):len(b)], nil
 }
 
+// AppendWithHeaders is Append for a serde that knows headers. The record's own are not changed: other
+// outputs carry them too.
+func AppendWithHeaders[T any](c *Context, s serde.WithHeaders[T], v T, headers []Header) ([]byte, []Header, error) {
+	start := len(c.bytes)
+	b, headers, err := s.AppendWithHeaders(c.bytes, v, headers[:len(headers):len(headers)])
+	if err != nil {
+		return nil, nil, err
+	}
+	c.bytes = b
+	return b[start:len(b):len(b)], headers, nil
+}
+
 // maxStaged bounds the outputs of one record that wait for its end, where
 // nothing needs them to.
 const maxStaged = 4096

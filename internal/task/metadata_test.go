@@ -60,7 +60,7 @@ func FuzzMetadata(f *testing.F) {
 
 func FuzzHeaders(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(appendHeaders(nil, []Header{{"a", []byte("1")}, {"", nil}, {"b", []byte{}}}))
+	f.Add(appendHeaders(nil, []Header{{Key: "a", Value: []byte("1")}, {}, {Key: "b", Value: []byte{}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		hs, err := decodeHeaders(nil, b)
 		if err != nil {

@@ -263,12 +263,12 @@ func isStoreFailure(err error) bool {
 // headers under the names of KIP-1034.
 func (t *Task) deadLetter(e *RecordError, key, value []byte, ts int64, headers []Header) error {
 	origin := []Header{
-		{"__streams.errors.exception", []byte(typeOf(e.Err))},
-		{"__streams.errors.message", []byte(e.Error())},
-		{"__streams.errors.stacktrace", e.Stack},
-		{"__streams.errors.topic", []byte(e.Topic)},
-		{"__streams.errors.partition", fmt.Append(nil, e.Partition)},
-		{"__streams.errors.offset", fmt.Append(nil, e.Offset)},
+		{Key: "__streams.errors.exception", Value: []byte(typeOf(e.Err))},
+		{Key: "__streams.errors.message", Value: []byte(e.Error())},
+		{Key: "__streams.errors.stacktrace", Value: e.Stack},
+		{Key: "__streams.errors.topic", Value: []byte(e.Topic)},
+		{Key: "__streams.errors.partition", Value: fmt.Append(nil, e.Partition)},
+		{Key: "__streams.errors.offset", Value: fmt.Append(nil, e.Offset)},
 	}
 	o := Out{Topic: t.dead, Partition: -1, Key: key, Value: value, Timestamp: max(ts, 0), Headers: append(headers[:len(headers):len(headers)], origin...)}
 	if err := t.out.Send(&o); err != nil {

@@ -1,12 +1,12 @@
 package task
 
-import "github.com/moldau-stream/moldau/internal/topo"
+import (
+	"github.com/moldau-stream/moldau/internal/topo"
+	"github.com/moldau-stream/moldau/serde"
+)
 
 // Header is a record header. A nil Value is Kafka's null.
-type Header struct {
-	Key   string
-	Value []byte
-}
+type Header = serde.Header
 
 // Record is one input record. Its slices are views into the batch.
 type Record struct {

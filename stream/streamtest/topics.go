@@ -85,12 +85,12 @@ func (in *In[K, V]) encode(partition int32, r stream.Record[K, V]) (Record, erro
 	}
 	var err error
 	if in.nullKey == nil || !in.nullKey(r.Key) {
-		if raw.Key, err = in.key.Append([]byte{}, r.Key); err != nil {
+		if raw.Key, raw.Headers, err = encode(in.key, r.Key, raw.Headers); err != nil {
 			return raw, err
 		}
 	}
 	if in.nullValue == nil || !in.nullValue(r.Value) {
-		if raw.Value, err = in.value.Append([]byte{}, r.Value); err != nil {
+		if raw.Value, raw.Headers, err = encode(in.value, r.Value, raw.Headers); err != nil {
 			return raw, err
 		}
 	}
@@ -159,10 +159,10 @@ func (o *Out[K, V]) decode(raw Record) stream.Record[K, V] {
 	r := stream.Record[K, V]{Time: raw.Time, Headers: raw.Headers}
 	var err error
 	if raw.Key != nil {
-		r.Key, err = o.key.Decode(raw.Key)
+		r.Key, err = decode(o.key, raw.Key, raw.Headers)
 	}
 	if err == nil && raw.Value != nil {
-		r.Value, err = o.value.Decode(raw.Value)
+		r.Value, err = decode(o.value, raw.Value, raw.Headers)
 	}
 	switch {
 	case err != nil:
@@ -173,6 +173,21 @@ func (o *Out[K, V]) decode(raw Record) stream.Record[K, V] {
 		o.d.t.Fatalf("streamtest: topic %s, partition %d, offset %d has a null value, which %T cannot show: read it with serde.Nullable", raw.Topic, raw.Partition, raw.Offset, r.Value)
 	}
 	return r
+}
+
+func encode[T any](s serde.Serde[T], v T, headers []stream.Header) ([]byte, []stream.Header, error) {
+	if h, ok := s.(serde.WithHeaders[T]); ok {
+		return h.AppendWithHeaders([]byte{}, v, headers[:len(headers):len(headers)])
+	}
+	b, err := s.Append([]byte{}, v)
+	return b, headers, err
+}
+
+func decode[T any](s serde.Serde[T], b []byte, headers []stream.Header) (T, error) {
+	if h, ok := s.(serde.WithHeaders[T]); ok {
+		return h.DecodeWithHeaders(b, headers)
+	}
+	return s.Decode(b)
 }
 
 // Record is a record of a topic as bytes. A nil Key or Value is a null.
