@@ -53,10 +53,53 @@ type Handle interface {
 }
 
 // Spec is what an operator needs that keeps values of type V under keys of type K, whatever
-// the kind of the store: a KV[K,V] is one.
+// the kind of the store: a KV[K,V] is one, and a Windowed[K,V] is a Spec[window.Key[K],V].
 type Spec[K, V any] interface {
 	Handle
 	table(kv *store.KV) *Table[K, V]
+	serdes() (serde.Serde[K], serde.Serde[V])
+}
+
+// Serdes returns the serdes of a handle. Those of a window or session store are of the keys as the store and its changelog
+// have them; its method InnerKeySerde() serde.Serde[K] has that of the key alone.
+func Serdes[K, V any](h Spec[K, V]) (serde.Serde[K], serde.Serde[V]) { return h.serdes() }
+
+// common is what handles of all kinds have.
+type common struct {
+	name     string
+	inMemory bool
+	noLog    bool
+	noCache  bool
+}
+
+// StoreName implements Handle.
+func (h common) StoreName() string { return h.name }
+
+func (h common) spec(kind store.Kind, retention time.Duration, types string) store.Spec {
+	return store.Spec{
+		Name:        h.name,
+		Kind:        kind,
+		Retention:   retention.Milliseconds(),
+		Timestamped: true,
+		InMemory:    h.inMemory,
+		Changelog:   !h.noLog,
+		Cached:      !h.noCache,
+		Types:       types,
+	}
+}
+
+// resolve finds the store of a handle in the context of a processor.
+func resolve[S any](s Scope, name, types string) (S, error) {
+	var none S
+	st, err := s.StateStore(name)
+	if err != nil {
+		return none, err
+	}
+	t, ok := st.(S)
+	if !ok {
+		return none, typeError(name, st.(interface{ types() string }).types(), types)
+	}
+	return t, nil
 }
 
 // Declaration is a handle as the runtime sees it: without types.
@@ -64,8 +107,8 @@ type Declaration struct {
 	Store store.Spec
 	// Open makes the typed store of a handle over the store of a task, once per task. The
 	// result is what Scope.StateStore gives back. now is the time, in milliseconds, that Put gives to
-	// values: that of the record that is being processed.
-	Open func(kv *store.KV, now func() int64) any
+	// values: that of the record that is being processed. at is the task's time of a name, see store.TimeName.
+	Open func(kv *store.KV, now func() int64, at func(name string) *int64) any
 }
 
 // Declare tells the runtime what a handle stands for.
@@ -73,12 +116,9 @@ func Declare(h Handle) Declaration { return h.declare() }
 
 // KV is the handle of a key-value store. Its methods return changed copies.
 type KV[K, V any] struct {
-	name     string
-	key      serde.Serde[K]
-	value    serde.Serde[V]
-	inMemory bool
-	noLog    bool
-	noCache  bool
+	common
+	key   serde.Serde[K]
+	value serde.Serde[V]
 }
 
 // KeyValue declares a key-value store: on disk, with a changelog topic, cached. The name is unique in
@@ -86,7 +126,7 @@ type KV[K, V any] struct {
 // what is stored and should not change. With the name "" the topology makes one, which
 // changes when operators before it are added or removed.
 func KeyValue[K, V any](name string, key serde.Serde[K], value serde.Serde[V]) KV[K, V] {
-	return KV[K, V]{name: name, key: key, value: value}
+	return KV[K, V]{common: common{name: name}, key: key, value: value}
 }
 
 // InMemory keeps the store in memory only; each start restores it from the changelog.
@@ -100,9 +140,6 @@ func (h KV[K, V]) WithoutChangelog() KV[K, V] { h.noLog = true; return h }
 // are read without any locality.
 func (h KV[K, V]) WithoutCache() KV[K, V] { h.noCache = true; return h }
 
-// StoreName implements Handle.
-func (h KV[K, V]) StoreName() string { return h.name }
-
 // KeySerde returns the serde of the keys.
 func (h KV[K, V]) KeySerde() serde.Serde[K] { return h.key }
 
@@ -111,19 +148,14 @@ func (h KV[K, V]) ValueSerde() serde.Serde[V] { return h.value }
 
 func (h KV[K, V]) declare() Declaration {
 	return Declaration{
-		Store: store.Spec{
-			Name:        h.name,
-			Timestamped: true,
-			InMemory:    h.inMemory,
-			Changelog:   !h.noLog,
-			Cached:      !h.noCache,
-			Types:       typesOf[K, V](),
-		},
-		Open: func(kv *store.KV, now func() int64) any {
+		Store: h.spec(store.KeyValue, 0, typesOf[K, V]()),
+		Open: func(kv *store.KV, now func() int64, _ func(string) *int64) any {
 			return &taskStore[K, V]{t: h.table(kv), now: now}
 		},
 	}
 }
+
+func (h KV[K, V]) serdes() (serde.Serde[K], serde.Serde[V]) { return h.key, h.value }
 
 func (h KV[K, V]) table(kv *store.KV) *Table[K, V] { return newTable(kv, h.key, h.value) }
 
@@ -167,13 +199,9 @@ type Scope interface {
 // In returns the store of the task that the processor runs in. When the processor may not use
 // the store every method of the result gives the error that says so.
 func (h KV[K, V]) In(s Scope) Store[K, V] {
-	st, err := s.StateStore(h.name)
+	t, err := resolve[*taskStore[K, V]](s, h.name, typesOf[K, V]())
 	if err != nil {
 		return &taskStore[K, V]{err: err}
-	}
-	t, ok := st.(*taskStore[K, V])
-	if !ok {
-		return &taskStore[K, V]{err: typeError(h.name, st.(interface{ types() string }).types(), typesOf[K, V]())}
 	}
 	return t
 }

@@ -278,12 +278,22 @@ func TestDecodeErrorsNameTheStore(t *testing.T) {
 type scope struct {
 	stores map[string]any
 	time   int64
+	times  map[string]*int64
+}
+
+// at is the task's time of a name.
+func (s *scope) at(name string) *int64 {
+	if s.times[name] == nil {
+		t := int64(-1)
+		s.times[name] = &t
+	}
+	return s.times[name]
 }
 
 func newScope(task *store.Task, handles ...Handle) *scope {
-	s := &scope{stores: map[string]any{}}
+	s := &scope{stores: map[string]any{}, times: map[string]*int64{}}
 	for _, h := range handles {
-		s.stores[h.StoreName()] = Declare(h).Open(task.KV(h.StoreName()), func() int64 { return s.time })
+		s.stores[h.StoreName()] = Declare(h).Open(task.KV(h.StoreName()), func() int64 { return s.time }, s.at)
 	}
 	return s
 }

@@ -90,18 +90,27 @@ func (t *Table[K, V]) Put(k K, v V, ts int64) error {
 // PutEncoded is Put for an encoded key, with the encoded headers of the record (or nil), which come
 // back in store.Dirty.
 func (t *Table[K, V]) PutEncoded(key []byte, v V, ts int64, headers []byte) error {
+	b, err := t.encodeValue(v)
+	if err != nil {
+		return err
+	}
+	return t.kv.PutWithHeaders(key, b, ts, headers)
+}
+
+// encodeValue returns the bytes of a value, nil if it is null. They are valid until the next call.
+func (t *Table[K, V]) encodeValue(v V) ([]byte, error) {
 	if t.nullVal != nil && t.nullVal(v) {
-		return t.kv.PutWithHeaders(key, nil, ts, headers)
+		return nil, nil
 	}
 	if t.vbuf == nil {
 		t.vbuf = make([]byte, 0, 64) // never nil, so that an empty value is not a null one
 	}
 	b, err := t.value.Append(t.vbuf[:0], v)
 	if err != nil {
-		return fmt.Errorf("store %q: encode value: %w", t.kv.Name(), err)
+		return nil, fmt.Errorf("store %q: encode value: %w", t.kv.Name(), err)
 	}
 	t.vbuf = b
-	return t.kv.PutWithHeaders(key, b, ts, headers)
+	return b, nil
 }
 
 // Delete removes a key; ts is the time of the deletion in the changelog.

@@ -166,6 +166,7 @@ func (k *KV) Dirty(yield func(*Dirty) error) error {
 		if len(e.headers) > 0 {
 			d.Headers = e.headers
 		}
+		k.spec.toChangelog(&d)
 		if err := yield(&d); err != nil {
 			return err
 		}
@@ -181,7 +182,7 @@ func (k *KV) DirtyLen() int { return len(k.dirty) }
 func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
 	e, k := d.e, d.k
 	if !e.oldKnown {
-		v, ts, ok, err := k.eng.get(d.Key)
+		v, ts, ok, err := k.eng.get([]byte(e.key))
 		if err != nil {
 			return nil, 0, false, k.wrap("get", err)
 		}
@@ -192,6 +193,11 @@ func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
 	}
 	if !e.oldThere {
 		return nil, 0, false, nil
+	}
+	if k.spec.Kind == VersionedKeyValue {
+		value = versionValue(e.old)
+		_, _, ts = splitVersion([]byte(e.key))
+		return value, ts, value != nil, nil
 	}
 	return e.old, k.time(e.oldTs), true, nil
 }

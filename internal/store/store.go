@@ -62,7 +62,39 @@ type Spec struct {
 	Changelog   bool   // changes are replicated to a changelog topic (the task's business; here for Describe and checks)
 	Cached      bool   // keep clean entries in memory; without it, only what is not yet in the engine
 	Types       string // of keys and values, for error messages; not stored
+
+	Kind       Kind
+	Retention  int64 // milliseconds: of rows of window and session stores, of the history of versioned ones
+	Duplicates bool  // a window store of a stream-stream join: each Put is a row of its own
+	Size       int64 // milliseconds: of windows, for readers that want their ends; 0: not known
 }
+
+// Kind is what a store holds.
+type Kind uint8
+
+// The kinds of stores.
+const (
+	KeyValue          Kind = iota
+	Window                 // rows of a key and the start of a window: Windows
+	Session                // rows of a key and the ends of a session: Sessions
+	VersionedKeyValue      // versions of the value of a key: Versioned
+)
+
+var kindNames = [...]string{"key-value store", "window store", "session store", "versioned store"}
+
+func (k Kind) String() string {
+	if int(k) >= len(kindNames) {
+		return fmt.Sprintf("store of kind %d", uint8(k))
+	}
+	return kindNames[k]
+}
+
+// TimeName and SeqName are the names, in the metadata of committed offsets, of a store's stream time and of the last
+// sequence number of its rows. All of a sub-topology share 4 KiB there, so they are short.
+func TimeName(store string) string { return store + "/t" }
+
+// SeqName is described at TimeName.
+func SeqName(store string) string { return store + "/s" }
 
 // A ChangelogRecord is one record of a changelog topic.
 type ChangelogRecord struct {

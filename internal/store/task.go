@@ -169,6 +169,9 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 		return err
 	}
 	k.clearCache()
+	if recs, err = k.rowsOf(recs); err != nil {
+		return k.wrap("restore", err)
+	}
 	changes := t.changes[:0]
 	if k.mem != nil {
 		size := 0

@@ -3,8 +3,12 @@ package topo
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/moldau-stream/moldau/internal/store"
 )
 
 // InternalTopic is a topic that the application creates for itself.
@@ -212,10 +216,27 @@ func repartitionConfig() map[string]string {
 	}
 }
 
+// changelogConfig is Kafka Streams': windows and sessions leave the changelog a day after they have left the store, and
+// versions stay uncompacted until then, since all have the same key. Rows of a join's store are never written twice.
 func changelogConfig(s *Store) map[string]string {
 	c := map[string]string{
 		"cleanup.policy":         "compact",
 		"message.timestamp.type": "CreateTime",
+	}
+	const day = 24 * 60 * 60 * 1000
+	kept := int64(math.MaxInt64)
+	if s.Spec.Retention < kept-day {
+		kept = s.Spec.Retention + day
+	}
+	switch s.Spec.Kind {
+	case store.Window, store.Session:
+		c["cleanup.policy"] = "compact,delete"
+		if s.Spec.Duplicates {
+			c["cleanup.policy"] = "delete"
+		}
+		c["retention.ms"] = strconv.FormatInt(kept, 10)
+	case store.VersionedKeyValue:
+		c["min.compaction.lag.ms"] = strconv.FormatInt(kept, 10)
 	}
 	maps.Copy(c, s.Config)
 	return c

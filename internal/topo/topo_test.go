@@ -3,6 +3,7 @@ package topo
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -220,4 +221,22 @@ func TestNothingCanBeAddedAfterBuild(t *testing.T) {
 	sink(&g, "late", a)
 	_, err = g.Build()
 	require.EqualError(t, err, "at late: the topology is already built: node KSTREAM-SINK-0000000001 comes too late")
+}
+
+func TestChangelogsAreConfiguredAsKafkaStreamsDoes(t *testing.T) {
+	const day = "86400100" // and the retention
+	for _, c := range []struct {
+		spec store.Spec
+		want map[string]string
+	}{
+		{store.Spec{}, map[string]string{"cleanup.policy": "compact"}},
+		{store.Spec{Kind: store.Window, Retention: 100}, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": day}},
+		{store.Spec{Kind: store.Session, Retention: 100}, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": day}},
+		{store.Spec{Kind: store.Window, Duplicates: true, Retention: 100}, map[string]string{"cleanup.policy": "delete", "retention.ms": day}},
+		{store.Spec{Kind: store.Window, Retention: math.MaxInt64}, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": "9223372036854775807"}},
+		{store.Spec{Kind: store.VersionedKeyValue, Retention: 100}, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": day}},
+	} {
+		c.want["message.timestamp.type"] = "CreateTime"
+		require.Equal(t, c.want, changelogConfig(&Store{Spec: c.spec}), "%+v", c.spec)
+	}
 }
