@@ -41,5 +41,31 @@ type Topology struct {
 // (Topology#describe), which stock tools draw.
 func (t *Topology) String() string { return t.t.String() }
 
+// Subtopologies is the number of parts of the topology between which records go through internal topics only. Each
+// partition of a part is a task. Global tables are not counted: they are in no task.
+func (t *Topology) Subtopologies() int { return len(t.t.Subs) }
+
+// RepartitionTopics are the internal topics between sub-topologies, in the order of the calls that made them, without
+// the application id that is the prefix of their names in the cluster.
+func (t *Topology) RepartitionTopics() []string {
+	var names []string
+	for _, r := range t.t.Repartitions {
+		names = append(names, r.Topic.Name)
+	}
+	return names
+}
+
+// ChangelogTopics are the changelogs of the stores, without the application id that is the prefix of their names in
+// the cluster.
+func (t *Topology) ChangelogTopics() []string {
+	var names []string
+	for _, s := range t.t.Stores {
+		if s.Spec.Changelog {
+			names = append(names, s.ChangelogTopic().Name)
+		}
+	}
+	return names
+}
+
 // Graph is for the packages of this module that run a topology.
 func (t *Topology) Graph() *topo.Topology { return t.t }

@@ -1,12 +1,21 @@
 package conformance
 
 import (
-	"iter"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
 
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
 	"github.com/moldau-stream/moldau/stream"
+	"github.com/moldau-stream/moldau/stream/streamtest"
 )
+
+// errNotBuilt is the error of a scenario with an operation that the DSL does not have.
+var errNotBuilt = errors.New("not built yet")
 
 var texts = serde.Nullable(serde.String)
 
@@ -14,131 +23,103 @@ func topic(name string) stream.Topic[text, text] { return stream.NewTopic(name, 
 
 func textStore(name string) state.KV[text, text] { return state.KeyValue(name, texts, texts) }
 
-// program is a scenario's topology in the making.
+func countStore(name string) state.KV[text, int64] { return state.KeyValue(name, texts, serde.Int64) }
+
+// contents reads a store to its end.
+type contents func(d *streamtest.Driver) ([]row, error)
+
+// program is a scenario's topology in the making: handles by the names that the scenario gives them.
 type program struct {
-	b       *stream.Builder
-	streams map[string]stream.KStream[text, text]
-	tables  map[string]stream.KTable[text, text]
-	counts  map[string]bool // stores that hold numbers
-	sinks   []string
+	b         *stream.Builder
+	streams   map[string]stream.KStream[text, text]
+	tables    map[string]stream.KTable[text, text]
+	sinks     []string            // topics that the topology writes
+	stores    map[string]contents // what the corpus lists of a store
+	versioned map[string]bool     // stores that keep versions
 }
 
 // build makes the DSL calls of a scenario.
-func build(s *scenario) *program {
+func build(s *scenario) (*program, error) {
 	p := &program{
-		b:       stream.NewBuilder(),
-		streams: map[string]stream.KStream[text, text]{},
-		tables:  map[string]stream.KTable[text, text]{},
-		counts:  map[string]bool{},
+		b:         stream.NewBuilder(),
+		streams:   map[string]stream.KStream[text, text]{},
+		tables:    map[string]stream.KTable[text, text]{},
+		stores:    map[string]contents{},
+		versioned: map[string]bool{},
 	}
 	for _, o := range s.Topology {
-		p.add(o)
+		if err := p.add(o); err != nil {
+			return nil, fmt.Errorf("operation %s of %s: %w", o.Op, o.Out, err)
+		}
 	}
-	return p
+	return p, nil
 }
 
-func (p *program) add(o op) {
-	in, table := p.streams[o.In], p.tables[o.In]
+func (p *program) add(o op) error {
 	switch o.Op {
-	case "stream":
-		p.streams[o.Out] = stream.From(p.b, topic(o.Topic))
-	case "table":
-		p.tables[o.Out] = stream.TableFrom(p.b, topic(o.Topic), textStore(o.Store))
-	case "filter":
-		p.streams[o.Out] = in.Filter(predicate(o.Pred))
-	case "filterNot":
-		p.streams[o.Out] = in.FilterNot(predicate(o.Pred))
-	case "mapValues":
-		p.streams[o.Out] = stream.MapValues(in, mapper(o.Fn))
-	case "map":
-		kfn, fn := keyMapper(o.Kfn), mapper(o.Fn)
-		p.streams[o.Out] = stream.Map(in, func(k, v text) (text, text) { return kfn(k, v), fn(v) })
-	case "selectKey":
-		p.streams[o.Out] = rekey(in, o.Kfn)
-	case "flatMapValues":
-		p.streams[o.Out] = stream.FlatMapValues(in, flat(o.Fn))
-	case "flatMap":
-		f := flat(o.Fn)
-		p.streams[o.Out] = stream.FlatMap(in, func(_, v text) iter.Seq2[text, text] {
-			return func(yield func(text, text) bool) {
-				for w := range f(v) {
-					if !yield(w, v) {
-						return
-					}
-				}
-			}
-		})
-	case "merge":
-		p.streams[o.Out] = in.Merge(p.streams[o.With])
-	case "branch":
-		p.branch(in, o)
-	case "repartition":
-		p.streams[o.Out] = in.Repartition(stream.Named(o.Name))
-	case "toTable":
-		p.tables[o.Out] = in.ToTable(textStore(o.Store))
-	case "to":
-		p.sinks = append(p.sinks, o.Topic)
-		in.To(topic(o.Topic))
-	case "tFilter":
-		p.tables[o.Out] = table.Filter(predicate(o.Pred), materialized(o)...)
-	case "tMapValues":
-		p.tables[o.Out] = stream.MapTable(table, mapper(o.Fn), materialized(o)...)
-	case "tToStream":
-		p.streams[o.Out] = table.ToStream()
-	case "aggregate":
-		p.tables[o.Out] = p.aggregate(in, o)
-	default:
-		panic("operation " + o.Op)
+	case "stream", "filter", "filterNot", "mapValues", "map", "selectKey", "flatMapValues", "flatMap", "merge", "branch", "repartition", "to":
+		return p.addStream(o)
+	case "table", "globalTable", "toTable", "tFilter", "tMapValues", "tToStream", "tAggregate", "suppressTime":
+		return p.addTable(o)
+	case "aggregate", "cogroup", "suppressClose", "wToStream":
+		return p.addAggregate(o)
+	case "joinSS", "joinST", "joinSG", "joinTT", "joinFK":
+		return p.addJoin(o)
+	case "process", "processValues":
+		return p.addProcess(o)
 	}
+	return errors.New("unknown operation")
 }
 
-func materialized(o op) []stream.Option {
+// keep has the final content of a key-value store compared.
+func keep[V any](p *program, h state.KV[text, V], show func(V) string) {
+	p.stores[h.StoreName()] = func(d *streamtest.Driver) ([]row, error) { return rows(d, h, true, show) }
+}
+
+func rows[V any](d *streamtest.Driver, h state.KV[text, V], timed bool, show func(V) string) ([]row, error) {
+	r, err := state.Query(context.Background(), d, h, state.Uncommitted())
+	if err != nil {
+		return nil, err
+	}
+	var all []row
+	c := r.All()
+	for k, v := range c.All() {
+		value := show(v)
+		e := row{Key: k.Or("null"), Value: &value}
+		if timed {
+			_, at, _, err := r.GetWithTime(k)
+			if err != nil {
+				return nil, err
+			}
+			e.TS = millis(at)
+		}
+		all = append(all, e)
+	}
+	return all, c.Err()
+}
+
+func showText(v text) string   { return v.Or("null") }
+func showCount(n int64) string { return strconv.FormatInt(n, 10) }
+func decimal(n int64) text     { return stream.Some(showCount(n)) }
+func millis(at time.Time) *int64 {
+	ms := at.UnixMilli()
+	return &ms
+}
+
+func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// materialized is the option of operations that name a store.
+func (p *program) materialized(o op) []stream.Option {
 	if o.Store == "" {
 		return nil
 	}
-	return []stream.Option{stream.Materialized(textStore(o.Store))}
+	h := textStore(o.Store)
+	keep(p, h, showText)
+	return []stream.Option{stream.Materialized(h)}
 }
 
-// rekey makes a new key, by the operator that fits the function.
-func rekey(in stream.KStream[text, text], kfn string, opts ...stream.Option) stream.KStream[text, text] {
-	f := keyMapper(kfn)
-	if kfn == "key-upper" {
-		return stream.MapKeys(in, func(k text) text { return f(k, text{}) }, opts...)
+func (p *program) sink(topic string) {
+	if !slices.Contains(p.sinks, topic) {
+		p.sinks = append(p.sinks, topic)
 	}
-	return stream.KeyBy(in, func(v text) text { return f(text{}, v) }, opts...)
-}
-
-func (p *program) branch(in stream.KStream[text, text], o op) {
-	cases := make([]stream.Branch[text, text], len(o.Preds))
-	for i, pred := range o.Preds {
-		cases[i] = stream.Branch[text, text]{Name: string(rune('0' + i)), When: predicate(pred)}
-	}
-	branches, rest := in.SplitNamed(o.Outs[0]+"-", "rest", cases...)
-	for i, s := range append(branches, rest) {
-		p.streams[o.Outs[i]] = s
-	}
-}
-
-func (p *program) aggregate(in stream.KStream[text, text], o op) stream.KTable[text, text] {
-	name := stream.Named(o.Name)
-	var g stream.GroupedStream[text, text]
-	switch o.By {
-	case "key":
-		g = in.GroupByKey(name)
-	case "key-upper":
-		g = rekey(in, o.By, name).GroupByKey(name) // GroupBy gets the value only
-	default:
-		f := keyMapper(o.By)
-		g = stream.GroupBy(in, func(v text) text { return f(text{}, v) }, name)
-	}
-	switch o.Kind {
-	case "count":
-		p.counts[o.Store] = true
-		return stream.MapTable(stream.Count(g, state.KeyValue(o.Store, texts, serde.Int64)), decimal)
-	case "reduce":
-		return stream.Reduce(g, appendCapped, textStore(o.Store))
-	case "aggregate":
-		return stream.Aggregate(g, func() text { return stream.Some("") }, appendCapped, textStore(o.Store))
-	}
-	panic("kind " + o.Kind)
 }

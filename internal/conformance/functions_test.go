@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"fmt"
 	"iter"
 	"slices"
 	"strconv"
@@ -117,5 +116,3 @@ func capped(s string) string {
 }
 
 func appendCapped(a, v text) text { return stream.Some(capped(a.Or("") + v.Or(""))) }
-
-func decimal(n int64) text { return stream.Some(fmt.Sprint(n)) }

@@ -2,47 +2,74 @@ package conformance
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
-	"testing"
-
-	"github.com/stretchr/testify/require"
+	"slices"
+	"strings"
 )
 
-// scenario is one line of testdata/scenarios.jsonl.gz.
+// scenario is one line of a corpus.
 type scenario struct {
-	ID            string         `json:"id"`
-	Family        string         `json:"family"`
-	Topology      []op           `json:"topology"`
-	Steps         []step         `json:"steps"`
-	Expect        [][]record     `json:"expect"`
-	Stores        map[string]set `json:"stores"`
-	Changelogs    map[string]set `json:"changelogs"`
-	Describe      string         `json:"describe"`
-	Subtopologies int            `json:"subtopologies"`
-	Repartitions  []string       `json:"repartitions"`
+	ID            string           `json:"id"`
+	Family        string           `json:"family"`
+	Topology      []op             `json:"topology"`
+	Steps         []step           `json:"steps"`
+	Expect        [][]record       `json:"expect"`
+	Stores        map[string][]row `json:"stores"`
+	Changelogs    map[string][]row `json:"changelogs"`
+	Describe      string           `json:"describe"`
+	Subtopologies int              `json:"subtopologies"`
+	Repartitions  []string         `json:"repartitions"`
 }
 
+// op is an operation: one call, or a few, of the DSL.
 type op struct {
-	Op    string   `json:"op"`
-	Topic string   `json:"topic"`
-	In    string   `json:"in"`
-	With  string   `json:"with"`
-	Out   string   `json:"out"`
-	Outs  []string `json:"outs"`
-	Pred  string   `json:"pred"`
-	Preds []string `json:"preds"`
-	Fn    string   `json:"fn"`
-	Kfn   string   `json:"kfn"`
-	By    string   `json:"by"`
-	Kind  string   `json:"kind"`
-	Name  string   `json:"name"`
-	Store string   `json:"store"`
+	Op         string   `json:"op"`
+	Topic      string   `json:"topic"`
+	In         string   `json:"in"`
+	Ins        []string `json:"ins"`
+	With       string   `json:"with"`
+	Left       string   `json:"left"`
+	Right      string   `json:"right"`
+	Out        string   `json:"out"`
+	Outs       []string `json:"outs"`
+	Pred       string   `json:"pred"`
+	Preds      []string `json:"preds"`
+	Fn         string   `json:"fn"`
+	Kfn        string   `json:"kfn"`
+	By         string   `json:"by"`
+	Kind       string   `json:"kind"`
+	Name       string   `json:"name"`
+	Store      string   `json:"store"`
+	Versioned  *int64   `json:"versioned"`
+	Window     *windows `json:"window"`
+	Emit       string   `json:"emit"`
+	Millis     int64    `json:"ms"`
+	MaxRecords *int     `json:"maxRecords"`
+	Interval   int64    `json:"interval"`
+	Before     int64    `json:"before"`
+	After      int64    `json:"after"`
+	Grace      *int64   `json:"grace"`
 }
 
+// windows is the definition of the windows of an aggregation, in milliseconds.
+type windows struct {
+	Type    string `json:"type"`
+	Size    int64  `json:"size"`
+	Advance int64  `json:"advance"`
+	Diff    int64  `json:"diff"`
+	Gap     int64  `json:"gap"`
+	Grace   int64  `json:"grace"`
+}
+
+// step is a record to send, or a time to move the wall clock by.
 type step struct {
-	Advance int64 `json:"advance"`
+	Advance *int64 `json:"advance"`
 	record
 }
 
@@ -54,29 +81,93 @@ type record struct {
 	Headers [][2]string `json:"headers,omitempty"`
 }
 
-// set is the content of a store or a changelog.
-type set []row
-
-type row struct {
-	Key   string `json:"key"`
-	Value string `json:"value"`
-	TS    int64  `json:"ts"`
+func (r record) String() string {
+	s := fmt.Sprintf("%s -> %s @%d", quoted(r.Key), quoted(r.Value), r.TS)
+	for _, h := range r.Headers {
+		s += fmt.Sprintf(" %s=%q", h[0], h[1])
+	}
+	return s
 }
 
-func scenarios(t *testing.T) []scenario {
-	f, err := os.Open("testdata/scenarios.jsonl.gz")
-	require.NoError(t, err)
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	require.NoError(t, err)
-	var all []scenario
-	lines := bufio.NewScanner(z)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		var s scenario
-		require.NoError(t, json.Unmarshal(lines.Bytes(), &s))
+func quoted(s *string) string {
+	if s == nil {
+		return "null"
+	}
+	return fmt.Sprintf("%q", *s)
+}
+
+// row is an entry of a store or of a changelog.
+type row struct {
+	Key   string  `json:"key"`
+	Start *int64  `json:"start"`
+	End   *int64  `json:"end"`
+	Value *string `json:"value"`
+	TS    *int64  `json:"ts"`
+}
+
+func (r row) String() string {
+	s := fmt.Sprintf("%q", r.Key)
+	if r.Start != nil {
+		s += fmt.Sprintf("@%d/%d", *r.Start, *r.End)
+	}
+	s += " -> " + quoted(r.Value)
+	if r.TS != nil {
+		s += fmt.Sprintf(" @%d", *r.TS)
+	}
+	return s
+}
+
+// load reads a corpus: a file of one JSON object a line, compressed or not.
+func load(path string) ([]*scenario, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+		z, err := gzip.NewReader(bytes.NewReader(b))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if b, err = io.ReadAll(z); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	var all []*scenario
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	lines.Buffer(nil, len(b)+1)
+	for n := 1; lines.Scan(); n++ {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		s := &scenario{}
+		d := json.NewDecoder(bytes.NewReader(lines.Bytes()))
+		if err := d.Decode(s); err != nil {
+			return nil, fmt.Errorf("%s, line %d: %w", path, n, err)
+		}
 		all = append(all, s)
 	}
-	require.NoError(t, lines.Err())
-	return all
+	return all, lines.Err()
+}
+
+// corpora reads the corpora that a variable of the environment names, or the shipped one.
+func corpora() ([]*scenario, error) {
+	files := cmp.Or(os.Getenv("MOLDAU_CONFORMANCE"), "testdata/corpus.jsonl.gz")
+	families, ids := words(os.Getenv("MOLDAU_CONFORMANCE_FAMILY")), words(os.Getenv("MOLDAU_CONFORMANCE_ID"))
+	var all []*scenario
+	for _, f := range words(files) {
+		some, err := load(f)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range some {
+			if (len(families) == 0 || slices.Contains(families, s.Family)) && (len(ids) == 0 || slices.Contains(ids, s.ID)) {
+				all = append(all, s)
+			}
+		}
+	}
+	return all, nil
+}
+
+func words(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }

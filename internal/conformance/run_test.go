@@ -1,0 +1,344 @@
+package conformance
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moldau-stream/moldau/stream"
+	"github.com/moldau-stream/moldau/stream/streamtest"
+)
+
+// mode is where stores are.
+type mode struct {
+	name string
+	opts []streamtest.Option
+}
+
+var modes = []mode{
+	{"memory", nil},
+	{"disk", []streamtest.Option{streamtest.OnDisk()}},
+}
+
+func restartSeed() (*int64, error) {
+	v := os.Getenv("MOLDAU_CONFORMANCE_RESTART")
+	if v == "" {
+		return nil, nil
+	}
+	seed, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("MOLDAU_CONFORMANCE_RESTART: %w", err)
+	}
+	return &seed, nil
+}
+
+// probe is the testing.TB of one scenario: what would end a test ends the scenario.
+type probe struct {
+	testing.TB
+	failure  string
+	cleanups []func()
+}
+
+func (p *probe) Helper()          {}
+func (p *probe) Cleanup(f func()) { p.cleanups = append(p.cleanups, f) }
+func (p *probe) Failed() bool     { return p.failure != "" }
+
+func (p *probe) Errorf(format string, args ...any) {
+	if p.failure == "" {
+		p.failure = fmt.Sprintf(format, args...)
+	}
+}
+
+// stop ends a scenario.
+type stop struct{}
+
+func (p *probe) Fatalf(format string, args ...any) {
+	p.Errorf(format, args...)
+	panic(stop{})
+}
+
+func (p *probe) clean() {
+	for _, f := range slices.Backward(p.cleanups) {
+		f()
+	}
+}
+
+// attempt runs a scenario and returns the differences. The error is why it came to no end.
+func attempt(t *testing.T, s *scenario, m mode, restart *int64) (differences []string, err error) {
+	tb := &probe{TB: t}
+	r := &run{s: s}
+	defer func() {
+		if e := recover(); e != nil {
+			if _, ok := e.(stop); !ok {
+				err = fmt.Errorf("panic: %v\n%s", e, debug.Stack())
+			}
+		}
+		func() {
+			defer func() {
+				if e := recover(); e != nil && err == nil {
+					err = fmt.Errorf("panic in closing: %v\n%s", e, debug.Stack())
+				}
+			}()
+			tb.clean()
+		}()
+		if err == nil && tb.failure != "" {
+			err = fmt.Errorf("%s: %s", r.at, tb.failure)
+		}
+		differences = r.differences
+	}()
+	return nil, r.run(tb, m, restart)
+}
+
+// run is a scenario that is being run.
+type run struct {
+	s           *scenario
+	p           *program
+	d           *streamtest.Driver
+	outs        map[string]*streamtest.Out[text, text]
+	at          string // where it is
+	differences []string
+}
+
+func (r *run) differ(what string, want, got any) {
+	r.differences = append(r.differences, fmt.Sprintf("%s: expected %v, got %v", what, want, got))
+}
+
+func (r *run) run(tb *probe, m mode, restart *int64) error {
+	s := r.s
+	r.at = "build"
+	var err error
+	if r.p, err = build(s); err != nil {
+		return err
+	}
+	topology, err := r.p.b.Build()
+	if err != nil {
+		return fmt.Errorf("build: %w", err)
+	}
+	r.shape(topology)
+	r.at = "start"
+	opts := append([]streamtest.Option{streamtest.StartTime(time.UnixMilli(1_000_000))}, m.opts...)
+	r.d = streamtest.NewTopology(tb, topology, opts...)
+	r.outs = map[string]*streamtest.Out[text, text]{}
+	for _, name := range r.p.sinks {
+		r.outs[name] = streamtest.Output(r.d, topic(name))
+	}
+	crash := crashes(restart, s.ID)
+	for i, step := range s.Steps {
+		r.at = fmt.Sprintf("step %d", i)
+		crash(r.d)
+		if step.Advance != nil {
+			r.d.Advance(ms(*step.Advance))
+		} else {
+			streamtest.Input(r.d, topic(step.Topic)).SendRecord(input(step.record))
+		}
+		r.step(i)
+	}
+	crash(r.d)
+	r.at = "end"
+	return r.end(topology)
+}
+
+// shape compares what is known before a record is sent.
+func (r *run) shape(topology *stream.Topology) {
+	lines(r, "describe", comparable(r.s.Describe), comparable(topology.String()))
+	if got := topology.Subtopologies(); got != r.s.Subtopologies {
+		r.differ("subtopologies", r.s.Subtopologies, got)
+	}
+	// The corpus lists the topics of groups and repartitions with given names. Those with generated ones, and those of
+	// foreign-key joins, are in the description.
+	var repartitions []string
+	for _, name := range topology.RepartitionTopics() {
+		if strings.HasSuffix(name, "-repartition") && !strings.HasPrefix(name, "KSTREAM-") {
+			repartitions = append(repartitions, name)
+		}
+	}
+	sets(r, "repartitions", r.s.Repartitions, repartitions)
+}
+
+// step compares what a step wrote.
+func (r *run) step(i int) {
+	want := map[string][]record{}
+	for _, e := range r.s.Expect[i] {
+		want[e.Topic] = append(want[e.Topic], e)
+		if r.outs[e.Topic] == nil {
+			r.differ(fmt.Sprintf("step %d", i), "a record in topic "+e.Topic, "no such topic")
+		}
+	}
+	for _, name := range r.p.sinks {
+		lists(r, fmt.Sprintf("step %d, topic %s", i, name), want[name], drain(name, r.outs[name]))
+	}
+}
+
+// end compares what is left at the end.
+func (r *run) end(topology *stream.Topology) error {
+	for name, want := range r.s.Stores {
+		read := r.p.stores[name]
+		if read == nil {
+			r.differ("store "+name, "a store", "none")
+			continue
+		}
+		got, err := read(r.d)
+		if err != nil {
+			return fmt.Errorf("store %s: %w", name, err)
+		}
+		sets(r, "store "+name, want, got)
+	}
+	for name := range r.p.stores {
+		if _, ok := r.s.Stores[name]; !ok {
+			r.differ("stores", "no "+name, "it")
+		}
+	}
+	for name, want := range r.s.Changelogs {
+		sets(r, "changelog of "+name, want, r.changelog(name))
+	}
+	for _, name := range topology.ChangelogTopics() {
+		if _, ok := r.s.Changelogs[strings.TrimSuffix(name, "-changelog")]; !ok {
+			r.differ("changelogs", "no "+name, "it")
+		}
+	}
+	return nil
+}
+
+// changelog is what perfect compaction leaves of a store's changelog.
+func (r *run) changelog(name string) []row {
+	last := map[string]row{}
+	for _, rec := range r.d.Records("app-" + name + "-changelog") {
+		e := row{Key: hex.EncodeToString(rec.Key), TS: millis(rec.Time)}
+		id := e.Key
+		if rec.Value != nil {
+			v := hex.EncodeToString(rec.Value)
+			e.Value = &v
+		}
+		if r.p.versioned[name] {
+			id += fmt.Sprint("@", *e.TS)
+		} else if rec.Value == nil {
+			delete(last, id)
+			continue
+		}
+		last[id] = e
+	}
+	var all []row
+	for _, e := range last {
+		all = append(all, e)
+	}
+	return all
+}
+
+// lines compares texts line by line and shows the first difference.
+func lines(r *run, what, want, got string) {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		a, b := "its end", "its end"
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			b = g[i]
+		}
+		if a != b {
+			r.differ(fmt.Sprintf("%s, line %d", what, i+1), fmt.Sprintf("%q", a), fmt.Sprintf("%q", b))
+			return
+		}
+	}
+}
+
+// lists compares in order.
+func lists[T any](r *run, what string, want, got []T) {
+	if w, g := show(want), show(got); w != g {
+		r.differ(what, w, g)
+	}
+}
+
+// sets compares without order.
+func sets[T any](r *run, what string, want, got []T) {
+	missing, more := texted(want), texted(got)
+	for i := 0; i < len(missing); {
+		if j := slices.Index(more, missing[i]); j >= 0 {
+			missing, more = slices.Delete(missing, i, i+1), slices.Delete(more, j, j+1)
+			continue
+		}
+		i++
+	}
+	slices.Sort(missing)
+	slices.Sort(more)
+	for i := range max(len(missing), len(more)) {
+		w, g := "nothing", "nothing"
+		if i < len(missing) {
+			w = missing[i]
+		}
+		if i < len(more) {
+			g = more[i]
+		}
+		r.differ(what, w, g)
+	}
+}
+
+func texted[T any](all []T) []string {
+	s := make([]string, len(all))
+	for i := range all {
+		s[i] = fmt.Sprint(all[i])
+	}
+	return s
+}
+
+func show[T any](all []T) string {
+	if len(all) == 0 {
+		return "nothing"
+	}
+	return strings.Join(texted(all), " | ")
+}
+
+// comparable is a topology's text with the names inside [...] in order.
+func comparable(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		before, rest, ok := strings.Cut(line, "[")
+		names, after, ok2 := strings.Cut(rest, "]")
+		if ok && ok2 {
+			set := strings.Split(names, ", ")
+			slices.Sort(set)
+			lines[i] = before + "[" + strings.Join(set, ", ") + "]" + after
+		}
+	}
+	return strings.TrimRight(strings.Join(lines, "\n"), "\n")
+}
+
+func input(r record) stream.Record[text, text] {
+	in := stream.Record[text, text]{Key: opt(r.Key), Value: opt(r.Value), Time: time.UnixMilli(r.TS)}
+	for _, h := range r.Headers {
+		in.Headers = append(in.Headers, stream.Header{Key: h[0], Value: []byte(h[1])})
+	}
+	return in
+}
+
+func opt(s *string) text {
+	if s == nil {
+		return text{}
+	}
+	return stream.Some(*s)
+}
+
+func pointer(o text) *string {
+	if s, ok := o.Get(); ok {
+		return &s
+	}
+	return nil
+}
+
+func drain(name string, out *streamtest.Out[text, text]) []record {
+	var all []record
+	for _, r := range out.Drain() {
+		got := record{Topic: name, Key: pointer(r.Key), Value: pointer(r.Value), TS: r.Time.UnixMilli()}
+		for _, h := range r.Headers {
+			got.Headers = append(got.Headers, [2]string{h.Key, string(h.Value)})
+		}
+		all = append(all, got)
+	}
+	return all
+}
