@@ -161,6 +161,7 @@ func (t *Task) Committed(changelog map[string]int64) error {
 // Rollback forgets everything since the last commit, buffered input included:
 // the caller reads again from the committed offsets.
 func (t *Task) Rollback() {
+	t.c.taken++
 	if t.stores != nil {
 		t.stores.Rollback()
 	}

@@ -20,6 +20,8 @@ type Context struct {
 	Headers []Header
 
 	appID     string
+	partition int32
+	taken     uint64 // how often changes were taken back
 	stores    *store.Task
 	perUpdate bool
 	sent      int64
@@ -62,6 +64,13 @@ func (c *Context) KV(name string) *store.KV { return c.stores.KV(name) }
 
 // AppID is the application's id.
 func (c *Context) AppID() string { return c.appID }
+
+// Partition is the partition of the task, and of all records that it reads.
+func (c *Context) Partition() int32 { return c.partition }
+
+// Generation changes whenever changes of stores may have been taken back. What an operator keeps in memory about its
+// stores it must read again from them then. It is never 0.
+func (c *Context) Generation() uint64 { return c.taken + 1 }
 
 // Emission says when changes of a table go on.
 type Emission uint8
@@ -179,6 +188,7 @@ func (c *Context) Undoable() bool { return c.undoable }
 
 // undo takes back what the current record did.
 func (c *Context) undo() error {
+	c.taken++
 	for _, ch := range slices.Backward(c.changes) {
 		v := ch.value
 		if !ch.ok {

@@ -13,6 +13,10 @@ const (
 	SkippedProcess               // the policy said so
 	SkippedProduce               // the policy said so
 	DeadLetterSent               // it is in the dead-letter topic
+	Expired                      // its window is closed
+	Stale                        // it changes a version of a table that is not the latest, where only the latest counts
+	NullForeignKey               // a foreign-key join has nothing to look for
+	Outdated                     // an answer within a foreign-key join to a value that has changed since
 	reasons
 )
 
@@ -39,6 +43,14 @@ func (r Reason) String() string {
 		return "produce"
 	case DeadLetterSent:
 		return "dead-letter"
+	case Expired:
+		return "expired"
+	case Stale:
+		return "stale"
+	case NullForeignKey:
+		return "null-foreign-key"
+	case Outdated:
+		return "outdated"
 	}
 	return "unknown"
 }

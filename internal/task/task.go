@@ -104,6 +104,7 @@ func New(c Config) (*Task, error) {
 	}
 	t.c = &Context{
 		appID:     c.AppID,
+		partition: c.ID.Partition,
 		stores:    c.Stores,
 		perUpdate: c.EmitPerUpdate,
 		undoable:  c.OnError != nil,
