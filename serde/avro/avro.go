@@ -1,5 +1,5 @@
-// Package avro makes serdes of Go types over Avro schemas: plain Avro binary, without a header
-// and without a schema registry.
+// Package avro makes serdes of Go types over Avro schemas: plain Avro binary, by itself without a
+// header. Package registry puts the id of the schema in front, and reads older and newer versions of it.
 //
 //	type Order struct {
 //		ID     string `avro:"id"`
@@ -18,6 +18,11 @@
 //
 //	bytes --> shape.check: every length, count, index and the end, against the schema --> hamba --> T
 //	T --> hamba --> shape.sortMaps, only for schemas with maps --> bytes
+//
+// What another schema wrote (Decoder) is first rewritten, bytes to bytes, to what this schema would have
+// written, by Avro's rules of schema resolution; then it goes the same way:
+//
+//	bytes of the writer --> plan.run: defaults, aliases, promotions, order of fields --> bytes --> hamba --> T
 //
 // So truncated input, bytes behind the value, and counts or lengths beyond the input are errors, not
 // zero values or huge allocations. Schemas share nothing: equal names in two schemas may mean
@@ -47,32 +52,41 @@ type Option func(*options)
 
 type options struct {
 	maxBytes   int
-	references []string
+	references []serde.Reference
 }
 
 // MaxBytes limits the size of an encoded value, in both directions.
 func MaxBytes(n int) Option { return func(o *options) { o.maxBytes = n } }
 
-// References are schemas whose names the schema uses, each behind those that it uses itself.
+// References are schemas whose names the schema uses, each behind those that it uses itself. In a registry each
+// is under a subject of its own, its full name.
 func References(schemas ...string) Option {
-	return func(o *options) { o.references = append(o.references, schemas...) }
+	return func(o *options) {
+		for _, s := range schemas {
+			o.references = append(o.references, serde.Reference{Schema: serde.Schema{Type: Type, Text: s}})
+		}
+	}
 }
+
+// Type is the type of the schemas of this package in a registry.
+const Type = "AVRO"
 
 // New returns the serde of T over a schema. Fields of structs are found by the tag "avro" or by their
 // names. When the schema is not valid, each use of the serde gives the error, and so does serde.Check, which Build
 // of a topology calls.
 //
 // Values decoded do not share memory with the bytes they were decoded from.
-func New[T any](schema string, opts ...Option) serde.Serde[T] {
+func New[T any](schema string, opts ...Option) serde.WithSchema[T] {
 	o := options{maxBytes: DefaultMaxBytes}
 	for _, f := range opts {
 		f(&o)
 	}
-	s := &avroSerde[T]{maxBytes: o.maxBytes}
+	s := &avroSerde[T]{maxBytes: o.maxBytes, text: serde.Schema{Type: Type, Text: schema, References: o.references}}
 	s.schema, s.shape, s.err = parse(schema, o.references)
 	if s.err != nil {
 		return s
 	}
+	s.text.Name = nameOf(s.schema)
 	api := hamba.Config{
 		BlockLength:            1 << 30, // one block, as Java writes: keys must be equal to be joined
 		DisableBlockSizeHeader: true,    // as Java
@@ -84,26 +98,65 @@ func New[T any](schema string, opts ...Option) serde.Serde[T] {
 	return s
 }
 
-func parse(text string, references []string) (hamba.Schema, *shape, error) {
-	cache := &hamba.SchemaCache{} // not the one of the process
-	for i, r := range references {
-		if _, err := hamba.ParseWithCache(r, "", cache); err != nil {
-			return nil, nil, fmt.Errorf("avro: reference %d: %w", i+1, err)
+// parse parses a schema, and gives references that have no name theirs.
+func parse(text string, references []serde.Reference) (schema hamba.Schema, s *shape, err error) {
+	defer func() {
+		if p := recover(); p != nil { // the schema may come from anywhere
+			err = fmt.Errorf("avro: schema: %v", p)
 		}
+	}()
+	cache := &hamba.SchemaCache{} // not the one of the process
+	if err := parseReferences(cache, references, 0); err != nil {
+		return nil, nil, err
 	}
-	schema, err := hamba.ParseWithCache(text, "", cache)
-	if err != nil {
+	if schema, err = hamba.ParseWithCache(text, "", cache); err != nil {
 		return nil, nil, fmt.Errorf("avro: schema: %w", err)
 	}
-	s, err := shapeOf(schema)
-	if err != nil {
+	if s, err = shapeOf(schema); err != nil {
 		return nil, nil, fmt.Errorf("avro: schema: %w", err)
 	}
 	return schema, s, nil
 }
 
+// maxReferences limits how deep references lead to references.
+const maxReferences = 32
+
+func parseReferences(cache *hamba.SchemaCache, references []serde.Reference, depth int) error {
+	if depth > maxReferences {
+		return fmt.Errorf("avro: more than %d levels of references", maxReferences)
+	}
+	for i := range references {
+		r := &references[i]
+		if r.Name != "" && cache.Get(r.Name) != nil {
+			continue // two use it
+		}
+		if err := parseReferences(cache, r.Schema.References, depth+1); err != nil {
+			return err
+		}
+		s, err := hamba.ParseWithCache(r.Schema.Text, "", cache)
+		if err != nil {
+			return fmt.Errorf("avro: reference %d: %w", i+1, err)
+		}
+		if r.Name == "" {
+			r.Name = nameOf(s)
+			r.Schema.Name = r.Name
+			// Those in front of it may be what it uses; more references than needed do no harm.
+			r.Schema.References = references[:i:i]
+		}
+	}
+	return nil
+}
+
+func nameOf(s hamba.Schema) string {
+	if n, ok := s.(hamba.NamedSchema); ok {
+		return n.FullName()
+	}
+	return ""
+}
+
 type avroSerde[T any] struct {
 	err      error // of the declaration
+	text     serde.Schema
 	schema   hamba.Schema
 	shape    *shape
 	maxBytes int
@@ -150,16 +203,65 @@ func (s *avroSerde[T]) encodeError(err error) error {
 	return fmt.Errorf("serde: cannot encode %s as Avro: %w", reflect.TypeFor[T](), err)
 }
 
+// Schema implements serde.WithSchema.
+func (s *avroSerde[T]) Schema() serde.Schema { return s.text }
+
+// Decoder implements serde.WithSchema by Avro's rules of schema resolution.
+func (s *avroSerde[T]) Decoder(writer serde.Schema) (func([]byte) (T, error), error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	w, shape, err := parse(writer.Text, writer.References)
+	if err != nil {
+		return nil, err
+	}
+	p, err := resolve(w, s.schema)
+	if err != nil {
+		return nil, fmt.Errorf("avro: what %s wrote cannot be read as %s: %w", shape.name, s.shape.name, err)
+	}
+	if p == nil {
+		return s.Decode, nil
+	}
+	var buffers sync.Pool
+	return func(src []byte) (T, error) {
+		var zero T
+		if len(src) > s.maxBytes {
+			return zero, s.tooLong(src)
+		}
+		buf, _ := buffers.Get().(*[]byte)
+		if buf == nil {
+			buf = new([]byte)
+		}
+		b, err := p.run((*buf)[:0], src, s.maxBytes)
+		if err != nil {
+			return zero, s.decodeError(err)
+		}
+		v, err := s.decode(b)
+		*buf = b
+		buffers.Put(buf)
+		return v, err
+	}, nil
+}
+
+func (s *avroSerde[T]) tooLong(src []byte) error {
+	return s.decodeError(fmt.Errorf("%d bytes are more than the limit of %d", len(src), s.maxBytes))
+}
+
 func (s *avroSerde[T]) Decode(src []byte) (v T, err error) {
 	if s.err != nil {
 		return v, s.err
 	}
 	if len(src) > s.maxBytes {
-		return v, s.decodeError(fmt.Errorf("%d bytes are more than the limit of %d", len(src), s.maxBytes))
+		return v, s.tooLong(src)
 	}
 	if err := s.shape.check(src); err != nil {
 		return v, s.decodeError(err)
 	}
+	return s.decode(src)
+}
+
+// decode converts bytes that are known to be a value of the schema.
+func (s *avroSerde[T]) decode(src []byte) (v T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			var zero T
