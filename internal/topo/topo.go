@@ -72,9 +72,6 @@ type Node struct {
 	// metadata of committed offsets; Build checks that they fit in it.
 	Times []string
 
-	// Global marks the source and the processor of a global store.
-	Global bool
-
 	Index int // position in the order of creation
 
 	repartition bool    // the filter before the sink of a repartition topic
@@ -103,8 +100,6 @@ type Store struct {
 	At    string
 	Nodes []*Node
 	Spec  store.Spec // under the same name
-	// Global: every instance has all of it, filled from all partitions of a topic. All nodes can read it.
-	Global bool
 	// Handle is the typed handle (state.Handle) that declared the store.
 	Handle any
 	// Config are topic configurations of the changelog that differ from
@@ -274,26 +269,12 @@ func (g *Graph) ConnectStores(n *Node, names ...string) {
 			g.Mistakef(n.At, "node %s uses store %s, which is not declared", n.Name, name)
 			continue
 		}
-		if s.Global {
-			continue // there for everybody
-		}
 		if slices.Contains(n.Stores, name) {
 			continue
 		}
 		s.Nodes = append(s.Nodes, n)
 		n.Stores = append(n.Stores, name)
 	}
-}
-
-// AddGlobal adds a global store with the source that reads its topic and the processor that fills it. They form a
-// sub-topology of their own that has no tasks.
-func (g *Graph) AddGlobal(source, processor *Node, s *Store, how Reading) {
-	how.Table = true
-	source.Global, processor.Global, s.Global = true, true, true
-	processor.Kind = Processor
-	s.Spec.Changelog = false
-	g.Add(processor, g.AddSource(source, how))
-	g.AddStore(s, processor)
 }
 
 // AddRepartition adds filter, sink and source of a repartition topic under a
@@ -312,21 +293,54 @@ func (g *Graph) AddRepartition(at, name string, partitions int32, parent, filter
 	source.Topic = sink.Topic
 	filter.repartition = true
 	r := &Repartition{Topic: sink.Topic, At: at, Partitions: partitions, Sink: sink, Source: source}
-	for _, old := range g.repartitions {
-		if old.Topic == r.Topic {
-			g.Mistakef(at, "repartition topic %s is already used at %s: give each its own name", topic, old.At)
-			g.reuse(filter, parent)
-			g.reuse(sink, filter)
-			g.reuse(source)
-			return r
-		}
+	if !g.addRepartition(r) {
+		g.reuse(filter, parent)
+		g.reuse(sink, filter)
+		g.reuse(source)
+		return r
 	}
-	g.repartitions = append(g.repartitions, r)
 	g.Add(filter, parent)
 	g.Add(sink, filter)
 	g.Add(source)
 	return r
 }
+
+// AddTableRepartition adds sink and source of a repartition topic for changes of a table under a node, for the
+// aggregation operator, whose name ("" if generated) names them.
+func (g *Graph) AddTableRepartition(at, name, operator string, partitions int32, parent, sink, source *Node) *Repartition {
+	sink.Name, source.Name = g.Name("", "KSTREAM-SINK-"), g.Name("", "KSTREAM-SOURCE-")
+	if operator != "" {
+		sink.Name, source.Name = operator+"-sink", operator+"-source"
+	}
+	sink.At, source.At = at, at
+	sink.Kind, source.Kind = Sink, Source
+	sink.Topic = Topic{name + repartitionSuffix, true}
+	source.Topic = sink.Topic
+	r := &Repartition{Topic: sink.Topic, At: at, Partitions: partitions, Sink: sink, Source: source}
+	if g.addRepartition(r) {
+		g.Add(sink, parent)
+		g.Add(source)
+	} else {
+		g.reuse(sink, parent)
+		g.reuse(source)
+	}
+	return r
+}
+
+// addRepartition registers a repartition topic, and is false if its name is taken.
+func (g *Graph) addRepartition(r *Repartition) bool {
+	for _, old := range g.repartitions {
+		if old.Topic == r.Topic {
+			g.Mistakef(r.At, "repartition topic %s is already used at %s: give each its own name", r.Topic.Name, old.At)
+			return false
+		}
+	}
+	g.repartitions = append(g.repartitions, r)
+	return true
+}
+
+// BurnTableRepartition is BurnRepartition for AddTableRepartition.
+func (g *Graph) BurnTableRepartition() { g.next += 2 }
 
 // BurnRepartition moves the counter on as AddRepartition does, for a group whose
 // repartition topic exists already.
