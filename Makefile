@@ -11,10 +11,10 @@ DIFFERENTIAL_PORT ?= 9280
 export ACCEPTANCE ?= $(abspath ../shared/acceptance)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt cross fuzz bench bench-broker crash kill-etl powercut interop acceptance differential wordcount ci clean
+.PHONY: help build test race lint fmt cross fuzz bench bench-broker crash kill-etl powercut interop acceptance differential optimize-descriptions wordcount ci clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: PKG=./broker/... (test, race)   FUZZTIME=30s, FUZZ=name (fuzz)   KILLS=20 (crash, kill-etl)   SEEDS=10000 (powercut)   ARGS='-follow' (wordcount)"
 
@@ -65,6 +65,10 @@ acceptance: ## franz-go's, librdkafka's and Java's suites against the server (AR
 
 differential: ## random requests to Apache Kafka and to the server, answers compared: needs Java 17, Maven (SEQUENCES, ARGS='-theme log -seed 7')
 	./internal/differential/run $(DIFFERENTIAL_PORT) -sequences $(SEQUENCES) $(ARGS)
+
+optimize-descriptions: ## what Kafka Streams makes of topologies with optimization, for tests: needs Java 17 and Maven
+	cd internal/topo/testdata/optimize && mvn -B -q compile dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/bin/optimize/lib && \
+		java -cp '$(CURDIR)/bin/optimize/classes:$(CURDIR)/bin/optimize/lib/*' Optimize >descriptions.new && mv descriptions.new descriptions.txt
 
 wordcount: ## run the example: count the words of a book exactly-once (ARGS='-follow')
 	$(GO) run ./examples/wordcount $(ARGS)
