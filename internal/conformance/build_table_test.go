@@ -12,13 +12,13 @@ func (p *program) addTable(o op) error {
 			return errNotBuilt
 		}
 		h := textStore(o.Store)
-		keep(p, h, showText)
+		keep(p, h, plainKey, showText)
 		p.tables[o.Out] = stream.TableFrom(p.b, topic(o.Topic), h)
 	case "globalTable":
 		return errNotBuilt
 	case "toTable":
 		h := textStore(o.Store)
-		keep(p, h, showText)
+		keep(p, h, plainKey, showText)
 		p.tables[o.Out] = p.streams[o.In].ToTable(h)
 	case "tFilter":
 		p.tables[o.Out] = table.Filter(predicate(o.Pred), p.materialized(o)...)

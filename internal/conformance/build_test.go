@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,7 +25,7 @@ func textStore(name string) state.KV[text, text] { return state.KeyValue(name, t
 func countStore(name string) state.KV[text, int64] { return state.KeyValue(name, texts, serde.Int64) }
 
 // contents reads a store to its end.
-type contents func(d *streamtest.Driver) ([]row, error)
+type contents func(d *streamtest.Driver) []row
 
 // program is a scenario's topology in the making: handles by the names that the scenario gives them.
 type program struct {
@@ -71,32 +70,20 @@ func (p *program) add(o op) error {
 	return errors.New("unknown operation")
 }
 
-// keep has the final content of a key-value store compared.
-func keep[V any](p *program, h state.KV[text, V], show func(V) string) {
-	p.stores[h.StoreName()] = func(d *streamtest.Driver) ([]row, error) { return rows(d, h, true, show) }
+// keep has the final content of a store compared.
+func keep[K, V any](p *program, h state.Spec[K, V], key func(K) row, show func(V) string) {
+	p.stores[h.StoreName()] = func(d *streamtest.Driver) []row {
+		var all []row
+		for _, e := range streamtest.Entries(d, h) {
+			r, value := key(e.Key), show(e.Value)
+			r.Value, r.TS = &value, millis(e.Time)
+			all = append(all, r)
+		}
+		return all
+	}
 }
 
-func rows[V any](d *streamtest.Driver, h state.KV[text, V], timed bool, show func(V) string) ([]row, error) {
-	r, err := state.Query(context.Background(), d, h, state.Uncommitted())
-	if err != nil {
-		return nil, err
-	}
-	var all []row
-	c := r.All()
-	for k, v := range c.All() {
-		value := show(v)
-		e := row{Key: k.Or("null"), Value: &value}
-		if timed {
-			_, at, _, err := r.GetWithTime(k)
-			if err != nil {
-				return nil, err
-			}
-			e.TS = millis(at)
-		}
-		all = append(all, e)
-	}
-	return all, c.Err()
-}
+func plainKey(k text) row { return row{Key: k.Or("null")} }
 
 func showText(v text) string   { return v.Or("null") }
 func showCount(n int64) string { return strconv.FormatInt(n, 10) }
@@ -114,7 +101,7 @@ func (p *program) materialized(o op) []stream.Option {
 		return nil
 	}
 	h := textStore(o.Store)
-	keep(p, h, showText)
+	keep(p, h, plainKey, showText)
 	return []stream.Option{stream.Materialized(h)}
 }
 

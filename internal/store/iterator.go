@@ -167,8 +167,13 @@ func (it *Iterator) bound() {
 	}
 }
 
-// Key returns the key at hand.
-func (it *Iterator) Key() []byte { return it.key }
+// Key returns the key at hand, never nil: an empty key is not a null one.
+func (it *Iterator) Key() []byte {
+	if it.key == nil {
+		return []byte{}
+	}
+	return it.key
+}
 
 // Value returns the value at hand, never nil.
 func (it *Iterator) Value() []byte { return it.value }

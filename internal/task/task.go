@@ -251,6 +251,9 @@ func (t *Task) Dirty() bool {
 // StreamTime is the largest timestamp that was processed; -1 if there was none.
 func (t *Task) StreamTime() int64 { return t.time }
 
+// Time is the operator time of a name, see Context.Time.
+func (t *Task) Time(name string) *int64 { return t.c.Time(name) }
+
 // Positions are the offsets of the next records to process; a partition of
 // which nothing came yet is left out.
 func (t *Task) Positions() map[TopicPartition]int64 {
