@@ -11,7 +11,7 @@ DIFFERENTIAL_PORT ?= 9280
 export ACCEPTANCE ?= $(abspath ../shared/acceptance)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt cross fuzz bench bench-broker crash kill-etl powercut interop acceptance differential optimize-descriptions wordcount ci clean
+.PHONY: help build test race lint fmt cross fuzz bench bench-broker bench-streams crash kill-etl powercut interop acceptance differential optimize-descriptions wordcount ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: ## run the benchmarks of benchmarks/ and print ratios of one run
 
 bench-broker: ## our broker beside Apache Kafka, ratios of one run: needs Java 17 and Maven (ARGS='-run produce -rounds 3')
 	$(GO) run ./benchmarks/broker $(ARGS)
+
+bench-streams: ## our stream runtime beside Kafka Streams, ratios of one run: needs Java 17 and Maven (ARGS='-run tumbling -eos 01')
+	$(GO) run ./benchmarks/streams/compare $(ARGS)
 
 crash: ## kill the word count and the server at random moments, at length
 	$(GO) test -count=1 -v -timeout 120m ./internal/crashtest -kills $(KILLS)

@@ -109,6 +109,8 @@ type Declaration struct {
 	// result is what Scope.StateStore gives back. now is the time, in milliseconds, that Put gives to
 	// values: that of the record that is being processed. at is the task's time of a name, see store.TimeName.
 	Open func(kv *store.KV, now func() int64, at func(name string) *int64) any
+	// View is Open for a store that is not the task's own, but a global one; nil: there are none of its kind.
+	View func(v store.View) any
 }
 
 // Declare tells the runtime what a handle stands for.
@@ -152,6 +154,7 @@ func (h KV[K, V]) declare() Declaration {
 		Open: func(kv *store.KV, now func() int64, _ func(string) *int64) any {
 			return &taskStore[K, V]{t: h.table(kv), now: now}
 		},
+		View: func(v store.View) any { return OpenView(h, v) },
 	}
 }
 
@@ -199,7 +202,7 @@ type Scope interface {
 // In returns the store of the task that the processor runs in. When the processor may not use
 // the store every method of the result gives the error that says so.
 func (h KV[K, V]) In(s Scope) Store[K, V] {
-	t, err := resolve[*taskStore[K, V]](s, h.name, typesOf[K, V]())
+	t, err := resolve[Store[K, V]](s, h.name, typesOf[K, V]())
 	if err != nil {
 		return &taskStore[K, V]{err: err}
 	}

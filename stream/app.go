@@ -298,7 +298,7 @@ func (a *App) sources() []sourceTopics {
 	return out
 }
 
-func (a *App) sub(id int32) *topo.Subtopology { return a.topology.Subs[id] }
+func (a *App) sub(id int32) *topo.Subtopology { return a.topology.Sub(id) }
 
 // inputsOf are the source partitions of a task.
 func (a *App) inputsOf(id task.ID) []task.TopicPartition {

@@ -23,6 +23,7 @@ type Context struct {
 	partition int32
 	taken     uint64 // how often changes were taken back
 	stores    *store.Task
+	globals   map[string]store.View
 	perUpdate bool
 	sent      int64
 	undone    bool // some change was taken back since the last commit
@@ -61,6 +62,15 @@ func Wire(f func(c *Context, outs []any) any) topo.Wire {
 
 // KV is a store of the task; a name that the sub-topology doesn't have is a bug.
 func (c *Context) KV(name string) *store.KV { return c.stores.KV(name) }
+
+// Global is a global store of the application; a name that the topology doesn't have is a bug.
+func (c *Context) Global(name string) store.View {
+	v, ok := c.globals[name]
+	if !ok {
+		panic("task: no global store " + name)
+	}
+	return v
+}
 
 // AppID is the application's id.
 func (c *Context) AppID() string { return c.appID }

@@ -37,7 +37,9 @@ type Config struct {
 	ID     ID
 	Sub    *topo.Subtopology
 	Stores *store.Task // opened with Specs(Sub); nil if there are none
-	Output Output
+	// Globals are the global stores, by name.
+	Globals map[string]store.View
+	Output  Output
 	// EmitPerUpdate is the emission of the operators that chose none: each
 	// update of a table goes on at once. Otherwise the last one goes on at the
 	// next commit.
@@ -106,6 +108,7 @@ func New(c Config) (*Task, error) {
 		appID:     c.AppID,
 		partition: c.ID.Partition,
 		stores:    c.Stores,
+		globals:   c.Globals,
 		perUpdate: c.EmitPerUpdate,
 		undoable:  c.OnError != nil,
 		bytes:     make([]byte, 0, 4<<10),

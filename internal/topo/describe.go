@@ -1,6 +1,7 @@
 package topo
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +11,9 @@ import (
 func (t *Topology) String() string {
 	var b strings.Builder
 	b.WriteString("Topologies:\n ")
-	for _, s := range t.Subs {
+	all := slices.Concat(t.Subs, t.Globals)
+	slices.SortFunc(all, func(x, y *Subtopology) int { return cmp.Compare(x.ID, y.ID) })
+	for _, s := range all {
 		s.describe(&b)
 	}
 	return b.String()
@@ -69,7 +72,12 @@ func (s *Subtopology) describe(b *strings.Builder) {
 		return 1
 	})
 
-	fmt.Fprintf(b, "  Sub-topology: %d\n", s.ID)
+	fmt.Fprintf(b, "  Sub-topology: %d", s.ID)
+	global := s.Nodes[0].Global
+	if global {
+		b.WriteString(" for global store (will not generate tasks)")
+	}
+	b.WriteString("\n")
 	for _, d := range all {
 		switch d.Kind {
 		case Source:
@@ -80,7 +88,9 @@ func (s *Subtopology) describe(b *strings.Builder) {
 			fmt.Fprintf(b, "    Sink: %s (topic: %s)\n      <-- %s\n", d.Name, d.Topic.Name, d.from.names())
 		}
 	}
-	b.WriteString("\n")
+	if !global {
+		b.WriteString("\n")
+	}
 }
 
 // javaHashOrder is the order in which a Java HashSet iterates over strings that

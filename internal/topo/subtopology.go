@@ -8,9 +8,10 @@ import (
 
 // Topology is a finished graph, divided into sub-topologies.
 type Topology struct {
-	Nodes        []*Node // in topological order
-	Subs         []*Subtopology
-	Stores       []*Store
+	Nodes        []*Node        // in topological order, those of global stores included
+	Subs         []*Subtopology // by ID, which global stores have too: there may be gaps
+	Stores       []*Store       // of Subs
+	Globals      []*Subtopology // one for each global store: its source, the processor that fills it, and the store
 	Repartitions []*Repartition
 
 	copartition []copartition
@@ -23,6 +24,25 @@ type Subtopology struct {
 	Nodes   []*Node // in topological order
 	Sources []*Node
 	Stores  []*Store // in topological order of the nodes that own them
+}
+
+// Sub is the sub-topology with an ID, nil if that is no one's or a global store's.
+func (t *Topology) Sub(id int32) *Subtopology {
+	for _, s := range t.Subs {
+		if s.ID == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// GlobalStores are the stores that every instance has as a whole.
+func (t *Topology) GlobalStores() []*Store {
+	var stores []*Store
+	for _, s := range t.Globals {
+		stores = append(stores, s.Stores...)
+	}
+	return stores
 }
 
 // Source is the sub-topology's source of a topic.
@@ -59,15 +79,19 @@ func (g *Graph) divide() *Topology {
 			parent[root(n.Index)] = root(s.Nodes[0].Index)
 		}
 	}
-	t := &Topology{Nodes: g.nodes, Stores: g.stores, Repartitions: g.repartitions, copartition: g.copartition}
+	t := &Topology{Nodes: g.nodes, Repartitions: g.repartitions, copartition: g.copartition}
 	byRoot := map[int]*Subtopology{}
 	for _, n := range g.nodes {
 		r := root(n.Index)
 		s := byRoot[r]
 		if s == nil {
-			s = &Subtopology{ID: int32(len(t.Subs))}
+			s = &Subtopology{ID: int32(len(byRoot))}
 			byRoot[r] = s
-			t.Subs = append(t.Subs, s)
+			if n.Global { // its source comes first
+				t.Globals = append(t.Globals, s)
+			} else {
+				t.Subs = append(t.Subs, s)
+			}
 		}
 		s.Nodes = append(s.Nodes, n)
 		if n.Kind == Source {
@@ -77,6 +101,9 @@ func (g *Graph) divide() *Topology {
 	for _, s := range g.stores {
 		sub := byRoot[root(s.Nodes[0].Index)]
 		sub.Stores = append(sub.Stores, s)
+		if !s.Global {
+			t.Stores = append(t.Stores, s)
+		}
 	}
 	for _, s := range t.Subs {
 		slices.SortStableFunc(s.Stores, func(a, b *Store) int { return cmp.Compare(a.Nodes[0].Index, b.Nodes[0].Index) })

@@ -72,6 +72,9 @@ type Node struct {
 	// metadata of committed offsets; Build checks that they fit in it.
 	Times []string
 
+	// Global marks the source and the processor of a global store.
+	Global bool
+
 	Index int // position in the order of creation
 
 	repartition bool    // the filter before the sink of a repartition topic
@@ -100,6 +103,8 @@ type Store struct {
 	At    string
 	Nodes []*Node
 	Spec  store.Spec // under the same name
+	// Global: every instance has all of it, filled from all partitions of a topic. All nodes can read it.
+	Global bool
 	// Handle is the typed handle (state.Handle) that declared the store.
 	Handle any
 	// Config are topic configurations of the changelog that differ from
@@ -269,12 +274,26 @@ func (g *Graph) ConnectStores(n *Node, names ...string) {
 			g.Mistakef(n.At, "node %s uses store %s, which is not declared", n.Name, name)
 			continue
 		}
+		if s.Global {
+			continue // there for everybody
+		}
 		if slices.Contains(n.Stores, name) {
 			continue
 		}
 		s.Nodes = append(s.Nodes, n)
 		n.Stores = append(n.Stores, name)
 	}
+}
+
+// AddGlobal adds a global store with the source that reads its topic and the processor that fills it. They form a
+// sub-topology of their own that has no tasks.
+func (g *Graph) AddGlobal(source, processor *Node, s *Store, how Reading) {
+	how.Table = true
+	source.Global, processor.Global, s.Global = true, true, true
+	processor.Kind = Processor
+	s.Spec.Changelog = false
+	g.Add(processor, g.AddSource(source, how))
+	g.AddStore(s, processor)
 }
 
 // AddRepartition adds filter, sink and source of a repartition topic under a
