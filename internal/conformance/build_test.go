@@ -32,6 +32,7 @@ type program struct {
 	b         *stream.Builder
 	streams   map[string]stream.KStream[text, text]
 	tables    map[string]stream.KTable[text, text]
+	globals   map[string]stream.GlobalKTable[text, text]
 	sinks     []string            // topics that the topology writes
 	stores    map[string]contents // what the corpus lists of a store
 	versioned map[string]bool     // stores that keep versions
@@ -43,6 +44,7 @@ func build(s *scenario) (*program, error) {
 		b:         stream.NewBuilder(),
 		streams:   map[string]stream.KStream[text, text]{},
 		tables:    map[string]stream.KTable[text, text]{},
+		globals:   map[string]stream.GlobalKTable[text, text]{},
 		stores:    map[string]contents{},
 		versioned: map[string]bool{},
 	}
