@@ -1,18 +1,64 @@
 package conformance
 
+import (
+	"github.com/moldau-stream/moldau/join"
+	"github.com/moldau-stream/moldau/stream"
+)
+
 // addJoin adds the joins.
 func (p *program) addJoin(o op) error {
 	switch o.Op {
 	case "joinSS":
 		return errNotBuilt
 	case "joinST":
-		return errNotBuilt
+		p.streamTable(o)
 	case "joinSG":
-		return errNotBuilt
+		p.streamGlobal(o)
 	case "joinTT":
-		return errNotBuilt
+		p.tableTable(o)
 	case "joinFK":
 		return errNotBuilt
 	}
 	return nil
+}
+
+// pair is the function of all joins: a side that is missing is null.
+func pair(l, r text) text { return stream.Some("(" + l.Or("null") + "," + r.Or("null") + ")") }
+
+func leftPair(l text, r stream.Opt[text]) text { return pair(l, r.Or(text{})) }
+
+func outerPair(l, r stream.Opt[text]) text { return pair(l.Or(text{}), r.Or(text{})) }
+
+func (p *program) streamTable(o op) {
+	l, r := p.streams[o.Left], p.tables[o.Right]
+	opts := []stream.Option{stream.Named(o.Name)}
+	if o.Grace != nil {
+		opts = append(opts, join.Grace(ms(*o.Grace)))
+	}
+	if o.Kind == "left" {
+		p.streams[o.Out] = join.LeftTable(l, r, leftPair, opts...)
+		return
+	}
+	p.streams[o.Out] = join.Table(l, r, pair, opts...)
+}
+
+func (p *program) tableTable(o op) {
+	l, r, opts := p.tables[o.Left], p.tables[o.Right], p.materialized(o)
+	switch o.Kind {
+	case "inner":
+		p.tables[o.Out] = join.Tables(l, r, pair, opts...)
+	case "left":
+		p.tables[o.Out] = join.LeftTables(l, r, leftPair, opts...)
+	case "outer":
+		p.tables[o.Out] = join.OuterTables(l, r, outerPair, opts...)
+	}
+}
+
+func (p *program) streamGlobal(o op) {
+	l, r, key := p.streams[o.Left], p.globals[o.Right], keyMapper(o.Kfn)
+	if o.Kind == "left" {
+		p.streams[o.Out] = join.LeftGlobal(l, r, key, leftPair)
+		return
+	}
+	p.streams[o.Out] = join.Global(l, r, key, pair)
 }

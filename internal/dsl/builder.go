@@ -13,6 +13,7 @@ type Builder struct {
 	serdes   map[reflect.Type]any // Serde[T] by T, from Use
 	resolves []func()             // serdes of internal topics, found at Build
 	resolved bool
+	joined   map[*topo.Node]*topo.Repartition // the last repartition topic that a join made of a node's records
 }
 
 // Use registers the serde of T for internal topics where no other is known.

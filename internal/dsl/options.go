@@ -3,6 +3,7 @@ package dsl
 import (
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/serde"
@@ -23,6 +24,10 @@ type Options struct {
 	ValueType  reflect.Type
 	Store      state.Handle
 	Emission   task.Emission
+	Grace      time.Duration
+	BaseStore  string // of the names of a join's stores
+	Other      any    // Serde[R] of the right side of a join, whose left side has Key and Value
+	OtherType  reflect.Type
 }
 
 // OptionSet is a set of kinds of options.
@@ -35,9 +40,12 @@ const (
 	OptSerdes
 	OptStore
 	OptEmission
+	OptGrace
+	OptBaseStore
+	OptSides
 )
 
-var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit"}
+var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit", "Grace", "Stores", "SideSerdes"}
 
 func (s OptionSet) String() string {
 	var names []string
@@ -75,6 +83,12 @@ func (b *Builder) Options(at, op string, known OptionSet, opts []Option) Options
 	if c.Used&OptName != 0 {
 		b.Graph.CheckName(at, op+": option Named:", c.Name)
 	}
+	if c.Used&OptBaseStore != 0 {
+		b.Graph.CheckName(at, op+": option Stores:", c.BaseStore)
+	}
+	if c.Used&OptGrace != 0 && c.Grace < 0 {
+		b.Graph.Mistakef(at, "%s: a grace of %v: it cannot be negative", op, c.Grace)
+	}
 	if c.Used&OptPartitions != 0 && c.Partitions < 1 {
 		b.Graph.Mistakef(at, "%s: %d partitions", op, c.Partitions)
 	}
@@ -94,4 +108,20 @@ func SerdesOf[K, V any](b *Builder, at, op string, c Options) (k serde.Serde[K],
 	k, _ = c.Key.(serde.Serde[K])
 	v, _ = c.Value.(serde.Serde[V])
 	return k, v
+}
+
+// SidesOf returns the serdes of the sides of a join that the option gives, nil if there is none.
+func SidesOf[K, L, R any](b *Builder, at, op string, c Options) (k serde.Serde[K], l serde.Serde[L], r serde.Serde[R]) {
+	if c.Used&OptSides == 0 {
+		return nil, nil, nil
+	}
+	if c.KeyType != reflect.TypeFor[K]() || c.ValueType != reflect.TypeFor[L]() || c.OtherType != reflect.TypeFor[R]() {
+		b.Graph.Mistakef(at, "%s: the option SideSerdes is for keys of %s and values of %s and %s, but the records have %s, %s and %s",
+			op, c.KeyType, c.ValueType, c.OtherType, reflect.TypeFor[K](), reflect.TypeFor[L](), reflect.TypeFor[R]())
+		return nil, nil, nil
+	}
+	k, _ = c.Key.(serde.Serde[K])
+	l, _ = c.Value.(serde.Serde[L])
+	r, _ = c.Other.(serde.Serde[R])
+	return k, l, r
 }

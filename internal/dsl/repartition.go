@@ -35,3 +35,24 @@ func (e Edge[K, V]) Behind(r *topo.Repartition) Edge[K, V] {
 	e.Ref = topo.Ref{G: e.Ref.G, N: r.Source, Sources: []*topo.Node{r.Source}}
 	return e
 }
+
+// ForJoin is the edge that a join reads: this one or, if the key may have changed, that behind a repartition topic. The
+// topic is named given+suffix or, without a given name, after the node; joins of one stream without names share it.
+func (e Edge[K, V]) ForJoin(at, given, suffix string, k serde.Serde[K], v serde.Serde[V]) Edge[K, V] {
+	if !e.Ref.Rekeyed {
+		return e
+	}
+	if given == "" {
+		if r := e.B.joined[e.Ref.N]; r != nil {
+			e.B.Graph.BurnRepartition()
+			return e.Behind(r)
+		}
+		given, suffix = e.Ref.N.Name, ""
+	}
+	r, _, _ := Repartition(e, at, given+suffix, 0, k, v)
+	if e.B.joined == nil {
+		e.B.joined = map[*topo.Node]*topo.Repartition{}
+	}
+	e.B.joined[e.Ref.N] = r
+	return e.Behind(r)
+}

@@ -87,6 +87,19 @@ func (s *TableStore[K, V]) Read(key []byte) (old V, ok bool, err error) {
 	return old, true, nil
 }
 
+// Save prepares a change of a key for a caller that has the old value from elsewhere.
+func (s *TableStore[K, V]) Save(key []byte) error {
+	if !s.C.Undoable() {
+		return nil
+	}
+	b, ts, had, err := s.KV.Get(key)
+	if err != nil {
+		return task.Fail(s.N, task.Process, err)
+	}
+	s.C.Saved(s.KV, key, b, ts, had)
+	return nil
+}
+
 // Has tells whether a key is there.
 func (s *TableStore[K, V]) Has(key []byte) (bool, error) {
 	_, _, had, err := s.KV.Get(key)
