@@ -168,7 +168,7 @@ func (s *sessionStore[K, V]) FetchAll(from, to time.Time) *Cursor[window.Session
 		return &Cursor[window.SessionKey[K], V]{err: s.err}
 	}
 	return s.cursor(func(reverse bool) *store.Rows {
-		return s.s.Ended(from.UnixMilli(), to.UnixMilli()).Reverse(reverse)
+		return s.s.Ended(max(from.UnixMilli(), s.s.First()), to.UnixMilli()).Reverse(reverse)
 	})
 }
 

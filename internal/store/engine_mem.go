@@ -74,6 +74,23 @@ func (t *memTree) apply(changes []item) *memTree {
 	return out
 }
 
+// from returns the tree without the rows of segments before one.
+func (t *memTree) from(segment uint32) *memTree {
+	if segment == 0 || len(t.chunks) == 0 {
+		return t
+	}
+	below := string(segmentKey(segment))
+	p := t.seek(below)
+	if p.c == 0 && p.i == 0 {
+		return t
+	}
+	out := &memTree{chunks: slices.Clone(t.chunks[p.c:])}
+	if len(out.chunks) > 0 {
+		out.chunks[0] = out.chunks[0][p.i:]
+	}
+	return out
+}
+
 // add appends a chunk of any size; it does not change it.
 func (t *memTree) add(items []item) {
 	if n := len(t.chunks); n > 0 && len(items) > 0 && len(t.chunks[n-1])+len(items) <= minChunk {

@@ -20,8 +20,9 @@ import (
 //
 //	00000000 'v'              -> version (1 byte) of this layout
 //	00000000 'n'              -> next store id (4 bytes)
-//	00000000 's' name         -> store id (4 bytes) ‖ kind (1 byte)
+//	00000000 's' name         -> store id (4 bytes) ‖ kind (1 byte) ‖ interval of its segments (8 bytes, but in key-value stores)
 //	00000000 'p' store id (4) -> next changelog offset (8 bytes)
+//	00000000 't' store id (4) -> stream time of the rows, for all but key-value stores (8 bytes)
 //	store id (4) key          -> stored value
 //
 // Ids are given in the order in which stores first appear and are never used again, so no
@@ -31,7 +32,38 @@ const (
 
 	kindPlain       byte = 1
 	kindTimestamped byte = 2
+	kindWindow      byte = 3
+	kindDuplicates  byte = 4 // a window store with duplicates
+	kindSession     byte = 5
+	kindVersioned   byte = 6
 )
+
+var kindOnDisk = [...]string{
+	"", "key-value store without timestamps", "key-value store", "window store", "window store with duplicates", "session store", "versioned store",
+}
+
+func kindName(kind byte) string {
+	if int(kind) >= len(kindOnDisk) || kind == 0 {
+		return fmt.Sprintf("store of kind %d", kind)
+	}
+	return kindOnDisk[kind]
+}
+
+func (s *Spec) kindOnDisk() byte {
+	switch {
+	case s.Kind == Window && s.Duplicates:
+		return kindDuplicates
+	case s.Kind == Window:
+		return kindWindow
+	case s.Kind == Session:
+		return kindSession
+	case s.Kind == VersionedKeyValue:
+		return kindVersioned
+	case s.Timestamped:
+		return kindTimestamped
+	}
+	return kindPlain
+}
 
 // pebbleFormat is pinned: a database can be upgraded, never downgraded.
 const pebbleFormat = pebble.FormatTableFormatV6
@@ -44,6 +76,10 @@ var (
 func metaStore(name string) []byte { return append([]byte{0, 0, 0, 0, 's'}, name...) }
 func metaPosition(id uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{0, 0, 0, 0, 'p'}, id)
+}
+
+func metaTime(id uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{0, 0, 0, 0, 't'}, id)
 }
 
 // After this much time the memtable goes to disk, even if it is small: what a crash replays
@@ -169,54 +205,91 @@ func (d *disk) do(f func() error) error {
 	}
 }
 
-// openStore finds or makes the id of a store, and returns its changelog position.
-func (d *disk) openStore(s Spec) (e *diskEngine, position int64, ok bool, err error) {
-	kind := kindPlain
-	if s.Timestamped {
-		kind = kindTimestamped
-	}
+// openedStore is what a database knows of a store.
+type openedStore struct {
+	engine      *diskEngine
+	made        bool // it was not there
+	position    int64
+	hasPosition bool
+	interval    int64 // of its segments: as it was when the store was made
+	time        int64 // -1: none
+}
+
+// openStore finds or makes the id of a store.
+func (d *disk) openStore(s Spec, interval int64) (o openedStore, err error) {
+	kind := s.kindOnDisk()
 	rec, found, err := d.getMeta(metaStore(s.Name))
 	if err != nil {
-		return nil, 0, false, err
+		return o, err
+	}
+	o.made, o.interval, o.time = !found, interval, -1
+	size := 5
+	if s.Kind != KeyValue {
+		size = 13
 	}
 	var id uint32
 	switch {
 	case !found:
 		next, found, err := d.getMeta(metaNextID)
 		if err != nil {
-			return nil, 0, false, err
+			return o, err
 		}
 		id = 1
 		if found && len(next) == 4 {
 			id = binary.BigEndian.Uint32(next)
 		}
+		rec = append(binary.BigEndian.AppendUint32(nil, id), kind)
+		if s.Kind != KeyValue {
+			rec = binary.BigEndian.AppendUint64(rec, uint64(interval))
+		}
 		d.begin()
 		_ = d.batch.Set(metaNextID, binary.BigEndian.AppendUint32(nil, id+1), nil)
-		_ = d.batch.Set(metaStore(s.Name), append(binary.BigEndian.AppendUint32(nil, id), kind), nil)
+		_ = d.batch.Set(metaStore(s.Name), rec, nil)
 		if err := d.write(); err != nil {
-			return nil, 0, false, err
+			return o, err
 		}
-	case len(rec) != 5:
-		return nil, 0, false, &Corruption{d.path, fmt.Errorf("store %q: record of %d bytes, want 5", s.Name, len(rec))}
+	case len(rec) < 5:
+		return o, &Corruption{d.path, fmt.Errorf("store %q: record of %d bytes, want %d", s.Name, len(rec), size)}
 	case rec[4] != kind:
-		return nil, 0, false, fmt.Errorf("store %q in %s is of kind %d, the application declares kind %d: %w: give the store a new name, or delete the directory to restore it from its changelog",
-			s.Name, d.path, rec[4], kind, ErrIncompatible)
+		return o, fmt.Errorf("store %q in %s is a %s, the application declares a %s: %w: give the store a new name, or delete the directory to restore it from its changelog",
+			s.Name, d.path, kindName(rec[4]), kindName(kind), ErrIncompatible)
+	case len(rec) != size:
+		return o, &Corruption{d.path, fmt.Errorf("store %q: record of %d bytes, want %d", s.Name, len(rec), size)}
 	default:
 		id = binary.BigEndian.Uint32(rec)
+		if size > 5 {
+			if o.interval = int64(binary.BigEndian.Uint64(rec[5:])); o.interval <= 0 {
+				return o, &Corruption{d.path, fmt.Errorf("store %q: segments of %d ms", s.Name, o.interval)}
+			}
+		}
 	}
-	pos, ok, err := d.getMeta(metaPosition(id))
-	if err != nil {
-		return nil, 0, false, err
+	if o.position, o.hasPosition, err = d.getNumber(s.Name, metaPosition(id)); err != nil {
+		return o, err
 	}
-	if ok && len(pos) != 8 {
-		return nil, 0, false, &Corruption{d.path, fmt.Errorf("store %q: position of %d bytes, want 8", s.Name, len(pos))}
+	if s.Kind != KeyValue {
+		t, ok, err := d.getNumber(s.Name, metaTime(id))
+		if err != nil {
+			return o, err
+		}
+		if ok {
+			o.time = t
+		}
 	}
-	if ok {
-		position = int64(binary.BigEndian.Uint64(pos))
+	o.engine = &diskEngine{d: d, id: id, name: s.Name, timestamped: s.Timestamped}
+	binary.BigEndian.PutUint32(o.engine.prefix[:], id)
+	return o, nil
+}
+
+// getNumber reads a number of 8 bytes about a store.
+func (d *disk) getNumber(store string, key []byte) (int64, bool, error) {
+	b, ok, err := d.getMeta(key)
+	if err != nil || !ok {
+		return 0, false, err
 	}
-	e = &diskEngine{d: d, id: id, name: s.Name, timestamped: s.Timestamped}
-	binary.BigEndian.PutUint32(e.prefix[:], id)
-	return e, position, ok, nil
+	if len(b) != 8 {
+		return 0, false, &Corruption{d.path, fmt.Errorf("store %q: record %q of %d bytes, want 8", store, key[4:5], len(b))}
+	}
+	return int64(binary.BigEndian.Uint64(b)), true, nil
 }
 
 // checkLayout writes the version of the layout into a new database and checks it in an old one.
@@ -254,6 +327,17 @@ func (d *disk) begin() { d.batch = d.db.NewBatch() }
 
 func (d *disk) setPosition(id uint32, next int64) {
 	_ = d.batch.Set(metaPosition(id), binary.BigEndian.AppendUint64(nil, uint64(next)), nil)
+}
+
+func (d *disk) setTimeTo(id uint32, time int64) {
+	_ = d.batch.Set(metaTime(id), binary.BigEndian.AppendUint64(nil, uint64(time)), nil)
+}
+
+// setTime is for the store that is being restored.
+func (d *disk) setTime(k *KV) {
+	if k.index != nil {
+		d.setTimeTo(k.disk.id, k.seen)
+	}
 }
 
 func (d *disk) write() error {
@@ -430,7 +514,18 @@ func (e *diskEngine) clear() error {
 	if err := e.d.batch.DeleteRange(e.prefix[:], prefixEnd(e.prefix[:]), nil); err != nil {
 		return &Corruption{e.d.path, err}
 	}
-	return e.d.batch.Delete(metaPosition(e.id), nil)
+	return errors.Join(e.d.batch.Delete(metaPosition(e.id), nil), e.d.batch.Delete(metaTime(e.id), nil))
+}
+
+// dropBefore removes the rows of segments before one; 0: none.
+func (e *diskEngine) dropBefore(segment uint32) error {
+	if segment == 0 {
+		return nil
+	}
+	if err := e.d.batch.DeleteRange(e.prefix[:], e.appendKey(nil, segmentKey(segment)), nil); err != nil {
+		return &Corruption{e.d.path, err}
+	}
+	return nil
 }
 
 // bounds turns bounds of keys into bounds of database keys.

@@ -20,6 +20,7 @@ type entry struct {
 	present  bool // false: there is no such key, val means nothing
 	dirty    bool // written by the open transaction: in kv.dirty
 	used     bool // read or written since the eviction looked at it
+	silent   bool // written by the open transaction, but not for the changelog
 	live     bool // false: the place is free
 	oldKnown bool // old is what the key had at the last commit; false: the engine has it
 	oldThere bool // old is a value; false: there was no such key

@@ -11,7 +11,7 @@ import (
 type KV struct {
 	t     *Task
 	spec  Spec
-	index int // in Task.stores
+	place int // in Task.stores
 
 	eng  engine
 	disk *diskEngine // eng, for a store on disk
@@ -27,6 +27,17 @@ type KV struct {
 	position    int64 // next offset of the changelog that is not in here
 	hasPosition bool
 	newPosition bool // no write has it yet
+
+	// Of stores that are not key-value stores:
+	layout    layout
+	index     *rowIndex
+	clock     *int64 // stream time of the open transaction, nil as long as nobody has opened the store
+	seen      int64  // stream time of what is in the engine or was restored
+	committed int64  // stream time of the last commit
+	dropped   uint32 // rows of segments before it are not in the engine
+	sweeper   uint32 // id of the entry that the sweep looked at last
+	onChange  func(k *KV, key, value []byte, ts int64, ok bool)
+	spareRows []*Rows
 
 	scratch  []byte // value of the last Get that is not in the cache
 	dirtyKey []byte // key of the Dirty at hand
@@ -63,6 +74,9 @@ func (k *KV) time(ts int64) int64 {
 func (k *KV) load(key []byte) (value []byte, ts int64, ok bool, err error) {
 	if err := k.t.usable(); err != nil {
 		return nil, 0, false, err
+	}
+	if k.index != nil && k.index.absent(key) {
+		return nil, 0, false, nil
 	}
 	if value, ts, ok, err = k.eng.get(key); err != nil {
 		return nil, 0, false, k.wrap("get", err)
@@ -108,6 +122,12 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 	if e == nil || !e.dirty {
 		return k.putFirst(e, key, value, ts, headers)
 	}
+	if k.index != nil {
+		e.silent = false
+		if e.present != (value != nil) {
+			k.index.changed(key, value != nil)
+		}
+	}
 	k.t.dirtyBytes += len(value) - len(e.val)
 	k.dirtySize += len(value) - len(e.val)
 	if len(value) <= cap(e.val) && len(headers) == 0 {
@@ -128,6 +148,9 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 func (k *KV) putFirst(e *entry, key, value []byte, ts int64, headers []byte) error {
 	if err := k.t.usable(); err != nil {
 		return err
+	}
+	if k.index != nil && (e == nil || e.present != (value != nil)) {
+		k.index.changed(key, value != nil)
 	}
 	if e == nil {
 		e = k.entries.add(key)
@@ -161,12 +184,15 @@ func (k *KV) Dirty(yield func(*Dirty) error) error {
 	var d Dirty
 	for i := 0; i < len(k.dirty); i++ {
 		e := k.dirty[i]
+		if e.silent {
+			continue
+		}
 		k.dirtyKey = append(k.dirtyKey[:0], e.key...)
 		d = Dirty{Key: k.dirtyKey, Value: e.value(), Timestamp: e.ts, k: k, e: e}
 		if len(e.headers) > 0 {
 			d.Headers = e.headers
 		}
-		k.spec.toChangelog(&d)
+		k.layout.toChangelog(&d)
 		if err := yield(&d); err != nil {
 			return err
 		}
@@ -196,8 +222,8 @@ func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
 	}
 	if k.spec.Kind == VersionedKeyValue {
 		value = versionValue(e.old)
-		_, _, ts = splitVersion([]byte(e.key))
-		return value, ts, value != nil, nil
+		_, r := k.layout.split([]byte(e.key))
+		return value, r.at, value != nil, nil
 	}
 	return e.old, k.time(e.oldTs), true, nil
 }
@@ -206,6 +232,11 @@ func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
 func (k *KV) commit() {
 	if len(k.dirty) == 0 {
 		return
+	}
+	for _, e := range k.dirty {
+		if k.layout.logged(e.key) {
+			e.present = false
+		}
 	}
 	r := newRun(k.dirty, k.spec.Timestamped, k.dirtySize)
 	for _, e := range k.dirty {
@@ -219,7 +250,7 @@ func (k *KV) commit() {
 
 // settle ends the transaction for an entry: there is no old value any more.
 func (k *KV) settle(e *entry) {
-	e.dirty, e.oldKnown = false, false
+	e.dirty, e.oldKnown, e.silent = false, false, false
 	if len(e.headers) > 0 {
 		e.headers = e.headers[:0]
 	}
@@ -258,6 +289,9 @@ func (k *KV) rollback() {
 	}
 	k.endTransaction()
 	k.reorder()
+	if k.index != nil {
+		k.index.clear()
+	}
 }
 
 // forget removes an entry, which is not pinned, from the cache.

@@ -1,62 +1,112 @@
 package store
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"strings"
 )
 
-// Rows of window and session stores have Kafka Streams' keys; numbers are big-endian:
+// Rows of stores that are not key-value stores; numbers are big-endian:
 //
-//	window   key ‖ start (8) ‖ sequence number (4)
-//	session  key ‖ end (8) ‖ start (8)
+//	window     segment (4) ‖ key ‖ start (8) ‖ sequence number (4)
+//	session    segment (4) ‖ key ‖ end (8) ‖ start (8)
+//	versioned  0x00 ‖ key ‖ time (8)   ->  0x00 (a tombstone) or 0x01 ‖ value
+//	           0x01 ‖ key ‖ time (8)   ->  the same: a version from before the history, for the changelog only
+//
+// The segment is the part of the time that a row begins (sessions: ends) in. It makes rows that expire together
+// neighbours, so that they go at once, without a look at them. What follows it is the key that Kafka Streams gives to a row, and
+// that the changelog has. In a versioned store's changelog all versions have the key itself, and their times.
 //
 // Keys have any length, so rows of another key can lie between two rows of a key: they have another length.
-const (
-	windowSuffix  = 12
-	sessionSuffix = 16
-)
-
-func appendWindow(dst, key []byte, start int64, seq uint32) []byte {
-	dst = append(dst, key...)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(start))
-	return binary.BigEndian.AppendUint32(dst, seq)
+type layout struct {
+	kind     Kind
+	interval int64 // milliseconds of a segment
+	prefix   int   // bytes before the key
+	suffix   int   // bytes behind it
 }
 
-func splitWindow(row []byte) (key []byte, start int64, seq uint32) {
-	n := len(row) - windowSuffix
-	return row[:n], int64(binary.BigEndian.Uint64(row[n:])), binary.BigEndian.Uint32(row[n+8:])
-}
-
-func appendSession(dst, key []byte, start, end int64) []byte {
-	dst = append(dst, key...)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(end))
-	return binary.BigEndian.AppendUint64(dst, uint64(start))
-}
-
-func splitSession(row []byte) (key []byte, start, end int64) {
-	n := len(row) - sessionSuffix
-	return row[:n], int64(binary.BigEndian.Uint64(row[n+8:])), int64(binary.BigEndian.Uint64(row[n:]))
-}
-
-// Rows of versioned stores are not those of the changelog, where all versions have the same key:
-//
-//	live    0x00 ‖ key ‖ time (8)   ->  0x00 (a tombstone) or 0x01 ‖ value
-//	logged  0x01 ‖ key ‖ time (8)   ->  the same: a version that was too old to be kept, for the changelog only
 const (
 	versionLive   = 0
 	versionLogged = 1
-	versionSuffix = 8
 )
 
-func appendVersion(dst []byte, kind byte, key []byte, ts int64) []byte {
-	dst = append(append(dst, kind), key...)
-	return binary.BigEndian.AppendUint64(dst, uint64(ts))
+// rowRef is a row of a key: its start and sequence number, its end and start, or its time.
+type rowRef struct{ at, sub int64 }
+
+func (a rowRef) compare(b rowRef) int {
+	if a.at != b.at {
+		return cmp.Compare(a.at, b.at)
+	}
+	return cmp.Compare(a.sub, b.sub)
 }
 
-func splitVersion(row []byte) (kind byte, key []byte, ts int64) {
-	n := len(row) - versionSuffix
-	return row[0], row[1:n], int64(binary.BigEndian.Uint64(row[n:]))
+// segmentsPerRetention is into how many segments the rows that have not expired are divided.
+const segmentsPerRetention = 8
+
+func layoutOf(s *Spec) layout {
+	l := layout{kind: s.Kind, interval: max(s.Retention/segmentsPerRetention, 1000)}
+	switch s.Kind {
+	case Window:
+		l.prefix, l.suffix = 4, 12
+	case Session:
+		l.prefix, l.suffix = 4, 16
+	case VersionedKeyValue:
+		l.prefix, l.suffix = 1, 8
+	}
+	return l
+}
+
+// segmented tells whether rows begin with a segment.
+func (l *layout) segmented() bool { return l.kind == Window || l.kind == Session }
+
+func (l *layout) segment(at int64) uint32 {
+	if at <= 0 {
+		return 0
+	}
+	return uint32(min(at/l.interval, math.MaxUint32))
+}
+
+func segmentKey(segment uint32) []byte { return binary.BigEndian.AppendUint32(nil, segment) }
+
+func (l *layout) append(dst, key []byte, r rowRef) []byte {
+	if l.kind == VersionedKeyValue {
+		dst = append(dst, versionLive)
+	} else {
+		dst = binary.BigEndian.AppendUint32(dst, l.segment(r.at))
+	}
+	return l.appendSuffix(append(dst, key...), r)
+}
+
+func (l *layout) appendSuffix(dst []byte, r rowRef) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(r.at))
+	switch l.kind {
+	case Window:
+		dst = binary.BigEndian.AppendUint32(dst, uint32(r.sub))
+	case Session:
+		dst = binary.BigEndian.AppendUint64(dst, uint64(r.sub))
+	}
+	return dst
+}
+
+// split is the reverse of append.
+func (l *layout) split(row []byte) (key []byte, r rowRef) {
+	n := len(row) - l.suffix
+	key, row = row[l.prefix:n], row[n:]
+	r.at = int64(binary.BigEndian.Uint64(row))
+	switch l.kind {
+	case Window:
+		r.sub = int64(binary.BigEndian.Uint32(row[8:]))
+	case Session:
+		r.sub = int64(binary.BigEndian.Uint64(row[8:]))
+	}
+	return key, r
+}
+
+// logged tells whether a row is for the changelog only.
+func (l *layout) logged(row string) bool {
+	return l.kind == VersionedKeyValue && row[0] == versionLogged
 }
 
 func appendVersionValue(dst, value []byte) []byte {
@@ -74,58 +124,97 @@ func versionValue(stored []byte) []byte {
 	return stored[1:]
 }
 
-// toChangelog makes a row of the store a record of the changelog.
-func (s *Spec) toChangelog(d *Dirty) {
-	if s.Kind != VersionedKeyValue {
-		return
-	}
-	_, d.Key, d.Timestamp = splitVersion(d.Key)
-	d.Value = versionValue(d.Value)
-}
-
-// fromChangelog is the reverse of toChangelog.
-func (s *Spec) fromChangelog(r *ChangelogRecord) (ChangelogRecord, error) {
-	short := 0
-	switch s.Kind {
-	case KeyValue:
-		return *r, nil
-	case Window:
-		short = windowSuffix
-	case Session:
-		short = sessionSuffix
+// toChangelog makes a row a record of the changelog.
+func (l *layout) toChangelog(d *Dirty) {
+	switch l.kind {
+	case Window, Session:
+		d.Key = d.Key[l.prefix:]
 	case VersionedKeyValue:
-		return ChangelogRecord{
-			Key:       appendVersion(nil, versionLive, r.Key, r.Timestamp),
-			Value:     appendVersionValue(nil, r.Value),
-			Timestamp: r.Timestamp,
-		}, nil
+		var r rowRef
+		d.Key, r = l.split(d.Key)
+		d.Timestamp = r.at
+		d.Value = versionValue(d.Value)
 	}
-	if len(r.Key) < short {
-		return *r, fmt.Errorf("a record of the changelog has a key of %d bytes, a %s needs at least %d", len(r.Key), s.Kind, short)
-	}
-	return *r, nil
 }
 
-// rowsOf makes records of the changelog rows of the store.
+// rowsOf makes records of the changelog rows of the store, and moves the time that the store has seen: what it had not
+// taken, because it was too old, it does not take now.
 func (k *KV) rowsOf(recs []ChangelogRecord) ([]ChangelogRecord, error) {
 	if k.spec.Kind == KeyValue {
 		return recs, nil
 	}
-	rows := make([]ChangelogRecord, len(recs))
+	l := &k.layout
+	size := 0
 	for i := range recs {
-		var err error
-		if rows[i], err = k.spec.fromChangelog(&recs[i]); err != nil {
-			return nil, err
+		size += len(recs[i].Key) + l.prefix + l.suffix + len(recs[i].Value) + 1
+	}
+	arena := make([]byte, 0, size)
+	cut := func(start int) []byte { return arena[start:len(arena):len(arena)] }
+	rows := make([]ChangelogRecord, 0, len(recs))
+	for _, r := range recs {
+		start := len(arena)
+		if l.kind == VersionedKeyValue {
+			if r.Timestamp < since(k.seen, k.spec.Retention) {
+				continue
+			}
+			k.seen = max(k.seen, r.Timestamp)
+			arena = l.append(arena, r.Key, rowRef{at: r.Timestamp})
+			r.Key = cut(start)
+			start = len(arena)
+			arena = appendVersionValue(arena, r.Value)
+			r.Value = cut(start)
+			rows = append(rows, r)
+			continue
 		}
+		if len(r.Key) < l.suffix {
+			return nil, fmt.Errorf("a record of the changelog has a key of %d bytes, in a %s it has at least %d", len(r.Key), l.kind, l.suffix)
+		}
+		at := int64(binary.BigEndian.Uint64(r.Key[len(r.Key)-l.suffix:]))
+		k.seen = max(k.seen, at)
+		arena = binary.BigEndian.AppendUint32(arena, l.segment(at))
+		arena = append(arena, r.Key...)
+		r.Key = cut(start)
+		rows = append(rows, r)
 	}
 	return rows, nil
 }
 
-// isWindowOf tells whether a row of a window store is one of key.
-func isWindowOf(row, key []byte) bool {
-	return len(row) == len(key)+windowSuffix && bytes.HasPrefix(row, key)
+// since is the time less the retention, without an overflow.
+func since(time, retention int64) int64 {
+	if time < math.MinInt64+retention {
+		return math.MinInt64
+	}
+	return time - retention
 }
 
-func isSessionOf(row, key []byte) bool {
-	return len(row) == len(key)+sessionSuffix && bytes.HasPrefix(row, key)
+// liveFrom is the first time of which rows may still be needed.
+func (k *KV) liveFrom(time int64) int64 {
+	from := since(time, k.spec.Retention)
+	if k.spec.Kind == Session {
+		return sessionsFrom(from, k.spec.Retention)
+	}
+	return from
+}
+
+// sessionsFrom is the first end of the sessions that Kafka Streams still has when those that end before from have
+// expired: it lets whole segments go only, and sessions that are emitted when they close are looked for there.
+func sessionsFrom(from, retention int64) int64 {
+	interval := max(retention/2, 60_000)
+	if from <= 0 {
+		return 0
+	}
+	return from / interval * interval
+}
+
+// liveRows leaves out changes of rows that have expired; changes are sorted.
+func liveRows(changes []item, segment uint32) []item {
+	if segment == 0 {
+		return changes
+	}
+	below := string(segmentKey(segment))
+	i := 0
+	for i < len(changes) && strings.Compare(changes[i].key, below) < 0 {
+		i++
+	}
+	return changes[i:]
 }

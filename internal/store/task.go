@@ -68,6 +68,7 @@ type published struct {
 type publishedStore struct {
 	runs []*run   // newest first, not yet in the engine
 	tree *memTree // the engine, for a store in memory
+	time int64    // the stream time of a store that is not a key-value store
 }
 
 func (d *Dir) newTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
@@ -86,8 +87,12 @@ func (d *Dir) newTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
 		if t.byName[s.Name] != nil {
 			return nil, fmt.Errorf("store: task %s: two stores have the name %q", id, s.Name)
 		}
-		k := &KV{t: t, spec: s, index: i}
+		k := &KV{t: t, spec: s, place: i, seen: -1, committed: -1}
 		k.entries.init()
+		if s.Kind != KeyValue {
+			k.spec.Timestamped = s.Kind != VersionedKeyValue // those have it in the key
+			k.layout = layoutOf(&s)
+		}
 		t.stores = append(t.stores, k)
 		t.byName[s.Name] = k
 	}
@@ -108,6 +113,7 @@ func (t *Task) open() (err error) {
 		if k.spec.InMemory || t.dir.memory {
 			k.mem = newMemEngine(k.spec.Timestamped)
 			k.eng = k.mem
+			k.openIndex(true)
 			continue
 		}
 		if t.disk == nil {
@@ -118,10 +124,14 @@ func (t *Task) open() (err error) {
 				return err
 			}
 		}
-		if k.disk, k.position, k.hasPosition, err = t.disk.openStore(k.spec); err != nil {
+		o, err := t.disk.openStore(k.spec, k.layout.interval)
+		if err != nil {
 			return err
 		}
+		k.disk, k.position, k.hasPosition = o.engine, o.position, o.hasPosition
 		k.eng = k.disk
+		k.layout.interval, k.seen, k.committed = o.interval, o.time, o.time
+		k.openIndex(o.made)
 	}
 	return nil
 }
@@ -199,7 +209,11 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 		if err := k.disk.apply(lastOfEach(changes)); err != nil {
 			return t.fail("restore", err)
 		}
+		if err := k.disk.dropBefore(k.toDrop(k.seen)); err != nil {
+			return t.fail("restore", err)
+		}
 		t.disk.setPosition(k.disk.id, next)
+		t.disk.setTime(k)
 		if err := t.disk.write(); err != nil {
 			return t.fail("restore", err)
 		}
@@ -207,6 +221,10 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 		if err := t.disk.maintain(t.dir.now()); err != nil {
 			return t.fail("restore", err)
 		}
+	}
+	if k.index != nil {
+		k.index.clear()
+		k.committed = k.seen
 	}
 	clear(changes)
 	t.changes = changes[:0]
@@ -239,6 +257,11 @@ func (t *Task) Reset(store string) error {
 		t.disk.written()
 	}
 	k.position, k.hasPosition, k.newPosition = 0, false, false
+	if k.index != nil {
+		k.index.clear()
+		k.index.complete = true
+		k.seen, k.committed, k.dropped = -1, -1, 0
+	}
 	t.epoch++
 	if t.ready {
 		t.publish()
@@ -293,9 +316,12 @@ func (t *Task) Commit(positions map[string]int64) error {
 	}
 	changed, epoch := false, t.epoch
 	for _, k := range t.stores {
-		if len(k.dirty) > 0 {
+		if n := len(k.dirty); n > 0 {
 			k.commit()
 			changed = true
+			if k.index != nil {
+				k.expire(n)
+			}
 		}
 	}
 	t.dirtyBytes = 0
@@ -381,7 +407,7 @@ func (t *Task) publish() {
 		t.snap = nil
 	default:
 		for i, k := range t.stores {
-			p.stores[i].runs = k.runs
+			p.stores[i].runs, p.stores[i].time = k.runs, k.committed
 			if k.mem != nil {
 				k.mem.settle()
 				p.stores[i].tree = k.mem.tree

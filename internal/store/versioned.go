@@ -19,46 +19,97 @@ type Put struct {
 	Kept   bool // false: it is older than the history; only the changelog has it, as in Kafka Streams
 }
 
-// OpenVersioned opens a store of kind Versioned. time is that of OpenWindows.
-func OpenVersioned(kv *KV, time *int64) *Versioned { return &Versioned{k: kv, time: time} }
+// OpenVersioned opens a store of kind VersionedKeyValue. time is that of OpenWindows.
+func OpenVersioned(kv *KV, time *int64) *Versioned {
+	kv.clock = time
+	return &Versioned{k: kv, time: time}
+}
 
 // KV returns the store below.
 func (v *Versioned) KV() *KV { return v.k }
 
+// begin is the beginning of the history.
+func (v *Versioned) begin() int64 { return since(v.k.now(), v.k.spec.Retention) }
+
 // Put makes a version of a key; value nil says that it has no value from ts on.
 func (v *Versioned) Put(key, value []byte, ts int64) (Put, error) {
-	kind := byte(versionLive)
-	p := Put{Kept: ts >= expired(*v.time, v.k.spec.Retention)}
-	if p.Kept {
-		*v.time = max(*v.time, ts)
-		it := v.versions(key, ts, math.MaxInt64, true)
-		p.Latest = !it.Next() || it.Start() <= ts
-		if err := it.Close(); err != nil {
-			return p, err
-		}
-	} else {
-		kind = versionLogged
+	if ts < v.begin() {
+		v.row = append(append(v.row[:0], versionLogged), key...)
+		v.row = v.k.layout.appendSuffix(v.row, rowRef{at: ts})
+		v.value = appendVersionValue(v.value[:0], value)
+		return Put{}, v.k.putRow(v.row, v.value, ts, nil)
 	}
-	v.row = appendVersion(v.row[:0], kind, key, ts)
+	if ts > *v.time {
+		*v.time = ts
+	}
+	p := Put{Kept: true, Latest: true}
+	kr, err := v.k.index.lookup(key)
+	if err != nil {
+		return p, err
+	}
+	tombstone := true
+	if kr != nil {
+		refs := kr.refs()
+		n := len(refs)
+		p.Latest = n == 0 || refs[n-1].at <= ts
+		if value == nil && n > 0 && refs[n-1].at == ts {
+			if tombstone, err = v.ends(key, refs); err != nil {
+				return p, err
+			}
+		}
+	}
+	v.row = v.k.layout.append(v.row[:0], key, rowRef{at: ts})
 	v.value = appendVersionValue(v.value[:0], value)
-	return p, v.k.Put(v.row, v.value, ts)
+	if !tombstone {
+		err = v.k.putRow(v.row, nil, ts, nil)
+	} else {
+		err = v.k.putRow(v.row, v.value, ts, nil)
+	}
+	if err != nil {
+		return p, err
+	}
+	return p, v.forget(key)
 }
 
-func (v *Versioned) versions(key []byte, from, to int64, reverse bool) *Rows {
-	from = max(from, 0)
-	if from > to {
-		return &Rows{}
+// ends tells whether a tombstone in the place of the last version leaves a trace: Kafka Streams then removes the
+// version, and knows of the tombstone only as the end of the version before, if there is one with a value.
+func (v *Versioned) ends(key []byte, refs []rowRef) (bool, error) {
+	n := len(refs)
+	last, err := v.valueAt(key, refs[n-1])
+	if err != nil || last == nil {
+		return true, err // a tombstone itself
 	}
-	rows := v.k.collect(appendVersion(nil, versionLive, key, from), appendVersion(nil, versionLive, key, to), reverse, func(r []byte) (row, bool) {
-		_, k, ts := splitVersion(r)
-		return row{key: k, start: ts, end: math.MaxInt64}, len(k) == len(key)
-	})
-	for i := range rows.rows {
-		r := &rows.rows[i]
-		r.ts = r.start
-		r.value = versionValue(r.value)
+	if n == 1 {
+		return false, nil
 	}
-	return rows
+	before, err := v.valueAt(key, refs[n-2])
+	return before != nil, err
+}
+
+func (v *Versioned) valueAt(key []byte, r rowRef) ([]byte, error) {
+	v.row = v.k.layout.append(v.row[:0], key, r)
+	stored, _, ok, err := v.k.Get(v.row)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return versionValue(stored), nil
+}
+
+// forget removes versions of a key that were over before the history began.
+func (v *Versioned) forget(key []byte) error {
+	kr := v.k.index.find(key)
+	begin := v.begin()
+	for kr != nil {
+		refs := kr.refs()
+		if len(refs) < 2 || refs[1].at > begin {
+			return nil
+		}
+		v.row = v.k.layout.append(v.row[:0], key, refs[0])
+		if !v.k.discard(v.row) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // Get returns the latest value of a key and its time. The value is valid until the next call of a method of the store.
@@ -66,17 +117,24 @@ func (v *Versioned) Get(key []byte) (value []byte, ts int64, ok bool, err error)
 	return v.last(key, math.MaxInt64)
 }
 
+// last returns the value of the last version that is not later than asOf.
 func (v *Versioned) last(key []byte, asOf int64) (value []byte, ts int64, ok bool, err error) {
-	rows := v.versions(key, 0, asOf, true)
-	if rows.Next() && rows.Value() != nil {
-		value, ts, ok = rows.Value(), rows.Start(), true
+	kr, err := v.k.index.lookup(key)
+	if err != nil || kr == nil {
+		return nil, 0, false, err
 	}
-	return value, ts, ok, rows.Close()
+	refs := kr.refs()
+	n := kr.seek(rowRef{asOf, math.MaxInt64})
+	if n == 0 {
+		return nil, 0, false, nil
+	}
+	value, err = v.valueAt(key, refs[n-1])
+	return value, refs[n-1].at, value != nil, err
 }
 
 // GetAsOf returns the value that was valid at ts, and since when it was.
 func (v *Versioned) GetAsOf(key []byte, ts int64) (value []byte, at int64, ok bool, err error) {
-	if ts < expired(*v.time, v.k.spec.Retention) {
+	if ts < v.begin() {
 		value, at, ok, err = v.Get(key)
 		if !ok || at > ts {
 			return nil, 0, false, err
@@ -86,22 +144,29 @@ func (v *Versioned) GetAsOf(key []byte, ts int64) (value []byte, at int64, ok bo
 	return v.last(key, ts)
 }
 
-// Versions returns the versions of a key that were valid at some time between from and to, both included, by time.
-// Rows' Start is the time of a version and End that of the next one (math.MaxInt64: there is none); tombstones are left out.
+// Versions returns the versions of a key that were valid at some time between from and to, both included, by time;
+// tombstones are left out. Of the time before the history it knows the latest version only.
 func (v *Versioned) Versions(key []byte, from, to int64) *Rows {
-	all := v.versions(key, 0, math.MaxInt64, false)
-	if all.err != nil {
-		return all
+	kr, err := v.k.index.lookup(key)
+	if err != nil {
+		return v.k.failedRows(err)
 	}
-	out := &Rows{}
-	for i := range all.rows {
-		r := all.rows[i]
-		if i+1 < len(all.rows) {
-			r.end = all.rows[i+1].start
+	rows := v.k.rows()
+	if kr == nil {
+		return rows
+	}
+	refs := kr.refs()
+	from = max(from, v.begin())
+	for i, r := range refs {
+		end := int64(math.MaxInt64)
+		if i+1 < len(refs) {
+			end = refs[i+1].at
 		}
-		if r.start <= to && r.end > from && r.value != nil {
-			out.rows = append(out.rows, r)
+		if r.at <= to && end > from {
+			rows.refs = append(rows.refs, r)
+			rows.to = append(rows.to, end)
 		}
 	}
-	return out
+	rows.keys = append(rows.keys, key...)
+	return rows
 }

@@ -16,7 +16,7 @@ type View struct {
 }
 
 // View returns the view of the store.
-func (k *KV) View() View { return View{k.t, k.index} }
+func (k *KV) View() View { return View{k.t, k.place} }
 
 // Spec returns the spec of the store.
 func (v View) Spec() Spec { return v.kv().spec }

@@ -23,6 +23,9 @@ type writePart struct {
 	position    int64
 	newPosition bool
 	tree        *memTree // a store in memory: before the write, and after it
+	before      uint32   // rows of segments before it go; 0: none
+	live        uint32   // changes of rows of segments before it are left out
+	time        int64    // stream time of a store that is not a key-value store
 }
 
 // writeBehind starts and ends writes as they are due.
@@ -80,6 +83,10 @@ func (t *Task) start() bool {
 			k.mem.settle()
 			p.tree = k.mem.tree
 		}
+		if k.index != nil {
+			p.time, p.before = k.committed, k.toDrop(k.committed)
+			p.live = k.dropped
+		}
 		k.newPosition = false
 		w.parts = append(w.parts, p)
 	}
@@ -105,11 +112,19 @@ func (w *write) run(d *disk) error {
 	}
 	for i := range w.parts {
 		p := &w.parts[i]
-		changes := mergeRuns(p.runs)
+		changes := liveRows(mergeRuns(p.runs), p.live)
 		if p.tree != nil {
-			p.tree = p.tree.apply(changes)
-		} else if err := p.k.disk.apply(changes); err != nil {
-			return err
+			p.tree = p.tree.apply(changes).from(p.before)
+		} else {
+			if err := p.k.disk.apply(changes); err != nil {
+				return err
+			}
+			if err := p.k.disk.dropBefore(p.before); err != nil {
+				return err
+			}
+			if p.k.index != nil {
+				d.setTimeTo(p.k.disk.id, p.time)
+			}
 		}
 		if p.newPosition {
 			d.setPosition(p.k.disk.id, p.position)

@@ -61,7 +61,13 @@ func Wire(f func(c *Context, outs []any) any) topo.Wire {
 }
 
 // KV is a store of the task; a name that the sub-topology doesn't have is a bug.
-func (c *Context) KV(name string) *store.KV { return c.stores.KV(name) }
+func (c *Context) KV(name string) *store.KV {
+	kv := c.stores.KV(name)
+	if c.undoable && kv != nil {
+		kv.OnChange(c.Saved) // rows save themselves: only their store knows their bytes
+	}
+	return kv
+}
 
 // Global is a global store of the application; a name that the topology doesn't have is a bug.
 func (c *Context) Global(name string) store.View {
