@@ -105,8 +105,13 @@ func (c *Context) PerUpdate(e Emission) bool {
 
 // OnEmit has forward called at each commit for every key of the store that was
 // written since the last one, unless it is deleted and was not there before
-// either. Nodes emit in topological order.
+// either. Nodes emit in topological order. Where nodes share a store, the first one's call counts.
 func (c *Context) OnEmit(n *topo.Node, kv *store.KV, forward func(d *store.Dirty) error) {
+	for i := range c.emitters {
+		if c.emitters[i].kv == kv {
+			return
+		}
+	}
 	c.emitters = append(c.emitters, emitter{n, kv, forward})
 }
 

@@ -71,6 +71,9 @@ type Node struct {
 	// Times are the names under which the node keeps operator time in the
 	// metadata of committed offsets; Build checks that they fit in it.
 	Times []string
+	// Windows says that the node makes windows; they stay open for Grace milliseconds of stream time after their end.
+	Windows bool
+	Grace   int64
 
 	// Global marks the source and the processor of a global store.
 	Global bool
