@@ -129,7 +129,7 @@ func (s *sessionStore[K, V]) Put(k window.SessionKey[K], v V) error {
 	if err != nil {
 		return err
 	}
-	b, err := s.t.encodeValue(v)
+	b, err := s.t.EncodeValue(v)
 	if err != nil {
 		return err
 	}

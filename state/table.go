@@ -90,15 +90,15 @@ func (t *Table[K, V]) Put(k K, v V, ts int64) error {
 // PutEncoded is Put for an encoded key, with the encoded headers of the record (or nil), which come
 // back in store.Dirty.
 func (t *Table[K, V]) PutEncoded(key []byte, v V, ts int64, headers []byte) error {
-	b, err := t.encodeValue(v)
+	b, err := t.EncodeValue(v)
 	if err != nil {
 		return err
 	}
 	return t.kv.PutWithHeaders(key, b, ts, headers)
 }
 
-// encodeValue returns the bytes of a value, nil if it is null. They are valid until the next call.
-func (t *Table[K, V]) encodeValue(v V) ([]byte, error) {
+// EncodeValue returns the bytes of a value, nil if it is null. They are valid until the next call of a method that takes a V.
+func (t *Table[K, V]) EncodeValue(v V) ([]byte, error) {
 	if t.nullVal != nil && t.nullVal(v) {
 		return nil, nil
 	}

@@ -160,7 +160,7 @@ func (s *versionedStore[K, V]) Put(k K, v V, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	b, err := s.t.encodeValue(v)
+	b, err := s.t.EncodeValue(v)
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,7 @@ func (s *windowStore[K, V]) Put(k K, start time.Time, v V) error {
 	if err != nil {
 		return err
 	}
-	b, err := s.t.encodeValue(v)
+	b, err := s.t.EncodeValue(v)
 	if err != nil {
 		return err
 	}

@@ -8,43 +8,61 @@ import (
 	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
+	"github.com/moldau-stream/moldau/window"
 )
 
 // Count counts the records of each key. Like every aggregation it leaves out,
 // and counts, records with a null key or a null value.
 func Count[K, V any](g GroupedStream[K, V], st state.Spec[K, int64], opts ...Option) KTable[K, int64] {
-	return aggregate(g, "Count", "KSTREAM-AGGREGATE-", st, opts, true,
-		func() int64 { return 0 },
-		func(n int64, _ V) int64 { return n + 1 }, nil)
+	return aggregate(g, "Count", "KSTREAM-AGGREGATE-", st, opts, true, folding[V, int64]{
+		init:  func() int64 { return 0 },
+		add:   func(n int64, _ V) int64 { return n + 1 },
+		merge: func(a, b int64) int64 { return a + b },
+		blind: true,
+	})
 }
 
 // Reduce folds the records of each key into one value, which begins with the
 // first record's. A null result deletes the key.
 func Reduce[K, V any](g GroupedStream[K, V], f func(acc, v V) V, st state.Spec[K, V], opts ...Option) KTable[K, V] {
-	return aggregate(g, "Reduce", "KSTREAM-REDUCE-", st, opts, f != nil, nil, f, func(v V) V { return v })
+	return aggregate(g, "Reduce", "KSTREAM-REDUCE-", st, opts, f != nil, folding[V, V]{
+		add: f, first: func(v V) V { return v }, merge: f,
+	})
 }
 
 // Aggregate folds the records of each key, beginning with init. The time of the
 // result is the largest of the records' times. A null result deletes the key;
 // the next record begins anew. add may change and return acc.
 func Aggregate[K, V, A any](g GroupedStream[K, V], init func() A, add func(acc A, v V) A, st state.Spec[K, A], opts ...Option) KTable[K, A] {
-	return aggregate(g, "Aggregate", "KSTREAM-AGGREGATE-", st, opts, init != nil && add != nil, init, add, nil)
+	return aggregate(g, "Aggregate", "KSTREAM-AGGREGATE-", st, opts, init != nil && add != nil, folding[V, A]{init: init, add: add})
 }
 
-// aggregate adds an aggregation. first makes the first value of a key of its
-// first record; where it is nil, init and add do.
-func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.Spec[K, A], opts []Option, ok bool,
-	init func() A, add func(A, V) A, first func(V) A) KTable[K, A] {
+// AggregateSessions is Aggregate for sessions: merge makes one value of those of two sessions that a record joins, the
+// earlier one first. It is called with a value of init and the first session too.
+func AggregateSessions[K, V, A any](g GroupedStream[window.SessionKey[K], V], init func() A, add func(acc A, v V) A, merge func(a, b A) A, st state.Spec[window.SessionKey[K], A], opts ...Option) KTable[window.SessionKey[K], A] {
+	return aggregate(g, "AggregateSessions", "KSTREAM-AGGREGATE-", st, opts, init != nil && add != nil && merge != nil,
+		folding[V, A]{init: init, add: add, merge: merge})
+}
+
+// aggregate adds an aggregation.
+func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.Spec[K, A], opts []Option, ok bool, f folding[V, A]) KTable[K, A] {
 	if !g.e.Valid() {
 		return KTable[K, A]{}
 	}
 	at := topo.Caller()
 	b := g.e.B
 	b.Require(at, op, ok)
-	o := b.Options(at, op, dsl.OptName|dsl.OptEmission, opts)
+	known := dsl.OptName | dsl.OptEmission
+	if g.w != nil {
+		known |= dsl.OptOnClose
+	}
+	o := b.Options(at, op, known, opts)
 	if st == nil {
 		b.Graph.Mistakef(at, "%s: the store is nil", op)
 		return KTable[K, A]{}
+	}
+	if g.w != nil {
+		return aggregateWindowed(g, at, op, prefix, st, o, f)
 	}
 	d := dsl.Declare(b, st, prefix)
 	key, value := dsl.StoreSerdes(st)
@@ -54,7 +72,7 @@ func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.S
 	n := &topo.Node{Name: name, At: at}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		s := dsl.NewTableStore(c, n, st, d.Store.Name, t.T.SendOld, o.Emission, outs)
-		return aggregateInput(s, init, add, first)
+		return aggregateInput(s, f)
 	})
 	t.Ref = in.Then(n)
 	b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
@@ -64,8 +82,9 @@ func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.S
 	return TableOf(t)
 }
 
-func aggregateInput[K, V, A any](s *dsl.TableStore[K, A], init func() A, add func(A, V) A, first func(V) A) task.Stream[K, V] {
+func aggregateInput[K, V, A any](s *dsl.TableStore[K, A], f folding[V, A]) task.Stream[K, V] {
 	c, n := s.C, s.N
+	init, add, first := f.init, f.add, f.first
 	nullA := serde.IsNull[A]()
 	shares := mayShare[A]()
 	own := make([]byte, 0, 64) // a copy of the stored bytes, for add to change; never nil: empty is not null

@@ -10,6 +10,7 @@ import (
 type GroupedStream[K, V any] struct {
 	e dsl.Edge[K, V]
 	g *grouping
+	w windowing[K, V] // nil: not windowed; else it has the edge, and e only the builder
 }
 
 // grouping is what the aggregations of one group share.
@@ -54,7 +55,7 @@ func group[K, V any](s KStream[K, V], at, op string, c dsl.Options) GroupedStrea
 	if v != nil {
 		s.e.Value = v
 	}
-	return GroupedStream[K, V]{s.e, g}
+	return GroupedStream[K, V]{e: s.e, g: g}
 }
 
 // forAggregation is the edge that an aggregation reads: the group's own or, if

@@ -19,8 +19,8 @@ type sampled struct {
 	windows [2]sample
 }
 
-// window is the length of one.
-const window = 30 * time.Second
+// sampledFor is the length of one.
+const sampledFor = 30 * time.Second
 
 // sample sums up n measurements.
 type sample struct {
@@ -59,9 +59,9 @@ func (s *sampled) get(now time.Time) sample {
 
 func (s *sampled) roll(now time.Time) {
 	switch age := now.Sub(s.began); {
-	case age < window:
+	case age < sampledFor:
 		return
-	case age < 2*window:
+	case age < 2*sampledFor:
 		s.windows[1] = s.windows[0]
 	default:
 		s.windows[1] = sample{}

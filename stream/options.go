@@ -50,3 +50,11 @@ func EmitPerUpdate() Option {
 func EmitPerCommit() Option {
 	return dsl.NewOption(dsl.OptEmission, func(c *dsl.Options) { c.Emission = task.EmitPerCommit })
 }
+
+// EmitOnClose makes an aggregation over windows send one result for each window: when it has closed, which is when the
+// largest time that the aggregation has seen has passed the window's end and its grace. Results go on at once; Kafka
+// Streams looks for them once a second (the interval is 0 here). Nothing closes while there is no input.
+//
+// Results are read from the store: what its retention has let go before it closed is not sent, as in Kafka Streams. That
+// happens after a leap in time larger than the grace; a longer Retention helps.
+func EmitOnClose() Option { return dsl.NewOption(dsl.OptOnClose, func(*dsl.Options) {}) }

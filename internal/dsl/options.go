@@ -43,9 +43,14 @@ const (
 	OptGrace
 	OptBaseStore
 	OptSides
+	OptOnClose
+	OptMaxRecords
+	OptMaxBytes
+	OptWhenFull
 )
 
-var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit", "Grace", "Stores", "SideSerdes"}
+var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit", "Grace", "Stores", "SideSerdes",
+	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull"}
 
 func (s OptionSet) String() string {
 	var names []string
