@@ -14,7 +14,7 @@ import (
 // Count counts the records of each key. Like every aggregation it leaves out,
 // and counts, records with a null key or a null value.
 func Count[K, V any](g GroupedStream[K, V], st state.Spec[K, int64], opts ...Option) KTable[K, int64] {
-	return aggregate(g, "Count", "KSTREAM-AGGREGATE-", st, opts, true, folding[V, int64]{
+	return aggregate(g, "Count", "KSTREAM-AGGREGATE-", st, opts, true, aggregation[V, int64]{
 		init:  func() int64 { return 0 },
 		add:   func(n int64, _ V) int64 { return n + 1 },
 		merge: func(a, b int64) int64 { return a + b },
@@ -25,7 +25,7 @@ func Count[K, V any](g GroupedStream[K, V], st state.Spec[K, int64], opts ...Opt
 // Reduce folds the records of each key into one value, which begins with the
 // first record's. A null result deletes the key.
 func Reduce[K, V any](g GroupedStream[K, V], f func(acc, v V) V, st state.Spec[K, V], opts ...Option) KTable[K, V] {
-	return aggregate(g, "Reduce", "KSTREAM-REDUCE-", st, opts, f != nil, folding[V, V]{
+	return aggregate(g, "Reduce", "KSTREAM-REDUCE-", st, opts, f != nil, aggregation[V, V]{
 		add: f, first: func(v V) V { return v }, merge: f,
 	})
 }
@@ -34,18 +34,18 @@ func Reduce[K, V any](g GroupedStream[K, V], f func(acc, v V) V, st state.Spec[K
 // result is the largest of the records' times. A null result deletes the key;
 // the next record begins anew. add may change and return acc.
 func Aggregate[K, V, A any](g GroupedStream[K, V], init func() A, add func(acc A, v V) A, st state.Spec[K, A], opts ...Option) KTable[K, A] {
-	return aggregate(g, "Aggregate", "KSTREAM-AGGREGATE-", st, opts, init != nil && add != nil, folding[V, A]{init: init, add: add})
+	return aggregate(g, "Aggregate", "KSTREAM-AGGREGATE-", st, opts, init != nil && add != nil, aggregation[V, A]{init: init, add: add})
 }
 
 // AggregateSessions is Aggregate for sessions: merge makes one value of those of two sessions that a record joins, the
 // earlier one first. It is called with a value of init and the first session too.
 func AggregateSessions[K, V, A any](g GroupedStream[window.SessionKey[K], V], init func() A, add func(acc A, v V) A, merge func(a, b A) A, st state.Spec[window.SessionKey[K], A], opts ...Option) KTable[window.SessionKey[K], A] {
 	return aggregate(g, "AggregateSessions", "KSTREAM-AGGREGATE-", st, opts, init != nil && add != nil && merge != nil,
-		folding[V, A]{init: init, add: add, merge: merge})
+		aggregation[V, A]{init: init, add: add, merge: merge})
 }
 
 // aggregate adds an aggregation.
-func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.Spec[K, A], opts []Option, ok bool, f folding[V, A]) KTable[K, A] {
+func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.Spec[K, A], opts []Option, ok bool, f aggregation[V, A]) KTable[K, A] {
 	if !g.e.Valid() {
 		return KTable[K, A]{}
 	}
@@ -82,7 +82,7 @@ func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.S
 	return TableOf(t)
 }
 
-func aggregateInput[K, V, A any](s *dsl.TableStore[K, A], f folding[V, A]) task.Stream[K, V] {
+func aggregateInput[K, V, A any](s *dsl.TableStore[K, A], f aggregation[V, A]) task.Stream[K, V] {
 	c, n := s.C, s.N
 	init, add, first := f.init, f.add, f.first
 	nullA := serde.IsNull[A]()

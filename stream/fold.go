@@ -11,8 +11,8 @@ import (
 	"github.com/moldau-stream/moldau/state"
 )
 
-// folding is what an aggregation does with values.
-type folding[V, A any] struct {
+// aggregation is what an aggregation does with values.
+type aggregation[V, A any] struct {
 	init  func() A
 	add   func(A, V) A
 	first func(V) A    // makes the first value of a row of its first record; nil: init and add do
@@ -26,7 +26,7 @@ type folding[V, A any] struct {
 //	                                                          |----> at the next commit       (per commit)
 //	                                                          \----> rows.final               (on close)
 type fold[G, V, A any] struct {
-	folding[V, A]
+	aggregation[V, A]
 	c        *task.Context
 	n        *topo.Node
 	kv       *store.KV
@@ -45,22 +45,22 @@ type fold[G, V, A any] struct {
 	begun    bool // acc is a value
 }
 
-func newFold[G, V, A any](c *task.Context, n *topo.Node, x wiring, st state.Spec[G, A], f folding[V, A], sendOld bool, e task.Emission, outs []any) *fold[G, V, A] {
+func newFold[G, V, A any](c *task.Context, n *topo.Node, x wiring, st state.Spec[G, A], f aggregation[V, A], sendOld bool, e task.Emission, outs []any) *fold[G, V, A] {
 	kv := c.KV(x.store)
 	r := &fold[G, V, A]{
-		folding: f,
-		c:       c,
-		n:       n,
-		kv:      kv,
-		t:       state.Open(st, kv),
-		out:     task.Tables[G, A](outs),
-		nullA:   serde.IsNull[A](),
-		shares:  mayShare[A](),
-		own:     make([]byte, 0, 64),
-		before:  make([]byte, 0, 64),
-		sendOld: sendOld,
-		now:     !x.onClose && c.PerUpdate(e),
-		later:   !x.onClose && !c.PerUpdate(e),
+		aggregation: f,
+		c:           c,
+		n:           n,
+		kv:          kv,
+		t:           state.Open(st, kv),
+		out:         task.Tables[G, A](outs),
+		nullA:       serde.IsNull[A](),
+		shares:      mayShare[A](),
+		own:         make([]byte, 0, 64),
+		before:      make([]byte, 0, 64),
+		sendOld:     sendOld,
+		now:         !x.onClose && c.PerUpdate(e),
+		later:       !x.onClose && !c.PerUpdate(e),
 	}
 	if r.later {
 		c.OnEmit(n, kv, r.emit)
@@ -168,7 +168,7 @@ func (f *fold[G, V, A]) merge(value []byte) error {
 		return nil
 	}
 	f.c.Node = f.n
-	f.acc = f.folding.merge(f.acc, a)
+	f.acc = f.aggregation.merge(f.acc, a)
 	return nil
 }
 
@@ -280,7 +280,7 @@ func (f *fold[G, V, A]) emit(d *store.Dirty) error {
 }
 
 // aggregateWindowed adds an aggregation over windows.
-func aggregateWindowed[G, V, A any](g GroupedStream[G, V], at, op, prefix string, st state.Spec[G, A], o dsl.Options, f folding[V, A]) KTable[G, A] {
+func aggregateWindowed[G, V, A any](g GroupedStream[G, V], at, op, prefix string, st state.Spec[G, A], o dsl.Options, f aggregation[V, A]) KTable[G, A] {
 	b := g.e.B
 	if g.w.inSessions() && f.merge == nil {
 		b.Graph.Mistakef(at, "%s: sessions that grow together must be merged: use AggregateSessions", op)
@@ -288,6 +288,7 @@ func aggregateWindowed[G, V, A any](g GroupedStream[G, V], at, op, prefix string
 	onClose := o.Used&dsl.OptOnClose != 0
 	checkOnClose(b, at, op, o, g.w.closes())
 	d := dsl.Declare(b, st, prefix)
+	d.Store.OnClose = onClose
 	key, ok := g.w.declare(b, at, op, &d, st)
 	name := b.Graph.Name(o.Name, prefix)
 	if !ok {
@@ -318,7 +319,7 @@ func checkOnClose(b *dsl.Builder, at, op string, o dsl.Options, closes bool) {
 }
 
 // windowNeeds are the nulls that an aggregation over windows cannot take.
-func windowNeeds[V, A any](f folding[V, A]) task.Null {
+func windowNeeds[V, A any](f aggregation[V, A]) task.Null {
 	if f.blind {
 		return task.KeyIsNull
 	}
@@ -346,7 +347,7 @@ func windowedTable[G, V, A any](b *dsl.Builder, x wiring, w windowing[G, V], st 
 	return t
 }
 
-func wireWindowed[G, V, A any](n *topo.Node, x wiring, w windowing[G, V], st state.Spec[G, A], f folding[V, A], t *dsl.TableNode, e task.Emission) topo.Wire {
+func wireWindowed[G, V, A any](n *topo.Node, x wiring, w windowing[G, V], st state.Spec[G, A], f aggregation[V, A], t *dsl.TableNode, e task.Emission) topo.Wire {
 	return task.Wire(func(c *task.Context, outs []any) any {
 		return w.wire(c, n, x, newFold(c, n, x, st, f, t.SendOld, e, outs))
 	})

@@ -11,11 +11,13 @@ func (p *program) addAggregate(o op) error {
 	switch o.Op {
 	case "aggregate":
 		g := group(p.streams[o.In], o)
-		if o.Window != nil || o.Emit != "" {
-			return errNotBuilt
+		if o.Window != nil {
+			return p.aggregateWindows(g, o)
 		}
 		return p.aggregate(g, o)
-	case "cogroup", "suppressClose", "wToStream":
+	case "wToStream":
+		p.streams[o.Out] = wToStream(p.windowed[o.In])
+	case "cogroup", "suppressClose":
 		return errNotBuilt
 	}
 	return nil

@@ -33,6 +33,7 @@ type program struct {
 	streams   map[string]stream.KStream[text, text]
 	tables    map[string]stream.KTable[text, text]
 	globals   map[string]stream.GlobalKTable[text, text]
+	windowed  map[string]windowed
 	sinks     []string            // topics that the topology writes
 	stores    map[string]contents // what the corpus lists of a store
 	versioned map[string]bool     // stores that keep versions
@@ -45,6 +46,7 @@ func build(s *scenario) (*program, error) {
 		streams:   map[string]stream.KStream[text, text]{},
 		tables:    map[string]stream.KTable[text, text]{},
 		globals:   map[string]stream.GlobalKTable[text, text]{},
+		windowed:  map[string]windowed{},
 		stores:    map[string]contents{},
 		versioned: map[string]bool{},
 	}
