@@ -12,7 +12,15 @@ import (
 func (p *program) addProcess(o op) error {
 	in := p.streams[o.In]
 	st := state.KeyValue(o.Store, texts, texts).WithoutTimestamps()
-	p.stores[o.Store] = func(d *streamtest.Driver) ([]row, error) { return rows(d, st, false, showText) }
+	keep(p, st, plainKey, showText)
+	timed := p.stores[o.Store]
+	p.stores[o.Store] = func(d *streamtest.Driver) []row {
+		all := timed(d)
+		for i := range all {
+			all[i].TS = nil // the store keeps none
+		}
+		return all
+	}
 	switch o.Op {
 	case "process":
 		var out stream.KStream[text, text]
