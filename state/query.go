@@ -119,7 +119,7 @@ func (r *queryReader[K, V]) GetWithTime(k K) (v V, at time.Time, ok bool, err er
 	if !ok {
 		return v, at, false, err
 	}
-	return v, time.UnixMilli(ts).UTC(), true, nil
+	return v, timeOf(ts), true, nil
 }
 
 // get asks each partition: which one a key belongs to is known to the partitioner of its topic only.

@@ -50,6 +50,8 @@ type Handle interface {
 	// StoreName is the name of the store; "" until the topology gives it one.
 	StoreName() string
 	declare() Declaration
+	// Use marks what a processor can be given to use.
+	Use()
 }
 
 // Spec is what an operator needs that keeps values of type V under keys of type K, whatever
@@ -71,6 +73,9 @@ type common struct {
 	noLog    bool
 	noCache  bool
 }
+
+// Use implements Handle.
+func (h common) Use() {}
 
 // StoreName implements Handle.
 func (h common) StoreName() string { return h.name }
@@ -119,6 +124,7 @@ func Declare(h Handle) Declaration { return h.declare() }
 // KV is the handle of a key-value store. Its methods return changed copies.
 type KV[K, V any] struct {
 	common
+	plain bool
 	key   serde.Serde[K]
 	value serde.Serde[V]
 }
@@ -142,6 +148,10 @@ func (h KV[K, V]) WithoutChangelog() KV[K, V] { h.noLog = true; return h }
 // are read without any locality.
 func (h KV[K, V]) WithoutCache() KV[K, V] { h.noCache = true; return h }
 
+// WithoutTimestamps keeps values without the times of their records, as the plain stores of processors in Kafka Streams do. In the
+// changelog they have them all the same.
+func (h KV[K, V]) WithoutTimestamps() KV[K, V] { h.plain = true; return h }
+
 // KeySerde returns the serde of the keys.
 func (h KV[K, V]) KeySerde() serde.Serde[K] { return h.key }
 
@@ -149,8 +159,10 @@ func (h KV[K, V]) KeySerde() serde.Serde[K] { return h.key }
 func (h KV[K, V]) ValueSerde() serde.Serde[V] { return h.value }
 
 func (h KV[K, V]) declare() Declaration {
+	s := h.spec(store.KeyValue, 0, typesOf[K, V]())
+	s.Timestamped = !h.plain
 	return Declaration{
-		Store: h.spec(store.KeyValue, 0, typesOf[K, V]()),
+		Store: s,
 		Open: func(kv *store.KV, now func() int64, _ func(string) *int64) any {
 			return &taskStore[K, V]{t: h.table(kv), now: now}
 		},

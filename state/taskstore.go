@@ -32,7 +32,7 @@ func (s *taskStore[K, V]) GetWithTime(k K) (v V, at time.Time, ok bool, err erro
 	if !ok {
 		return v, at, false, err
 	}
-	return v, time.UnixMilli(ts).UTC(), true, nil
+	return v, timeOf(ts), true, nil
 }
 
 func (s *taskStore[K, V]) Put(k K, v V) error {
@@ -110,4 +110,12 @@ func encodeBounds[K, V any](t *Table[K, V], from, to K) (lo, hi []byte, err erro
 
 func typeError(name, holds, wanted string) error {
 	return fmt.Errorf("state: store %q holds %s, the handle declares %s: use the handle that the topology uses", name, holds, wanted)
+}
+
+// timeOf is zero for a store that keeps no times.
+func timeOf(ts int64) time.Time {
+	if ts == store.NoTimestamp {
+		return time.Time{}
+	}
+	return time.UnixMilli(ts).UTC()
 }

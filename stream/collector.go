@@ -230,6 +230,9 @@ func (g *gathering) task(id string, m *taskMetrics) {
 	for _, r := range task.Reasons() {
 		g.put("dropped", float64(m.Dropped(r)), id, r.String())
 	}
+	for why, n := range m.DroppedFor() {
+		g.put("dropped", float64(n), id, why)
+	}
 	for i, source := range m.sources {
 		if v := g.lately("e2e", &m.endToEnd[i], id, source); v.n > 0 {
 			g.put("e2eMin", v.min, id, source)

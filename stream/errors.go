@@ -11,9 +11,9 @@ type Phase = task.Phase
 
 // The phases.
 const (
-	Decode  = task.Decode  // the bytes of the input
-	Process = task.Process // operators and their functions
-	Produce = task.Produce // the bytes of the output
+	Decode     = task.Decode  // the bytes of the input
+	Processing = task.Process // operators and their functions
+	Produce    = task.Produce // the bytes of the output
 )
 
 // Action is the answer of Config.OnError.

@@ -12,7 +12,11 @@ import (
 
 // Option changes one operator. An option that the operator doesn't know is a
 // mistake that Build reports.
-type Option interface{ apply(*Options) }
+type Option interface {
+	apply(*Options)
+	// Use marks what a processor can be given: options and stores.
+	Use()
+}
 
 // Options are the options of one call, put together.
 type Options struct {
@@ -66,6 +70,8 @@ type option struct {
 	kind OptionSet
 	set  func(*Options)
 }
+
+func (o option) Use() {}
 
 func (o option) apply(c *Options) { c.Used |= o.kind; o.set(c) }
 

@@ -39,6 +39,8 @@ type KV struct {
 	onChange  func(k *KV, key, value []byte, ts int64, ok bool)
 	spareRows []*Rows
 
+	onWrite func(key, old []byte, ts int64, ok bool)
+
 	scratch  []byte // value of the last Get that is not in the cache
 	dirtyKey []byte // key of the Dirty at hand
 }
@@ -118,6 +120,11 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 	if key == nil {
 		return k.wrap("put", fmt.Errorf("null key"))
 	}
+	if k.onWrite != nil {
+		if err := k.tell(key); err != nil {
+			return err
+		}
+	}
 	e := k.entry(key)
 	if e == nil || !e.dirty {
 		return k.putFirst(e, key, value, ts, headers)
@@ -141,6 +148,23 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 	e.set(value, ts)
 	e.headers = append(e.headers[:0], headers...)
 	k.t.bytes += e.size()
+	return nil
+}
+
+// OnWrite has f called before each Put with what the key has then, for whoever may have to take the change back: ts is
+// the time that was given to Put, in the open transaction also for a store that is not Timestamped.
+func (k *KV) OnWrite(f func(key, old []byte, ts int64, ok bool)) { k.onWrite = f }
+
+func (k *KV) tell(key []byte) error {
+	if e := k.entries.find(key); e != nil {
+		k.onWrite(key, e.value(), e.ts, e.present)
+		return nil
+	}
+	old, ts, ok, err := k.load(key)
+	if err != nil {
+		return err
+	}
+	k.onWrite(key, old, ts, ok)
 	return nil
 }
 

@@ -147,8 +147,8 @@ func (it *ViewIterator) Next() bool {
 	return true
 }
 
-// Key returns the key at hand.
-func (it *ViewIterator) Key() []byte { return it.key }
+// Key returns the key at hand, never nil.
+func (it *ViewIterator) Key() []byte { return nonNil(it.key) }
 
 // Value returns the value at hand, never nil.
 func (it *ViewIterator) Value() []byte { return it.page[it.i].value }

@@ -13,7 +13,7 @@ import (
 // the last commit). After an error the task must be rolled back or closed.
 func (t *Task) Prepare() (Commit, error) {
 	defer t.publish(0)
-	t.cur = nil
+	t.cur, t.c.record, t.c.commit = nil, nil, false
 	for i := range t.c.emitters {
 		e := &t.c.emitters[i]
 		if err := e.kv.Dirty(func(d *store.Dirty) error { return t.emit(e, d) }); err != nil {
@@ -130,11 +130,12 @@ func (t *Task) offsets() Commit {
 	}
 	for _, q := range t.queues {
 		q.prepared, q.preparedTime = q.next, q.time
-		if q.next >= 0 && q.next != q.committed {
+		if q.next >= 0 && (q.next != q.committed || t.fired) {
 			m := Metadata{PartitionTime: q.time, Times: times}
 			c.Offsets[q.tp] = OffsetAndMetadata{Next: q.next, LeaderEpoch: q.epoch, Metadata: m.Encode()}
 		}
 	}
+	t.fired = false
 	return c
 }
 
@@ -177,6 +178,8 @@ func (t *Task) Rollback() {
 			*p = at
 		}
 	}
+	t.c.streamTime, t.c.record, t.c.commit, t.fired = t.time, nil, false, false
+	t.c.rewind()
 	t.c.undone = false
 	t.c.changes = t.c.changes[:0] // the stores are rolled back as a whole
 	t.c.done()

@@ -1,7 +1,9 @@
 package task
 
 import (
+	"context"
 	"slices"
+	"time"
 
 	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/topo"
@@ -29,16 +31,35 @@ type Context struct {
 	undone    bool // some change was taken back since the last commit
 	undoable  bool // the policy may let the task go on after a failed record
 
-	send     func() error // hands the staged outputs over
-	bytes    []byte       // of the staged outputs
-	staged   []Out
-	changes  []change // of stores, by the current record; only if undoable
-	saved    []byte   // their keys and old values
-	dropped  [reasons]int64
-	emitters []emitter
-	times    map[string]*int64
-	hbuf     []byte   // encoded headers
-	hdec     []Header // decoded ones
+	context    context.Context
+	clock      func() time.Time
+	id         ID
+	queue      *queue  // of record
+	record     *Record // being processed; nil: none is
+	now        int64   // see Now
+	streamTime int64
+	commit     bool  // was requested
+	refused    error // see Refuse
+	starting   bool  // Start runs
+	undoing    bool  // undo runs
+	processors []lifecycle
+	watched    []*store.KV
+
+	stream, wall punctuations     // waiting
+	kept         []*Punctuation   // whose next firing is in times
+	loaded       map[string]int64 // times of the last commit
+
+	send       func() error // hands the staged outputs over
+	bytes      []byte       // of the staged outputs
+	staged     []Out
+	changes    []change // of stores, by the current record; only if undoable
+	saved      []byte   // their keys and old values
+	dropped    [reasons]int64
+	droppedFor map[string]int64
+	emitters   []emitter
+	times      map[string]*int64
+	hbuf       []byte   // encoded headers
+	hdec       []Header // decoded ones
 }
 
 type emitter struct {
@@ -130,6 +151,17 @@ func (c *Context) Time(name string) *int64 {
 // Drop counts a record that an operator leaves out.
 func (c *Context) Drop(why Reason) { c.dropped[why]++ }
 
+// DropFor is Drop for a reason of the program's own.
+func (c *Context) DropFor(why string) {
+	if c.droppedFor == nil {
+		c.droppedFor = map[string]int64{}
+	}
+	c.droppedFor[why]++
+}
+
+// Context ends when the application stops.
+func (c *Context) Context() context.Context { return c.context }
+
 // Fail attributes an error to a node and a phase.
 func Fail(n *topo.Node, p Phase, err error) error { return &nodeError{n, p, err} }
 
@@ -217,6 +249,9 @@ func (c *Context) Undoable() bool { return c.undoable }
 // undo takes back what the current record did.
 func (c *Context) undo() error {
 	c.taken++
+	c.refused = nil
+	c.undoing = true
+	defer func() { c.undoing = false }()
 	for _, ch := range slices.Backward(c.changes) {
 		v := ch.value
 		if !ch.ok {

@@ -1,6 +1,10 @@
 package task
 
-import "sync/atomic"
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+)
 
 // Reason says why a record was dropped.
 type Reason uint8
@@ -65,6 +69,36 @@ type Metrics struct {
 	Errors     atomic.Int64 // failed attempts, whatever the policy answered
 	StreamTime atomic.Int64 // largest timestamp that was processed, in milliseconds
 	dropped    [reasons]atomic.Int64
+
+	mu         sync.Mutex
+	droppedFor map[string]int64 // by reasons of the program's own
+}
+
+// maxOwn bounds how many reasons of its own a program can count by; the others are one.
+const maxOwn = 100
+
+func (m *Metrics) publish(droppedFor map[string]int64) {
+	if len(droppedFor) == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.droppedFor == nil {
+		m.droppedFor = map[string]int64{}
+	}
+	for why, n := range droppedFor {
+		if _, known := m.droppedFor[why]; !known && len(m.droppedFor) >= maxOwn {
+			why = "other"
+		}
+		m.droppedFor[why] += n
+	}
+}
+
+// DroppedFor are the numbers of records dropped for reasons of the program's own.
+func (m *Metrics) DroppedFor() map[string]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.droppedFor)
 }
 
 // Sample sums values up until somebody takes them, in milliseconds.

@@ -9,9 +9,10 @@ import (
 	"github.com/moldau-stream/moldau/internal/topo"
 )
 
-// Process runs up to max records through the sub-topology, each to its end. n is
-// their number; it is smaller if nothing is left or if the task must wait for
-// another partition. The error is a *RecordError; the task must be rolled back
+// Process runs up to max records through the sub-topology, each to its end, and calls the punctuations that are due in
+// stream time after each. n is
+// the number of records; it is smaller if nothing is left, if the task must wait for
+// another partition, or if a commit was requested. The error is a *RecordError; the task must be rolled back
 // or closed after it.
 func (t *Task) Process(max int) (n int, err error) {
 	for n < max {
@@ -19,7 +20,14 @@ func (t *Task) Process(max int) (n int, err error) {
 		n += done
 		t.late.N += int64(done)
 		if failed == nil {
-			break
+			if !t.c.stream.due(t.time) {
+				break
+			}
+			if _, err := t.punctuate(&t.c.stream, t.time); err != nil {
+				t.publish(n)
+				return n, err
+			}
+			continue
 		}
 		left, err := t.failedRecord(t.cur, failed)
 		if err != nil {
@@ -53,7 +61,11 @@ func (t *Task) run(max int) (n int, err error) {
 			return n, nil
 		}
 		t.cur = q
-		c.Headers = q.record().Headers
+		r := q.record()
+		c.Headers, c.record, c.queue, c.now = r.Headers, r, q, q.head
+		if q.head > t.time {
+			c.streamTime = q.head
+		}
 		if err := q.input.Forward(); err != nil {
 			return n, err
 		}
@@ -71,6 +83,9 @@ func (t *Task) run(max int) (n int, err error) {
 		q.times.add(q.head)
 		q.advance()
 		n++
+		if c.commit || c.stream.due(t.time) {
+			break
+		}
 	}
 	return n, nil
 }
@@ -150,6 +165,9 @@ func (t *Task) failedRecord(q *queue, cause error) (left bool, err error) {
 		if err := t.deadLetter(e, r.Key, r.Value, r.Timestamp, r.Headers); err != nil {
 			return false, err
 		}
+	}
+	if q.head > t.time {
+		t.time = q.head
 	}
 	q.advance()
 	return true, nil
@@ -298,6 +316,8 @@ func (t *Task) publish(n int) {
 	t.metrics.Sent.Add(t.c.sent)
 	t.c.sent = 0
 	t.metrics.StreamTime.Store(t.time)
+	t.metrics.publish(t.c.droppedFor)
+	clear(t.c.droppedFor)
 	for i, d := range t.c.dropped {
 		if d > 0 {
 			t.metrics.dropped[i].Add(d)

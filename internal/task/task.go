@@ -23,9 +23,12 @@
 package task
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/topo"
@@ -44,9 +47,13 @@ type Config struct {
 	// update of a table goes on at once. Otherwise the last one goes on at the
 	// next commit.
 	EmitPerUpdate bool
-	OnError       ErrorHandler // nil: Stop
-	DeadLetter    string       // topic for DeadLetter; empty: there is none
-	Metrics       *Metrics     // nil: not counted
+	// Context is for functions that wait; it ends when the application stops. nil: context.Background().
+	Context context.Context
+	// Clock is the wall clock; nil: it stands still.
+	Clock      func() time.Time
+	OnError    ErrorHandler // nil: Stop
+	DeadLetter string       // topic for DeadLetter; empty: there is none
+	Metrics    *Metrics     // nil: not counted
 }
 
 // Specs are the stores of a sub-topology.
@@ -74,6 +81,7 @@ type Task struct {
 	late    Sample
 	cur     *queue
 	stack   []byte // of the panic that ended run
+	fired   bool   // a punctuation was called since the last Prepare
 
 	committedTimes map[string]int64
 }
@@ -106,6 +114,9 @@ func New(c Config) (*Task, error) {
 	}
 	t.c = &Context{
 		appID:     c.AppID,
+		context:   cmp.Or(c.Context, context.Background()),
+		id:        c.ID,
+		clock:     c.Clock,
 		partition: c.ID.Partition,
 		stores:    c.Stores,
 		globals:   c.Globals,
@@ -113,8 +124,10 @@ func New(c Config) (*Task, error) {
 		undoable:  c.OnError != nil,
 		bytes:     make([]byte, 0, 4<<10),
 		times:     map[string]*int64{},
+		loaded:    map[string]int64{},
 	}
 	t.c.send = t.send
+	t.c.streamTime = -1
 	t.wire()
 	return t, nil
 }
@@ -181,8 +194,10 @@ func (t *Task) LoadMetadata(topic string, partition int32, metadata string) erro
 	}
 	q.time, q.committedTime = m.PartitionTime, m.PartitionTime
 	t.time = max(t.time, m.PartitionTime)
+	t.c.streamTime = t.time
 	// Every partition carries the times of the last commit that moved it.
 	for name, at := range m.Times {
+		t.c.loaded[name] = max(at, t.c.loaded[name])
 		if p, ok := t.c.times[name]; ok && at > *p {
 			*p = at
 			t.committedTimes[name] = at
@@ -243,6 +258,9 @@ func (t *Task) BufferedOf(topic string, partition int32) int {
 
 // Dirty tells whether there is something to commit.
 func (t *Task) Dirty() bool {
+	if t.fired {
+		return true
+	}
 	for _, q := range t.queues {
 		if q.next != q.committed {
 			return true
@@ -295,10 +313,11 @@ func (t *Task) Query(name string, f func(*store.KV) error) error {
 	return fmt.Errorf("task %s has no store %s", t.id, name)
 }
 
-// Close releases the buffered input. It does not close the stores.
+// Close ends the processors and releases the buffered input. It does not close the stores.
 func (t *Task) Close() error {
+	err := t.end()
 	for _, q := range t.queues {
 		q.drop()
 	}
-	return nil
+	return err
 }

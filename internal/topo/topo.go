@@ -269,6 +269,9 @@ func (g *Graph) AddStore(s *Store, n *Node) {
 	n.Stores = append(n.Stores, s.Name)
 }
 
+// Store is a declared store, nil if there is none of that name.
+func (g *Graph) Store(name string) *Store { return g.storeByName[name] }
+
 // ConnectStores connects declared stores to a further node that uses them. Nodes that share a store run in one task.
 func (g *Graph) ConnectStores(n *Node, names ...string) {
 	for _, name := range names {

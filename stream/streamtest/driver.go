@@ -143,22 +143,57 @@ func (d *Driver) reads(topic string) bool {
 // Now is the driver's time.
 func (d *Driver) Now() time.Time { return d.now }
 
-// Advance moves the clock, and commits on the way if the driver has a CommitInterval.
+// Advance moves the clock, commits on the way if the driver has a CommitInterval, and calls the punctuations that are then due on
+// the wall clock, each once. What follows from them is processed to the end.
 func (d *Driver) Advance(by time.Duration) {
 	d.t.Helper()
 	if by < 0 {
 		d.t.Fatalf("streamtest: Advance(%v): time goes forward", by)
 	}
 	end := d.now.Add(by)
+	next := end.Add(1) // of the commits on the way
 	for every := d.o.commitInterval; every > 0; {
-		next := d.o.start.Add((d.now.Sub(d.o.start)/every + 1) * every)
-		if next.After(end) {
+		next = d.o.start.Add((d.now.Sub(d.o.start)/every + 1) * every)
+		if !next.Before(end) {
 			break
 		}
 		d.now = next
 		d.Commit()
 	}
 	d.now = end
+	if err := d.punctuate(); err != nil {
+		d.t.Fatalf("streamtest: advance: %v", err)
+	}
+	if next.Equal(end) {
+		d.Commit()
+	}
+}
+
+// punctuate calls what is due on the wall clock, in all tasks, and processes what follows.
+func (d *Driver) punctuate() error {
+	if d.failed != nil {
+		return nil // time goes on
+	}
+	var fired []*runner
+	for _, r := range d.runners {
+		some, err := r.task.Punctuate()
+		if err != nil {
+			return d.fail(r, err)
+		}
+		if some {
+			r.dirty = true
+			fired = append(fired, r)
+		}
+	}
+	for _, r := range fired {
+		if d.o.manual && !r.task.CommitRequested() {
+			continue
+		}
+		if err := r.commit(); err != nil {
+			return d.fail(r, err)
+		}
+	}
+	return d.drain()
 }
 
 // Commit commits everything that was processed, and processes and commits what that made visible in internal topics,
@@ -203,6 +238,9 @@ func (d *Driver) Dropped() map[string]int64 {
 				dropped[reason.String()] += n
 			}
 		}
+		for why, n := range r.metrics.DroppedFor() {
+			dropped[why] += n
+		}
 	}
 	return dropped
 }
@@ -228,7 +266,7 @@ func (d *Driver) drain() error {
 		if err := r.process(rec); err != nil {
 			return d.fail(r, err)
 		}
-		if d.o.manual {
+		if d.o.manual && !r.task.CommitRequested() {
 			continue
 		}
 		if err := r.commit(); err != nil {

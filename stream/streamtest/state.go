@@ -191,6 +191,8 @@ func (r *runner) open() error {
 		Stores:        r.stores,
 		Output:        r,
 		EmitPerUpdate: !d.o.perCommit,
+		Context:       d.t.Context(),
+		Clock:         d.Now,
 		OnError:       d.o.onError,
 		DeadLetter:    d.o.deadLetter,
 		Metrics:       &r.metrics,
@@ -203,7 +205,10 @@ func (r *runner) open() error {
 			return err
 		}
 	}
-	return nil
+	for _, tp := range r.task.Inputs() {
+		r.task.SetPosition(tp.Topic, tp.Partition, r.committed[tp].Next) // 0 if nothing is committed
+	}
+	return r.task.Start()
 }
 
 func (r *runner) restore(name, topic string) error {
