@@ -13,7 +13,7 @@ const (
 	SkippedProcess               // the policy said so
 	SkippedProduce               // the policy said so
 	DeadLetterSent               // it is in the dead-letter topic
-	Expired                      // its window is closed
+	Expired                      // its window is closed, or it is older than the history of a versioned table
 	Stale                        // it changes a version of a table that is not the latest, where only the latest counts
 	NullForeignKey               // a foreign-key join has nothing to look for
 	Outdated                     // an answer within a foreign-key join to a value that has changed since
