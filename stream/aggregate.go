@@ -65,6 +65,7 @@ func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.S
 		return aggregateWindowed(g, at, op, prefix, st, o, f)
 	}
 	d := dsl.Declare(b, st, prefix)
+	dsl.CheckEmission(b, at, op, o, d)
 	key, value := dsl.StoreSerdes(st)
 	name := b.Graph.Name(o.Name, prefix)
 	in := g.forAggregation(at, d.Store.Name, key)
@@ -75,7 +76,7 @@ func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.S
 		return aggregateInput(s, f)
 	})
 	t.Ref = in.Then(n)
-	b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
+	t.T.Versioned = dsl.AddStore(b, n, at, st, d)
 	t.Lookup = dsl.LookupStore(st, d.Store.Name)
 	t.T.Enable = func(bool) bool { return true }
 	t.T.Read = func() []string { return []string{d.Store.Name} }
@@ -97,11 +98,10 @@ func aggregateInput[K, V, A any](s *dsl.TableStore[K, A], f aggregation[V, A]) t
 		if err != nil {
 			return task.Fail(n, task.Process, err)
 		}
-		stored, at, had, err := s.KV.Get(key)
+		stored, at, had, err := s.Get(key)
 		if err != nil {
-			return task.Fail(n, task.Process, err)
+			return err
 		}
-		c.Saved(s.KV, key, stored, at, had)
 		change := task.Meta{Time: m.Time, Null: task.OldIsNull}
 		var acc, old A
 		switch {

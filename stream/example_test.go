@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log"
 	"testing"
+	"time"
 
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
@@ -111,4 +112,25 @@ func ExampleReduceTable() {
 	// all 30
 	// all 55
 	// all 60
+}
+
+// A price as of a time: a late change is kept with its time, and changes that are too late are left out.
+func ExampleTableFrom_versioned() {
+	prices := stream.NewTopic("prices", serde.String, serde.Int64)
+	history := state.Versioned("price-history", serde.String, serde.Int64, time.Hour)
+
+	b := stream.NewBuilder()
+	stream.CountTable(
+		stream.GroupTableBy(stream.TableFrom(b, prices, history), func(_ string, price int64) (int64, string) { return price, "" }),
+		state.KeyValue("with-price", serde.Int64, serde.Int64))
+
+	d := streamtest.New(example{}, b)
+	in := streamtest.Input(d, prices)
+	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	in.SendAt(noon, "bread", 30)
+	in.SendAt(noon.Add(-time.Minute), "bread", 29) // it had this price until noon
+	in.SendAt(noon.Add(-2*time.Hour), "bread", 28) // nobody wants to know any more
+	fmt.Println(d.Dropped())
+	// Output:
+	// map[expired:1 stale:1]
 }

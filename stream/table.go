@@ -28,6 +28,7 @@ func TableFrom[K, V any](b *Builder, t Topic[K, V], st state.Spec[K, V], opts ..
 		return KTable[K, V]{}
 	}
 	d := dsl.Declare(&b.d, st, t.name+"-")
+	dsl.CheckEmission(&b.d, at, "TableFrom", c, d)
 	sourceName := g.Name("", "KSTREAM-SOURCE-")
 	if c.Name != "" {
 		sourceName = c.Name + "-source"
@@ -54,6 +55,7 @@ func (s KStream[K, V]) ToTable(st state.Spec[K, V], opts ...Option) KTable[K, V]
 	}
 	name := s.e.B.Graph.Name(c.Name, "KSTREAM-TOTABLE-")
 	d := dsl.Declare(s.e.B, st, "KSTREAM-TOTABLE-")
+	dsl.CheckEmission(s.e.B, at, "ToTable", c, d)
 	in := s.e
 	if in.Ref.Rekeyed {
 		k, v := dsl.SerdesOf[K, V](s.e.B, at, "ToTable", c)
@@ -157,7 +159,8 @@ func deriveTable[K, V, R any](t KTable[K, V], at, op, prefix string, sparse bool
 	}
 	n := &topo.Node{Name: b.Graph.Name(c.Name, prefix), At: at}
 	n.Wire = task.Wire(func(ctx *task.Context, outs []any) any {
-		d := derivation[K, V, R]{c: ctx, n: n, f: f, sparse: sparse, sendOld: out.SendOld}
+		// Of a version that is not the latest nobody below knows whether there was a value before, so all go on.
+		d := derivation[K, V, R]{c: ctx, n: n, f: f, sparse: sparse && !t.e.T.Versioned, sendOld: out.SendOld}
 		if out.Stored {
 			return d.stored(dsl.NewTableStore(ctx, n, st, st.StoreName(), out.SendOld, c.Emission, outs))
 		}
@@ -167,7 +170,8 @@ func deriveTable[K, V, R any](t KTable[K, V], at, op, prefix string, sparse bool
 	r := dsl.Table[K, R]{Edge: dsl.Edge[K, R]{B: b, Ref: ref, Key: t.e.Key}, T: out}
 	if out.Stored {
 		d := state.Declare(st)
-		b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
+		out.Versioned = dsl.AddStore(b, n, at, st, d)
+		dsl.CheckEmission(b, at, op, c, d)
 		r.Key, r.Value = dsl.StoreSerdes(st)
 		r.Lookup = dsl.LookupStore(st, d.Store.Name)
 		out.Enable = func(bool) bool { return true }
@@ -248,7 +252,7 @@ func (d derivation[K, V, R]) unstored(out task.Table[K, R]) task.Table[K, V] {
 
 func (d derivation[K, V, R]) stored(s *dsl.TableStore[K, R]) task.Table[K, V] {
 	return func(k K, v, _ V, m task.Meta) error {
-		change := task.Meta{Time: m.Time, Null: task.ValueIsNull | task.OldIsNull, Stale: m.Stale}
+		change := task.Meta{Time: m.Time, Null: task.ValueIsNull | task.OldIsNull}
 		r, ok := d.result(k, v, m.Null&task.ValueIsNull != 0)
 		if ok {
 			change.Null &^= task.ValueIsNull

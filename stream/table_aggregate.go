@@ -63,6 +63,7 @@ func aggregateTable[K, V, A any](g GroupedTable[K, V], op, prefix string, st sta
 		return KTable[K, A]{}
 	}
 	d := dsl.Declare(b, st, "KTABLE-AGGREGATE-") // also for ReduceTable
+	dsl.CheckEmission(b, at, op, o, d)
 	key, value := dsl.StoreSerdes(st)
 	in := g.forAggregation(at, d.Store.Name, o.Name, key, stored)
 	t := dsl.Table[K, A]{Edge: dsl.Edge[K, A]{B: b, Key: key, Value: value}, T: &dsl.TableNode{Stored: true}}
@@ -71,7 +72,7 @@ func aggregateTable[K, V, A any](g GroupedTable[K, V], op, prefix string, st sta
 		return aggregateChanges(dsl.NewTableStore(c, n, st, d.Store.Name, t.T.SendOld, o.Emission, outs), f)
 	})
 	t.Ref = in.Then(n)
-	b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
+	t.T.Versioned = dsl.AddStore(b, n, at, st, d)
 	t.Lookup = dsl.LookupStore(st, d.Store.Name)
 	t.T.Enable = func(bool) bool { return true }
 	t.T.Read = func() []string { return []string{d.Store.Name} }
@@ -88,11 +89,10 @@ func aggregateChanges[K, V, A any](s *dsl.TableStore[K, A], f folding[V, A]) tas
 		if err != nil {
 			return task.Fail(n, task.Process, err)
 		}
-		stored, at, had, err := s.KV.Get(key)
+		stored, at, had, err := s.Get(key)
 		if err != nil {
-			return task.Fail(n, task.Process, err)
+			return err
 		}
-		c.Saved(s.KV, key, stored, at, had)
 		change := task.Meta{Time: m.Time, Null: task.ValueIsNull | task.OldIsNull}
 		var acc, old A
 		if had {

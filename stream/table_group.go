@@ -66,7 +66,8 @@ func regroup[K, V, K2, V2 any](c *task.Context, n *topo.Node, versioned bool, ke
 	var none V2
 	return func(k K, v, old V, m task.Meta) error {
 		if versioned && m.Stale {
-			return nil // a group is made of the latest values
+			c.Drop(task.Stale) // a group is made of the latest values
+			return nil
 		}
 		kn, vn, absent := sel(k, v, m.Null&task.ValueIsNull != 0)
 		ko, vo, was := sel(k, old, m.Null&task.OldIsNull != 0)

@@ -1,6 +1,7 @@
 package dsl
 
 import (
+	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/state"
@@ -10,7 +11,7 @@ import (
 // only if an operator needs it to be.
 func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], d state.Declaration, e task.Emission) Table[K, V] {
 	b := in.B
-	t := &TableNode{Stored: st.StoreName() != ""}
+	t := &TableNode{Stored: st.StoreName() != "", Versioned: d.Store.Kind == store.VersionedKeyValue}
 	n := &topo.Node{Name: name, At: at}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		if !t.Stored {
@@ -19,7 +20,7 @@ func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], 
 		return sourceTableInput(NewTableStore(c, n, st, d.Store.Name, t.SendOld, e, outs))
 	})
 	materialize := func() {
-		b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
+		AddStore(b, n, at, st, d)
 		t.Stored = true
 	}
 	t.Enable = func(force bool) bool {
@@ -35,6 +36,9 @@ func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], 
 		return []string{d.Store.Name}
 	}
 	ref := in.Then(n)
+	if t.Versioned {
+		t.Stored = true // versions are what the table was declared for
+	}
 	if t.Stored {
 		materialize()
 	}

@@ -50,7 +50,29 @@ func (t *TableNode) Readable() []string { return t.Read() }
 // LookupStore reads a table from its own store.
 func LookupStore[K, V any](st state.Spec[K, V], name string) func(c *task.Context) Lookup[K, V] {
 	return func(c *task.Context) Lookup[K, V] {
-		t := state.Open(st, c.KV(name))
-		return Lookup[K, V]{Get: t.Get}
+		kv := c.KV(name)
+		t := state.Open(st, kv)
+		versions := openVersions(c, kv)
+		if versions == nil {
+			return Lookup[K, V]{Get: t.Get}
+		}
+		read := func(k K, from func(key []byte) ([]byte, int64, bool, error)) (v V, ts int64, ok bool, err error) {
+			key, err := t.EncodeKey(k)
+			if err != nil {
+				return v, 0, false, err
+			}
+			b, ts, ok, err := from(key)
+			if err != nil || !ok {
+				return v, 0, false, err
+			}
+			v, err = t.DecodeValue(b)
+			return v, ts, err == nil, err
+		}
+		return Lookup[K, V]{
+			Get: func(k K) (V, int64, bool, error) { return read(k, versions.Get) },
+			AsOf: func(k K, at int64) (V, int64, bool, error) {
+				return read(k, func(key []byte) ([]byte, int64, bool, error) { return versions.GetAsOf(key, at) })
+			},
+		}
 	}
 }

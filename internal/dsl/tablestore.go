@@ -1,6 +1,8 @@
 package dsl
 
 import (
+	"fmt"
+
 	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
@@ -28,15 +30,35 @@ func StoreSerdes[K, V any](st state.Spec[K, V]) (serde.Serde[K], serde.Serde[V])
 	return nil, nil
 }
 
+// AddStore declares the store of a table and connects it to the node that writes it. It is whether the table keeps versions.
+func AddStore(b *Builder, n *topo.Node, at string, h state.Handle, d state.Declaration) (versioned bool) {
+	versioned = d.Store.Kind == store.VersionedKeyValue
+	if versioned {
+		n.Times = append(n.Times, store.TimeName(d.Store.Name))
+	}
+	b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: h}, n)
+	return versioned
+}
+
+// CheckEmission reports an emission that the store cannot have: the versions of a key in a versioned store are many, and each
+// is a change of its own, so all go on at once.
+func CheckEmission(b *Builder, at, op string, o Options, d state.Declaration) {
+	if o.Emission == task.EmitPerCommit && d.Store.Kind == store.VersionedKeyValue {
+		b.Graph.Mistakef(at, "%s: EmitPerCommit is not for tables that keep versions: store %q", op, d.Store.Name)
+	}
+}
+
 // TableStore is the store of a table in a task, with the table's output.
 //
-//	Update --> store --> the next node at once            (per update)
+//	Update --> store --> the next node at once            (per update, and always if it keeps versions)
 //	               \---> at the next commit, by emit      (per commit)
 type TableStore[K, V any] struct {
 	C         *task.Context
 	N         *topo.Node
 	T         *state.Table[K, V]
 	KV        *store.KV
+	versions  *store.Versioned // nil: the store has one value per key
+	vbuf      []byte
 	out       task.Table[K, V]
 	sendOld   bool
 	perUpdate bool
@@ -55,29 +77,56 @@ func NewTableStore[K, V any](c *task.Context, n *topo.Node, st state.Spec[K, V],
 		N:         n,
 		T:         state.Open(st, kv),
 		KV:        kv,
+		versions:  openVersions(c, kv),
 		out:       task.Tables[K, V](outs),
 		sendOld:   sendOld,
 		perUpdate: c.PerUpdate(e),
 	}
+	if s.versions != nil {
+		s.perUpdate = true
+		s.vbuf = make([]byte, 0, 64) // never nil, so that an empty value is not a null one
+		if c.Undoable() {
+			kv.OnChange(c.Saved)
+		}
+	}
 	s.ForwardsOld = s.sendOld && s.perUpdate
-	s.reads = s.ForwardsOld || c.Undoable()
+	s.reads = s.ForwardsOld || c.Undoable() && s.versions == nil
 	if !s.perUpdate {
 		c.OnEmit(n, kv, s.emit)
 	}
 	return s
 }
 
-// Read prepares a change of a key: it returns the value that the key has now.
-// The value is decoded only if updates send it on.
+// openVersions is the store as one that keeps versions, nil if it does not.
+func openVersions(c *task.Context, kv *store.KV) *store.Versioned {
+	if kv.Kind() != store.VersionedKeyValue {
+		return nil
+	}
+	return store.OpenVersioned(kv, c.Time(store.TimeName(kv.Name())))
+}
+
+// Get prepares a change of a key: it returns the bytes that the key has now, which are valid until the store is used again.
+func (s *TableStore[K, V]) Get(key []byte) (b []byte, ts int64, ok bool, err error) {
+	if s.versions != nil {
+		b, ts, ok, err = s.versions.Get(key)
+	} else if b, ts, ok, err = s.KV.Get(key); err == nil {
+		s.C.Saved(s.KV, key, b, ts, ok)
+	}
+	if err != nil {
+		return nil, 0, false, task.Fail(s.N, task.Process, err)
+	}
+	return b, ts, ok, nil
+}
+
+// Read is Get with the value, which is decoded only if updates send it on.
 func (s *TableStore[K, V]) Read(key []byte) (old V, ok bool, err error) {
 	if !s.reads {
 		return old, false, nil
 	}
-	b, ts, had, err := s.KV.Get(key)
+	b, _, had, err := s.Get(key)
 	if err != nil {
-		return old, false, task.Fail(s.N, task.Process, err)
+		return old, false, err
 	}
-	s.C.Saved(s.KV, key, b, ts, had)
 	if !had || !s.ForwardsOld {
 		return old, false, nil
 	}
@@ -89,20 +138,22 @@ func (s *TableStore[K, V]) Read(key []byte) (old V, ok bool, err error) {
 
 // Save prepares a change of a key for a caller that has the old value from elsewhere.
 func (s *TableStore[K, V]) Save(key []byte) error {
-	if !s.C.Undoable() {
+	if !s.C.Undoable() || s.versions != nil {
 		return nil
 	}
-	b, ts, had, err := s.KV.Get(key)
-	if err != nil {
-		return task.Fail(s.N, task.Process, err)
-	}
-	s.C.Saved(s.KV, key, b, ts, had)
-	return nil
+	_, _, _, err := s.Get(key)
+	return err
 }
 
 // Has tells whether a key is there.
 func (s *TableStore[K, V]) Has(key []byte) (bool, error) {
-	_, _, had, err := s.KV.Get(key)
+	var had bool
+	var err error
+	if s.versions != nil {
+		_, _, had, err = s.versions.Get(key)
+	} else {
+		_, _, had, err = s.KV.Get(key)
+	}
 	if err != nil {
 		return false, task.Fail(s.N, task.Process, err)
 	}
@@ -112,6 +163,10 @@ func (s *TableStore[K, V]) Has(key []byte) (bool, error) {
 // Update puts a new value (m.Null: or deletes the key) and sends the change on,
 // now or at the next commit.
 func (s *TableStore[K, V]) Update(k K, key []byte, v, old V, m task.Meta) error {
+	m.Stale = false
+	if s.versions != nil {
+		return s.updateVersion(k, key, v, old, m)
+	}
 	var headers []byte
 	if !s.perUpdate {
 		headers = s.C.EncodedHeaders()
@@ -128,6 +183,28 @@ func (s *TableStore[K, V]) Update(k K, key []byte, v, old V, m task.Meta) error 
 	if !s.perUpdate {
 		return nil
 	}
+	return s.out(k, v, old, m)
+}
+
+// updateVersion is Update of a store that keeps versions. A version from before the history is not kept and not sent on.
+func (s *TableStore[K, V]) updateVersion(k K, key []byte, v, old V, m task.Meta) error {
+	var value []byte
+	var err error
+	if m.Null&task.ValueIsNull == 0 {
+		if value, err = s.T.ValueSerde().Append(s.vbuf[:0], v); err != nil {
+			return task.Fail(s.N, task.Process, fmt.Errorf("store %q: encode value: %w", s.KV.Name(), err))
+		}
+		s.vbuf = value
+	}
+	put, err := s.versions.Put(key, value, m.Time)
+	switch {
+	case err != nil:
+		return task.Fail(s.N, task.Process, err)
+	case !put.Kept:
+		s.C.Drop(task.Expired)
+		return nil
+	}
+	m.Stale = !put.Latest
 	return s.out(k, v, old, m)
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/moldau-stream/moldau/internal/invariants"
@@ -224,6 +225,9 @@ func (k *KV) Dirty(yield func(*Dirty) error) error {
 	return nil
 }
 
+// Kind returns the kind of the store.
+func (k *KV) Kind() Kind { return k.spec.Kind }
+
 // DirtyLen returns how many keys Dirty gives.
 func (k *KV) DirtyLen() int { return len(k.dirty) }
 
@@ -250,6 +254,18 @@ func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
 		return value, r.at, value != nil, nil
 	}
 	return e.old, k.time(e.oldTs), true, nil
+}
+
+// AsBefore tells whether the store has what it had at the last commit, in spite of changes meanwhile.
+func (d *Dirty) AsBefore() (bool, error) {
+	if _, _, _, err := d.Old(); err != nil {
+		return false, err
+	}
+	e, v := d.e, d.e.value()
+	if !e.oldThere || v == nil {
+		return !e.oldThere && v == nil, nil
+	}
+	return bytes.Equal(e.old, v) && (!d.k.spec.Timestamped || e.oldTs == e.ts), nil
 }
 
 // commit makes the open transaction of the store a part of it.

@@ -1,7 +1,6 @@
 package task
 
 import (
-	"bytes"
 	"fmt"
 	"runtime/debug"
 
@@ -63,11 +62,7 @@ func (t *Task) asBefore(d *store.Dirty) (bool, error) {
 	if !t.c.undone {
 		return false, nil
 	}
-	old, ts, was, err := d.Old()
-	if err != nil || !was {
-		return !was && d.Value == nil, err
-	}
-	return d.Value != nil && ts == d.Timestamp && bytes.Equal(old, d.Value), nil
+	return d.AsBefore()
 }
 
 func (t *Task) forward(e *emitter, d *store.Dirty) (err error) {

@@ -17,7 +17,7 @@ const (
 	SkippedProcess               // the policy said so
 	SkippedProduce               // the policy said so
 	DeadLetterSent               // it is in the dead-letter topic
-	Expired                      // its window is closed; counts once for each window that it missed
+	Expired                      // a window that it belongs to is closed (counts once for each), or it is older than a table keeps versions
 	Stale                        // it changes a version of a table that is not the latest, where only the latest counts
 	NullForeignKey               // a foreign-key join has nothing to look for
 	Outdated                     // an answer within a foreign-key join to a value that has changed since
