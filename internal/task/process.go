@@ -54,6 +54,7 @@ func (t *Task) run(max int) (n int, err error) {
 		}
 		t.cur = q
 		c.Headers = q.record().Headers
+		c.begin()
 		if err := q.input.Forward(); err != nil {
 			return n, err
 		}
