@@ -35,6 +35,9 @@ func (s *Spec) firstWindow(time int64) int64 {
 	return max(first, 0)
 }
 
+// Row returns the key of the row that the last Put wrote, valid until the next call of a method of the store.
+func (w *Windows) Row() []byte { return w.row }
+
 // Put sets the value of a row; nil deletes it. In a store with duplicates it adds a row, and does nothing if value is nil.
 // The time of the store becomes start, if that is later. kept is false if the row has expired: it is in
 // the changelog, as in Kafka Streams, but nobody will see it.

@@ -75,6 +75,7 @@ func (t *Task) forward(e *emitter, d *store.Dirty) (err error) {
 	c := t.c
 	c.Node = e.node
 	c.Headers = nil
+	c.begin()
 	if d.Headers != nil {
 		if c.hdec, err = decodeHeaders(c.hdec[:0], d.Headers); err != nil {
 			return err

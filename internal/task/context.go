@@ -58,6 +58,9 @@ type Context struct {
 	droppedFor map[string]int64
 	emitters   []emitter
 	times      map[string]*int64
+	before     []int64 // times before the current record, in the order of ordered; only if undoable
+	ordered    []*int64
+	shared     map[any]any
 	hbuf       []byte   // encoded headers
 	hdec       []Header // decoded ones
 }
@@ -144,8 +147,34 @@ func (c *Context) Time(name string) *int64 {
 		t = new(int64)
 		*t = -1
 		c.times[name] = t
+		c.ordered = append(c.ordered, t)
 	}
 	return t
+}
+
+// Shared is what several operators of one call of the DSL have in common in a task, under a key that only they know. The
+// first one makes it.
+func Shared[T any](c *Context, key any, make func() T) T {
+	if v, ok := c.shared[key]; ok {
+		return v.(T)
+	}
+	if c.shared == nil {
+		c.shared = map[any]any{}
+	}
+	v := make()
+	c.shared[key] = v
+	return v
+}
+
+// begin remembers what undo takes back besides the changes of stores.
+func (c *Context) begin() {
+	if !c.undoable || len(c.ordered) == 0 {
+		return
+	}
+	c.before = c.before[:0]
+	for _, t := range c.ordered {
+		c.before = append(c.before, *t)
+	}
 }
 
 // Drop counts a record that an operator leaves out.
@@ -252,6 +281,9 @@ func (c *Context) undo() error {
 	c.refused = nil
 	c.undoing = true
 	defer func() { c.undoing = false }()
+	for i, at := range c.before {
+		*c.ordered[i] = at
+	}
 	for _, ch := range slices.Backward(c.changes) {
 		v := ch.value
 		if !ch.ok {

@@ -66,6 +66,7 @@ func (t *Task) run(max int) (n int, err error) {
 		if q.head > t.time {
 			c.streamTime = q.head
 		}
+		c.begin()
 		if err := q.input.Forward(); err != nil {
 			return n, err
 		}
