@@ -1,6 +1,10 @@
 package conformance
 
-import "github.com/moldau-stream/moldau/stream"
+import (
+	"errors"
+
+	"github.com/moldau-stream/moldau/stream"
+)
 
 // addTable adds the operations of tables without windows.
 func (p *program) addTable(o op) error {
@@ -15,8 +19,9 @@ func (p *program) addTable(o op) error {
 		keep(p, h, plainKey, showText)
 		p.tables[o.Out] = stream.TableFrom(p.b, topic(o.Topic), h)
 	case "globalTable":
-		p.globals[o.Out] = stream.GlobalFrom(p.b, topic(o.Topic), textStore(o.Store))
-		return errNotBuilt
+		h := textStore(o.Store)
+		keep(p, h, plainKey, showText)
+		p.globals[o.Out] = stream.GlobalFrom(p.b, topic(o.Topic), h)
 	case "toTable":
 		h := textStore(o.Store)
 		keep(p, h, plainKey, showText)
@@ -28,9 +33,34 @@ func (p *program) addTable(o op) error {
 	case "tToStream":
 		p.streams[o.Out] = table.ToStream()
 	case "tAggregate":
-		return errNotBuilt
+		return p.tableAggregate(table, o)
 	case "suppressTime":
 		return errNotBuilt
 	}
 	return nil
 }
+
+func (p *program) tableAggregate(table stream.KTable[text, text], o op) error {
+	kfn := keyMapper(o.Kfn)
+	g := stream.GroupTableBy(table, func(k, v text) (text, text) { return kfn(k, v), v }, stream.Named(o.Name))
+	switch o.Kind {
+	case "count":
+		h := countStore(o.Store)
+		keep(p, h, plainKey, showCount)
+		p.tables[o.Out] = stream.MapTable(stream.CountTable(g, h), decimal)
+	case "reduce":
+		h := textStore(o.Store)
+		keep(p, h, plainKey, showText)
+		p.tables[o.Out] = stream.ReduceTable(g, plus, minus, h)
+	case "aggregate":
+		h := textStore(o.Store)
+		keep(p, h, plainKey, showText)
+		p.tables[o.Out] = stream.AggregateTable(g, empty, plus, minus, h)
+	default:
+		return errors.New("unknown kind " + o.Kind)
+	}
+	return nil
+}
+
+func plus(a, v text) text  { return stream.Some(capped(a.Or("") + "+" + v.Or(""))) }
+func minus(a, v text) text { return stream.Some(capped(a.Or("") + "-" + v.Or(""))) }

@@ -124,6 +124,9 @@ func (r *run) run(tb *probe, m mode, restart *int64) error {
 	r.shape(topology)
 	r.at = "start"
 	opts := append([]streamtest.Option{streamtest.StartTime(time.UnixMilli(1_000_000))}, m.opts...)
+	if restart != nil {
+		opts = append(opts, streamtest.Instances(2), streamtest.CacheSize(1))
+	}
 	r.d = streamtest.NewTopology(tb, topology, opts...)
 	r.outs = map[string]*streamtest.Out[text, text]{}
 	for _, name := range r.p.sinks {

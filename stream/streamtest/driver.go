@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -21,24 +22,27 @@ import (
 //   - a log holds committed records only: what a task sends stays in its runner until the commit;
 //   - between two calls of the test, the queue is empty, unless a record failed.
 type Driver struct {
-	t        testing.TB
-	topology *topo.Topology
-	plan     *topo.Plan
-	o        options
-	now      time.Time
-	dir      *store.Dir
-	stateDir string // of OnDisk
-	logs     map[string]*topicLog
-	runners  []*runner // by sub-topology, then partition
-	readers  map[task.TopicPartition]*runner
-	queue    []Record // committed, not yet delivered
-	sequence int64
-	failed   error // why it stopped; Restart clears it
+	t         testing.TB
+	topology  *topo.Topology
+	plan      *topo.Plan
+	o         options
+	now       time.Time
+	instances []*instance
+	random    *rand.Rand // of Seed; nil: first in, first out
+	logs      map[string]*topicLog
+	runners   []*runner // by sub-topology, then partition
+	readers   map[task.TopicPartition]*runner
+	queue     []Record // committed, not yet delivered
+	sequence  int64
+	together  bool      // Send only queues
+	crash     *crashing // at a commit to come; nil: none
+	failed    error     // why it stopped; Restart clears it
 }
 
 // runner is one task with what a worker of an application keeps beside it.
 type runner struct {
 	d         *Driver
+	on        *instance
 	id        task.ID
 	sub       *topo.Subtopology
 	task      *task.Task
@@ -59,6 +63,7 @@ func NewTopology(t testing.TB, topology *stream.Topology, opts ...Option) *Drive
 			appID:      "app",
 			start:      time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC),
 			partitions: map[string]int32{},
+			instances:  1,
 		},
 		logs:    map[string]*topicLog{},
 		readers: map[task.TopicPartition]*runner{},
@@ -67,8 +72,11 @@ func NewTopology(t testing.TB, topology *stream.Topology, opts ...Option) *Drive
 		o(&d.o)
 	}
 	d.now = d.o.start
-	if d.o.onDisk {
-		d.stateDir = t.TempDir() // before the Cleanup below, so that it is removed after the stores are closed
+	if d.o.seed != nil {
+		d.random = rand.New(rand.NewPCG(*d.o.seed, 0))
+	}
+	for range d.o.instances {
+		d.instances = append(d.instances, newInstance(d))
 	}
 	if err := d.start(); err != nil {
 		t.Fatalf("streamtest: %v", err)
@@ -111,7 +119,7 @@ func (d *Driver) start() error {
 	}
 	for i, sub := range d.topology.Subs {
 		for p := range d.plan.Tasks[i] {
-			r := &runner{d: d, id: task.ID{Subtopology: sub.ID, Partition: p}, sub: sub, committed: map[task.TopicPartition]task.OffsetAndMetadata{}}
+			r := &runner{d: d, on: d.instances[len(d.runners)%len(d.instances)], id: task.ID{Subtopology: sub.ID, Partition: p}, sub: sub, committed: map[task.TopicPartition]task.OffsetAndMetadata{}}
 			d.runners = append(d.runners, r)
 			for _, s := range sub.Sources {
 				topic := s.Topic.For(d.o.appID)
@@ -186,11 +194,11 @@ func (d *Driver) punctuate() error {
 		}
 	}
 	for _, r := range fired {
-		if d.o.manual && !r.task.CommitRequested() {
+		if !r.dirty || d.o.manual && !r.task.CommitRequested() {
 			continue
 		}
-		if err := r.commit(); err != nil {
-			return d.fail(r, err)
+		if err := d.commit(r); err != nil {
+			return err
 		}
 	}
 	return d.drain()
@@ -216,8 +224,8 @@ func (d *Driver) commitAll() error {
 				continue
 			}
 			some = true
-			if err := r.commit(); err != nil {
-				return d.fail(r, err)
+			if err := d.commit(r); err != nil {
+				return err
 			}
 		}
 		if !some {
@@ -251,27 +259,41 @@ func (d *Driver) send(r Record) error {
 		return d.stopped()
 	}
 	d.queue = append(d.queue, d.append(r))
+	if d.together {
+		return nil
+	}
 	return d.drain()
 }
 
-// drain delivers what is queued, first in, first out.
+// drain processes what is queued, and commits it unless that is left to the test.
 func (d *Driver) drain() error {
-	for len(d.queue) > 0 {
-		rec := d.queue[0]
-		d.queue = d.queue[1:]
-		r := d.readers[task.TopicPartition{Topic: rec.Topic, Partition: rec.Partition}]
-		if r == nil {
-			continue
+	for {
+		rec, r, ok := d.next()
+		if !ok {
+			return nil
 		}
-		if err := r.process(rec); err != nil {
-			return d.fail(r, err)
+		if rec != nil {
+			if err := r.process(*rec); err != nil {
+				return d.fail(r, err)
+			}
+			if (d.o.manual || d.random != nil) && !r.task.CommitRequested() {
+				continue
+			}
 		}
-		if d.o.manual && !r.task.CommitRequested() {
-			continue
+		if err := d.commit(r); err != nil {
+			return err
 		}
-		if err := r.commit(); err != nil {
-			return d.fail(r, err)
-		}
+	}
+}
+
+// commit ends the transaction of a task, unless the application crashes over it.
+func (d *Driver) commit(r *runner) error {
+	err := r.commit()
+	if err == errCrash {
+		return d.restart(d.crash.fired())
+	}
+	if err != nil {
+		return d.fail(r, err)
 	}
 	return nil
 }
@@ -362,11 +384,15 @@ func cloneHeaders(hs []stream.Header) []stream.Header {
 // commit ends the transaction of the task: all that it sent becomes visible, in the order in which it was sent, together
 // with its offsets and its state.
 func (r *runner) commit() error {
+	d := r.d
 	c, err := r.task.Prepare()
 	if err != nil {
 		return err
 	}
-	d := r.d
+	crash := d.crash.now()
+	if crash == beforeCommit {
+		return errCrash
+	}
 	for _, rec := range r.pending {
 		rec = d.append(rec)
 		if d.readers[task.TopicPartition{Topic: rec.Topic, Partition: rec.Partition}] != nil {
@@ -383,6 +409,9 @@ func (r *runner) commit() error {
 			changelog[s.Name] = int64(len(d.logs[s.ChangelogTopic().For(d.o.appID)].partitions[r.id.Partition]))
 		}
 	}
+	if crash == duringCommit {
+		return errCrash
+	}
 	r.dirty = false
 	return r.task.Committed(changelog)
 }
@@ -392,8 +421,8 @@ func (d *Driver) close() error {
 	for _, r := range d.runners {
 		errs = append(errs, r.close(true))
 	}
-	if d.dir != nil {
-		errs = append(errs, d.dir.Close())
+	for _, i := range d.instances {
+		errs = append(errs, i.close())
 	}
 	return errors.Join(errs...)
 }

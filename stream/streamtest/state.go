@@ -1,12 +1,10 @@
 package streamtest
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 
 	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/task"
@@ -86,100 +84,20 @@ func (r *runner) has(name string) bool {
 	return false
 }
 
-// A RestartOption changes what Restart does.
-type RestartOption func(*restart)
-
-type restart struct{ loseState bool }
-
-// LoseState makes Restart begin with empty stores, which are restored from their changelogs.
-func LoseState() RestartOption { return func(r *restart) { r.loseState = true } }
-
-// Restart ends all tasks as a crash does and starts them again. What was not committed is gone: its writes to topics and
-// stores are undone, and its input is processed again.
-func (d *Driver) Restart(opts ...RestartOption) {
-	d.t.Helper()
-	if err := d.restart(opts); err != nil {
-		d.t.Fatalf("streamtest: restart: %v", err)
-	}
-}
-
-func (d *Driver) restart(opts []RestartOption) error {
-	var o restart
-	for _, opt := range opts {
-		opt(&o)
-	}
-	d.failed, d.queue = nil, nil
-	reopen := o.loseState || d.o.onDisk
-	for _, r := range d.runners {
-		r.pending, r.dirty = nil, false
-		if err := r.close(reopen); err != nil {
-			return err
-		}
-		if o.loseState && d.o.onDisk {
-			if err := d.dir.DeleteTask(r.id.String()); err != nil {
-				return err
-			}
-		}
-	}
-	if reopen {
-		if err := d.dir.Close(); err != nil {
-			return err
-		}
-		d.dir = nil
-	}
-	if err := d.open(); err != nil {
-		return err
-	}
-	d.redeliver()
-	return d.drain()
-}
-
-// redeliver queues all input that is not committed, in the order in which it was written.
-func (d *Driver) redeliver() {
-	for tp, r := range d.readers {
-		l := d.logs[tp.Topic]
-		next := r.committed[tp].Next // 0 if nothing is committed
-		for _, i := range l.partitions[tp.Partition][next:] {
-			d.queue = append(d.queue, l.records[i])
-		}
-	}
-	slices.SortFunc(d.queue, func(a, b Record) int { return cmp.Compare(a.sequence, b.sequence) })
-}
-
-// open opens the stores and makes the tasks.
-func (d *Driver) open() error {
-	if d.dir == nil {
-		if d.stateDir == "" {
-			d.dir = store.OpenMemory(store.DirOptions{})
-		} else {
-			var err error
-			if d.dir, err = store.OpenDir(d.stateDir, store.DirOptions{}); err != nil {
-				return err
-			}
-		}
-	}
-	for _, r := range d.runners {
-		if err := r.open(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // open makes the task, over the stores that are still open or over those of the directory, which lack what the
 // changelogs have beyond their positions.
 func (r *runner) open() error {
 	d := r.d
 	if r.stores == nil && len(r.sub.Stores) > 0 {
 		var err error
-		if r.stores, err = d.dir.OpenTask(r.id.String(), task.Specs(r.sub), store.TaskOptions{}); err != nil {
+		if r.stores, err = r.on.dir.OpenTask(r.id.String(), task.Specs(r.sub), store.TaskOptions{}); err != nil {
 			return err
 		}
-		for _, s := range r.sub.Stores {
-			if s.Spec.Changelog {
-				if err := r.restore(s.Name, s.ChangelogTopic().For(d.o.appID)); err != nil {
-					return err
-				}
+	}
+	for _, s := range r.sub.Stores {
+		if s.Spec.Changelog {
+			if err := r.restore(s.Name, s.ChangelogTopic().For(d.o.appID)); err != nil {
+				return err
 			}
 		}
 	}
@@ -214,7 +132,10 @@ func (r *runner) open() error {
 func (r *runner) restore(name, topic string) error {
 	l := r.d.logs[topic]
 	indices := l.partitions[r.id.Partition]
-	from, _ := r.stores.ChangelogPosition(name)
+	from, ok := r.stores.ChangelogPosition(name)
+	if ok && from == int64(len(indices)) {
+		return nil
+	}
 	var recs []store.ChangelogRecord
 	for _, i := range indices[from:] {
 		rec := l.records[i]

@@ -53,6 +53,9 @@ type options struct {
 	manual         bool
 	commitInterval time.Duration
 	onDisk         bool
+	cache          int64
+	instances      int
+	seed           *uint64
 	onError        func(*stream.RecordError) stream.Action
 	deadLetter     string
 }
@@ -80,8 +83,28 @@ func CommitInterval(every time.Duration) Option {
 	return func(o *options) { o.manual, o.commitInterval = true, every }
 }
 
-// OnDisk keeps stores in a temporary directory instead of in memory, so that Restart opens them again as a process does.
+// OnDisk keeps stores in databases, as an application does, on a disk that is simulated in memory. Restart opens them as a
+// process does after a power cut: what was not yet written is restored from the changelogs.
 func OnDisk() Option { return func(o *options) { o.onDisk = true } }
+
+// CacheSize sets the memory for the stores of an instance, in bytes: half for the caches of stores, half for the databases
+// of OnDisk. The less there is, the more often stores are written, and read, beyond their cache. Answers do not depend on it.
+func CacheSize(bytes int64) Option { return func(o *options) { o.cache = bytes } }
+
+// Instances has the tasks run in several instances of the application, each with a state directory of its own. Move and
+// Rebalance let tasks change between them. Default: 1.
+func Instances(n int) Option { return func(o *options) { o.instances = max(n, 1) } }
+
+// Seed lets chance decide what Kafka leaves open, the same way for the same seed: which task goes on when several have
+// input, and, unless the test commits by itself, when each commits. Records of a partition keep their order, and a task
+// takes the record with the smallest timestamp of those that its topics have. Without it, records are processed
+// first in, first out, and each is committed at once.
+//
+//	for seed := range uint64(100) {
+//		d := streamtest.New(t, topology(), streamtest.Seed(seed))
+//		...
+//	}
+func Seed(seed uint64) Option { return func(o *options) { o.seed = &seed } }
 
 // OnError sets the policy for records that fail. Default: the failure ends the test.
 func OnError(f func(*stream.RecordError) stream.Action) Option {
