@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 
+	"github.com/moldau-stream/moldau/state"
 	"github.com/moldau-stream/moldau/stream"
 )
 
@@ -13,7 +14,8 @@ func (p *program) addTable(o op) error {
 	case "table":
 		if o.Versioned != nil {
 			p.versioned[o.Store] = true
-			return errNotBuilt
+			p.tables[o.Out] = stream.TableFrom(p.b, topic(o.Topic), state.Versioned(o.Store, texts, texts, ms(*o.Versioned)))
+			return nil
 		}
 		h := textStore(o.Store)
 		keep(p, h, plainKey, showText)
