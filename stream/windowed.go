@@ -211,6 +211,9 @@ func at(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
 // decodeKey is the reverse of the encoder.
 func (t *windowTask[K, V]) decodeKey(b []byte) (K, error) {
+	if b == nil {
+		b = []byte{} // an empty key, not a null one
+	}
 	k, err := t.enc.Decode(b)
 	if err != nil {
 		return k, t.fail(fmt.Errorf("emit: %w", err))

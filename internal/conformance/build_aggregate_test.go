@@ -17,8 +17,10 @@ func (p *program) addAggregate(o op) error {
 		return p.aggregate(g, o)
 	case "wToStream":
 		p.streams[o.Out] = wToStream(p.windowed[o.In])
-	case "cogroup", "suppressClose":
-		return errNotBuilt
+	case "suppressClose":
+		p.suppressClose(o)
+	case "cogroup":
+		return p.cogroup(o)
 	}
 	return nil
 }

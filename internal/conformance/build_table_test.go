@@ -37,7 +37,12 @@ func (p *program) addTable(o op) error {
 	case "tAggregate":
 		return p.tableAggregate(table, o)
 	case "suppressTime":
-		return errNotBuilt
+		limit := 1_000_000
+		if o.MaxRecords != nil {
+			limit = *o.MaxRecords
+		}
+		stream.Use(p.b, texts)
+		p.tables[o.Out] = table.SuppressFor(ms(o.Millis), stream.Named(o.Name), stream.MaxRecords(limit), stream.EmitEarlyWhenFull())
 	}
 	return nil
 }

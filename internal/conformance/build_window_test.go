@@ -118,3 +118,60 @@ func unwindowed[W interface {
 		return stream.Some(fmt.Sprintf("[%s@%d/%d]", key.Or("null"), start.UnixMilli(), end.UnixMilli()))
 	})
 }
+
+func (p *program) suppressClose(o op) {
+	stream.Use(p.b, texts)
+	in, name := p.windowed[o.In], stream.Named(o.Name)
+	if in.session {
+		p.windowed[o.Out] = windowed{sessions: stream.SuppressUntilClose(in.sessions, name), session: true}
+		return
+	}
+	p.windowed[o.Out] = windowed{times: stream.SuppressUntilClose(in.times, name)}
+}
+
+// cogroup adds an aggregation of several groups, which become windowed one by one.
+func (p *program) cogroup(o op) error {
+	groups := make([]stream.GroupedStream[text, text], len(o.Ins))
+	for i, in := range o.Ins {
+		groups[i] = p.streams[in].GroupByKey(stream.Named(fmt.Sprintf("%s-%d", o.Name, i)))
+	}
+	switch {
+	case o.Window == nil:
+		h := textStore(o.Store)
+		keep(p, h, plainKey, showText)
+		p.tables[o.Out] = stream.AggregateCogrouped(cogrouped(groups), empty, h)
+	case o.Window.Type == "session":
+		t := stream.AggregateCogroupedSessions(cogrouped(each(groups, func(g stream.GroupedStream[text, text]) stream.GroupedStream[window.SessionKey[text], text] {
+			return stream.SessionWindowedBy(g, o.Window.session())
+		})), empty, appendCapped, state.Session(o.Store, texts, texts))
+		p.windowed[o.Out] = windowed{sessions: t, session: true}
+	default:
+		h := state.Window(o.Store, texts, texts)
+		keep(p, h, windowKey(o.Window), showText)
+		t := stream.AggregateCogrouped(cogrouped(each(groups, func(g stream.GroupedStream[text, text]) stream.GroupedStream[window.Key[text], text] {
+			return stream.WindowedBy(g, o.Window.def())
+		})), empty, h)
+		p.windowed[o.Out] = windowed{times: t}
+	}
+	return nil
+}
+
+func each[A, B any](all []A, f func(A) B) []B {
+	out := make([]B, len(all))
+	for i, a := range all {
+		out[i] = f(a)
+	}
+	return out
+}
+
+// cogrouped puts groups together; the aggregator of each says which one it is.
+func cogrouped[K any](groups []stream.GroupedStream[K, text]) stream.CogroupedStream[K, text] {
+	add := func(i int) func(a, v text) text {
+		return func(a, v text) text { return stream.Some(capped(a.Or("") + fmt.Sprint(i) + v.Or(""))) }
+	}
+	c := stream.Cogroup(groups[0], add(0))
+	for i, g := range groups[1:] {
+		c = stream.CogroupWith(c, g, add(i+1))
+	}
+	return c
+}

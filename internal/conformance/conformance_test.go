@@ -92,6 +92,10 @@ var finished = []string{
 	"join-st",
 	"process",
 	"process-values",
+	"emit-close",
+	"suppress-close",
+	"suppress-time",
+	"cogroup",
 }
 
 // shown is how many differences of a scenario are printed, unless it was asked for by its id.

@@ -20,18 +20,21 @@ type Option interface {
 
 // Options are the options of one call, put together.
 type Options struct {
-	Used       OptionSet
-	Name       string
-	Partitions int32
-	Key, Value any // Serde[K], Serde[V]
-	KeyType    reflect.Type
-	ValueType  reflect.Type
-	Store      state.Handle
-	Emission   task.Emission
-	Grace      time.Duration
-	BaseStore  string // of the names of a join's stores
-	Other      any    // Serde[R] of the right side of a join, whose left side has Key and Value
-	OtherType  reflect.Type
+	Used         OptionSet
+	Name         string
+	Partitions   int32
+	Key, Value   any // Serde[K], Serde[V]
+	KeyType      reflect.Type
+	ValueType    reflect.Type
+	Store        state.Handle
+	Emission     task.Emission
+	Grace        time.Duration
+	BaseStore    string // of the names of a join's stores
+	Other        any    // Serde[R] of the right side of a join, whose left side has Key and Value
+	OtherType    reflect.Type
+	MaxRecords   int64
+	MaxBytes     int64
+	StopWhenFull bool
 }
 
 // OptionSet is a set of kinds of options.

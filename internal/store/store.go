@@ -62,6 +62,7 @@ type Spec struct {
 	Changelog   bool   // changes are replicated to a changelog topic (the task's business; here for Describe and checks)
 	Cached      bool   // keep clean entries in memory; without it, only what is not yet in the engine
 	Types       string // of keys and values, for error messages; not stored
+	LogVersion  byte   // of the values, sent in the header "v" of changelog records; 0: without it
 
 	Kind       Kind
 	Retention  int64 // milliseconds: of rows of window and session stores, of the history of versioned ones

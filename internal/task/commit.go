@@ -96,12 +96,19 @@ func (t *Task) changelogs() error {
 			continue
 		}
 		o := Out{Topic: s.ChangelogTopic().For(t.c.appID), Partition: t.id.Partition}
+		var version []Header
+		if v := s.Spec.LogVersion; v != 0 {
+			version = []Header{{Key: "v", Value: []byte{v}}}
+		}
 		n := int64(0)
 		err := t.stores.KV(s.Name).Dirty(func(d *store.Dirty) error {
 			if same, err := t.asBefore(d); err != nil || same {
 				return err
 			}
-			o.Key, o.Value, o.Timestamp = d.Key, d.Value, d.Timestamp
+			o.Key, o.Value, o.Timestamp, o.Headers = d.Key, d.Value, d.Timestamp, version
+			if d.Value == nil {
+				o.Headers = nil
+			}
 			n++
 			return t.out.Send(&o)
 		})

@@ -302,6 +302,42 @@ func (g *Graph) AddGlobal(source, processor *Node, s *Store, how Reading) {
 	g.AddStore(s, processor)
 }
 
+// WindowGrace is how long, in milliseconds of stream time, windows stay open after their end, by the nodes that make them:
+// the nearest above n on each path, of which the longest counts. ok is false if a path has none.
+func (g *Graph) WindowGrace(n *Node) (grace int64, ok bool) {
+	written := map[*Node]*Node{} // the sinks of repartition topics, by source
+	for _, r := range g.repartitions {
+		written[r.Source] = r.Sink
+	}
+	found := map[*Node]int64{} // -1: a path has none
+	var search func(n *Node) int64
+	search = func(n *Node) int64 {
+		if at, ok := found[n]; ok {
+			return at
+		}
+		longest := int64(-1)
+		switch {
+		case n.Windows:
+			longest = n.Grace
+		case written[n] != nil:
+			longest = search(written[n])
+		default:
+			for _, p := range n.Parents {
+				at := search(p)
+				if at < 0 {
+					longest = -1
+					break
+				}
+				longest = max(longest, at)
+			}
+		}
+		found[n] = longest
+		return longest
+	}
+	grace = search(n)
+	return grace, grace >= 0
+}
+
 // AddRepartition adds filter, sink and source of a repartition topic under a
 // node and returns the source. The name is that of the topic without prefix
 // and suffix. Nodes come with their Wire; names and topics are set here.
