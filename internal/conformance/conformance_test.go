@@ -79,7 +79,7 @@ func compare(t *testing.T, s *scenario, restart *int64) result {
 // test when the corpora are named.
 var finished = []string{"stateless", "aggregate", "tumbling", "hopping", "sliding", "session", "table", "to-table",
 	"join-tt", "join-tt-chain", "join-st",
-	"process", "process-values"}
+	"process", "process-values", "join-ss-inner", "join-ss-left", "join-ss-outer"}
 
 // shown is how many differences of a scenario are printed, unless it was asked for by its id.
 const shown = 6
