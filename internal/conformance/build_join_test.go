@@ -9,7 +9,7 @@ import (
 func (p *program) addJoin(o op) error {
 	switch o.Op {
 	case "joinSS":
-		return errNotBuilt
+		p.streamStream(o)
 	case "joinST":
 		p.streamTable(o)
 	case "joinSG":
@@ -61,4 +61,19 @@ func (p *program) streamGlobal(o op) {
 		return
 	}
 	p.streams[o.Out] = join.Global(l, r, key, pair)
+}
+
+func (p *program) streamStream(o op) {
+	p.unlisted = append(p.unlisted, o.Name)
+	l, r := p.streams[o.Left], p.streams[o.Right]
+	w := join.Within(0).Before(ms(o.Before)).After(ms(o.After)).Grace(ms(*o.Grace))
+	opts := []stream.Option{stream.Named(o.Name), join.Stores(o.Name)}
+	switch o.Kind {
+	case "inner":
+		p.streams[o.Out] = join.Streams(l, r, w, pair, opts...)
+	case "left":
+		p.streams[o.Out] = join.LeftStreams(l, r, w, leftPair, opts...)
+	case "outer":
+		p.streams[o.Out] = join.OuterStreams(l, r, w, outerPair, opts...)
+	}
 }

@@ -37,6 +37,7 @@ type program struct {
 	sinks     []string            // topics that the topology writes
 	stores    map[string]contents // what the corpus lists of a store
 	versioned map[string]bool     // stores that keep versions
+	unlisted  []string            // prefixes of the names of stores that the corpus doesn't list
 }
 
 // build makes the DSL calls of a scenario.

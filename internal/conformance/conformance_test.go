@@ -96,6 +96,9 @@ var finished = []string{
 	"suppress-close",
 	"suppress-time",
 	"cogroup",
+	"join-ss-inner",
+	"join-ss-left",
+	"join-ss-outer",
 }
 
 // shown is how many differences of a scenario are printed, unless it was asked for by its id.

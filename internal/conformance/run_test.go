@@ -199,6 +199,9 @@ func (r *run) end(topology *stream.Topology) {
 	// The corpus lists the stores that it names. Those of joins and suppressions are in the description.
 	var changelogs []string
 	for _, name := range topology.ChangelogTopics() {
+		if slices.ContainsFunc(r.p.unlisted, func(prefix string) bool { return strings.HasPrefix(name, prefix+"-") }) {
+			continue
+		}
 		if name = strings.TrimSuffix(name, "-changelog"); r.named(name) {
 			changelogs = append(changelogs, name)
 		}

@@ -124,7 +124,9 @@ func (t *Task) offsets() Commit {
 	c := Commit{Offsets: map[TopicPartition]OffsetAndMetadata{}}
 	var times map[string]int64
 	if len(t.c.times) > 0 {
-		times = make(map[string]int64, len(t.c.times))
+		times = make(map[string]int64, len(t.c.times)+1)
+		t.timesVersion++
+		times[versionOfTimes] = t.timesVersion
 		for name, at := range t.c.times {
 			if *at >= 0 {
 				times[name] = *at

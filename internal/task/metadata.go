@@ -16,6 +16,10 @@ type Metadata struct {
 	Times         map[string]int64
 }
 
+// versionOfTimes is the name under which metadata has a number that grows with each commit: of the partitions of a task, each
+// carries the times of the last commit that moved it, and those of the last one of all count.
+const versionOfTimes = ""
+
 // metadataMagic is the version of the format: 1 had no times.
 const metadataMagic = 2
 

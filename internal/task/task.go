@@ -84,6 +84,7 @@ type Task struct {
 	fired   bool   // a punctuation was called since the last Prepare
 
 	committedTimes map[string]int64
+	timesVersion   int64
 }
 
 // New wires the nodes of the sub-topology.
@@ -195,10 +196,19 @@ func (t *Task) LoadMetadata(topic string, partition int32, metadata string) erro
 	q.time, q.committedTime = m.PartitionTime, m.PartitionTime
 	t.time = max(t.time, m.PartitionTime)
 	t.c.streamTime = t.time
-	// Every partition carries the times of the last commit that moved it.
+	// Every partition carries the times of the last commit that moved it. What Kafka Streams committed has no version; its
+	// times only grow.
+	version, ours := m.Times[versionOfTimes]
+	if version < t.timesVersion {
+		return nil
+	}
+	t.timesVersion = version
 	for name, at := range m.Times {
-		t.c.loaded[name] = max(at, t.c.loaded[name])
-		if p, ok := t.c.times[name]; ok && at > *p {
+		if !ours {
+			at = max(at, t.c.loaded[name])
+		}
+		t.c.loaded[name] = at
+		if p, ok := t.c.times[name]; ok && (ours || at > *p) {
 			*p = at
 			t.committedTimes[name] = at
 		}

@@ -117,11 +117,11 @@ const MaxMetadata = 4096
 
 // MetadataSize is the size of the metadata of a committed offset that carries
 // operator time under these names: base64 of a magic byte, the partition time
-// and the map of names to times.
+// and the map of names to times, with a version in it.
 func MetadataSize(names []string) int {
 	n := 1 + 8
 	if len(names) > 0 {
-		n += 4
+		n += 4 + 4 + 8 // their number, and a version that has no name
 	}
 	for _, s := range names {
 		n += 4 + len(s) + 8

@@ -206,9 +206,9 @@ func TestOperatorTimesMustFitTheMetadataOfAnOffset(t *testing.T) {
 		_, err := g.Build()
 		return err
 	}
-	// 4096 bytes of base64 are 3072 bytes: 1 + 8 + 4 and 12 + length for each name.
-	require.NoError(t, build(1, 3072-13-12))
-	require.ErrorContains(t, build(1, 3072-13-12+1), "need 4100 bytes of offset metadata, but brokers take 4096")
+	// 4096 bytes of base64 are 3072 bytes: 1 + 8 + 4, 12 for the version, and 12 + length for each name.
+	require.NoError(t, build(1, 3072-25-12))
+	require.ErrorContains(t, build(1, 3072-25-12+1), "need 4100 bytes of offset metadata, but brokers take 4096")
 	require.NoError(t, build(50, 48))
 	require.ErrorContains(t, build(51, 48), "at WINDOW-: the 51 windowed operators of sub-topology 0")
 }
