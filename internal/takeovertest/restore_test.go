@@ -35,6 +35,9 @@ type left struct {
 	Metadata string `json:"metadata,omitempty"`
 }
 
+// long is when the orders of testdata begin.
+var long = time.UnixMilli(1_699_999_980_000)
+
 const (
 	testdata = "testdata/java.jsonl.gz"
 	before   = 240 // orders that the Java application had counted
@@ -49,9 +52,9 @@ func TestRestoresWhatJavaWrote(t *testing.T) {
 			c := connect(t, broker.InProcessAddr, kgo.Dialer(brokertest.New(t).DialContext))
 			c.topics(slices.Concat([]string{"orders"}, results, owned)...)
 			c.leave(load(t))
-			all := orders(0, before)
+			all := orders(long, 0, before)
 			require.Equal(t, expected(all), c.tables())
-			more := orders(before, 300)
+			more := orders(long, before, 300)
 			c.send(more)
 			c.goOn(g, append(all, more...))
 		})
@@ -100,9 +103,9 @@ func TestWriteWhatJavaLeaves(t *testing.T) {
 	}
 	c := connect(t, listening(t))
 	c.topics(append([]string{"orders"}, results...)...)
-	c.send(orders(0, before))
+	c.send(orders(long, 0, before))
 	stop, _ := c.java("at_least_once")
-	c.counted(orders(0, before))
+	c.counted(orders(long, 0, before))
 	stop()
 
 	require.NoError(t, os.MkdirAll("testdata", 0o755))

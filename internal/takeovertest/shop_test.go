@@ -64,18 +64,21 @@ type order struct {
 	at   time.Time
 }
 
-// orders are n orders from an index on, always the same; times go forwards, with some disorder.
-func orders(from, n int) []order {
+// orders are n orders from an index on, always the same; times go forwards from a minute on, with some disorder.
+func orders(start time.Time, from, n int) []order {
 	all := make([]order, n)
 	for i := range all {
 		r := rand.New(rand.NewPCG(6, uint64(from+i)))
 		all[i] = order{
 			user: fmt.Sprintf("u%d", r.IntN(12)),
-			at:   time.UnixMilli(1_700_000_000_000 + int64(from+i)*900 - int64(r.IntN(15_000))),
+			at:   start.Add(time.Duration((from+i)*900-r.IntN(15_000)) * time.Millisecond),
 		}
 	}
 	return all
 }
+
+// recently is when orders begin that Apache Kafka must not find so old that it deletes them: retention goes by their time.
+func recently() time.Time { return time.Now().Truncate(time.Minute).Add(-time.Hour) }
 
 // expected counts the orders from scratch: by topic, its table.
 func expected(all []order) map[string]map[string]int64 {

@@ -82,26 +82,28 @@ func TestGoesOnWhereJavaStoppedExactlyOnce(t *testing.T) {
 }
 
 func (c *cluster) stopped(guarantee string, g stream.Guarantee) {
+	start := recently()
 	c.topics(append([]string{"orders"}, results...)...)
-	c.send(orders(0, 900))
+	c.send(orders(start, 0, 900))
 	stop, _ := c.java(guarantee)
 	c.eventually(func() bool { return len(c.read("counts")) > 0 }, "the Java application counts")
 	stop()
-	c.send(orders(900, 600))
+	c.send(orders(start, 900, 600))
 	c.empty()
-	c.goOn(g, orders(0, 1500))
+	c.goOn(g, orders(start, 0, 1500))
 }
 
 // The transaction that is open when the Java application is killed is aborted by time; what was in it is done by its successor.
 func TestGoesOnWhereJavaWasKilled(t *testing.T) {
 	onClusters(t, func(c *cluster) {
+		start := recently()
 		c.topics(append([]string{"orders"}, results...)...)
-		c.send(orders(0, 900))
+		c.send(orders(start, 0, 900))
 		_, kill := c.java("exactly_once_v2")
 		c.eventually(func() bool { return len(c.read("counts")) > 0 }, "the Java application counts")
-		c.send(orders(900, 600))
+		c.send(orders(start, 900, 600))
 		kill()
 		c.empty()
-		c.goOn(stream.ExactlyOnce, orders(0, 1500))
+		c.goOn(stream.ExactlyOnce, orders(start, 0, 1500))
 	})
 }
