@@ -11,7 +11,7 @@ DIFFERENTIAL_PORT ?= 9280
 export ACCEPTANCE ?= $(abspath ../shared/acceptance)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt cross fuzz bench bench-broker bench-streams crash kill-etl powercut interop acceptance differential optimize-descriptions wordcount ci clean
+.PHONY: help build test race lint fmt cross fuzz bench bench-broker bench-streams crash kill-etl powercut interop acceptance differential optimize-descriptions takeover wordcount ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ differential: ## random requests to Apache Kafka and to the server, answers comp
 optimize-descriptions: ## what Kafka Streams makes of topologies with optimization, for tests: needs Java 17 and Maven
 	cd internal/topo/testdata/optimize && mvn -B -q compile dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/bin/optimize/lib && \
 		java -cp '$(CURDIR)/bin/optimize/classes:$(CURDIR)/bin/optimize/lib/*' Optimize >descriptions.new && mv descriptions.new descriptions.txt
+
+takeover: ## our application goes on where one of Kafka Streams stopped: needs Java 17 and Maven (ARGS=-takeover.update)
+	mvn -B -q -f internal/takeovertest/java/pom.xml compile dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/bin/takeover/lib
+	$(GO) test -count=1 -v -timeout 20m ./internal/takeovertest -takeover.java $(CURDIR)/bin/takeover -takeover.kafka-node $(ACCEPTANCE)/kafka-node $(ARGS)
 
 wordcount: ## run the example: count the words of a book exactly-once (ARGS='-follow')
 	$(GO) run ./examples/wordcount $(ARGS)

@@ -21,10 +21,36 @@ func NewBuilder() *Builder { return &Builder{} }
 // order of Use and other calls does not matter.
 func Use[T any](b *Builder, s serde.Serde[T]) { dsl.Use(&b.d, s) }
 
+// BuildOption changes how Build makes the topology.
+type BuildOption func(*Builder)
+
+// Optimization is a change of the topology that saves internal topics. It changes names of internal topics and how
+// work is divided into sub-topologies, so an application that has run without it cannot go on with it.
+type Optimization = topo.Optimization
+
+// MergeRepartitionTopics makes one repartition topic of those of aggregations, joins and ToTable that lead away from one operator
+// with new keys (or one Merge), as Kafka Streams does with topology.optimization=merge.repartition.topics. What lies between
+// moves behind the topic, and so do operators beside it that read the same stream as the topic.
+const MergeRepartitionTopics Optimization = topo.MergeRepartitions
+
+// Optimize has Build optimize the topology. Without it nothing is optimized.
+func Optimize(optimizations ...Optimization) BuildOption {
+	return func(b *Builder) {
+		var all Optimization
+		for _, o := range optimizations {
+			all |= o
+		}
+		b.d.Graph.Optimize(all)
+	}
+}
+
 // Build ends the topology. The error joins every mistake that was made
 // (errors.Join), each with the file and line of its call. After a success
 // nothing can be added.
-func (b *Builder) Build() (*Topology, error) {
+func (b *Builder) Build(opts ...BuildOption) (*Topology, error) {
+	for _, o := range opts {
+		o(b)
+	}
 	t, err := b.d.Build()
 	if err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ func derive[K, V, K2, V2 any](s KStream[K, V], op, prefix string, rekeyed, ok bo
 	at := topo.Caller()
 	s.e.B.Require(at, op, ok)
 	c := s.e.B.Options(at, op, dsl.OptName, opts)
-	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, prefix), At: at}
+	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, prefix), At: at, NewKey: rekeyed, NewValue: !rekeyed}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		return wire(c, n, task.Streams[K2, V2](outs))
 	})

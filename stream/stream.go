@@ -32,7 +32,7 @@ func (s KStream[K, V]) filter(op string, pred func(K, V) bool, want bool, opts [
 	at := topo.Caller()
 	s.e.B.Require(at, op, pred != nil)
 	c := s.e.B.Options(at, op, dsl.OptName, opts)
-	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, "KSTREAM-FILTER-"), At: at}
+	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, "KSTREAM-FILTER-"), At: at, Same: true}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		out, needs := task.Streams[K, V](outs), dsl.Needs[K, V]()
 		return task.Stream[K, V](func(k K, v V, m task.Meta) error {
@@ -71,7 +71,7 @@ func (s KStream[K, V]) look(op, prefix string, f func(K, V), opts []Option) topo
 	at := topo.Caller()
 	s.e.B.Require(at, op, f != nil)
 	c := s.e.B.Options(at, op, dsl.OptName, opts)
-	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, prefix), At: at}
+	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, prefix), At: at, Same: true}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		out, needs := task.Streams[K, V](outs), dsl.Needs[K, V]()
 		return task.Stream[K, V](func(k K, v V, m task.Meta) error {
@@ -98,7 +98,7 @@ func (s KStream[K, V]) Merge(others ...KStream[K, V]) KStream[K, V] {
 			s.e.B.Graph.Mistakef(at, "Merge: a stream is the zero KStream: it comes from no builder")
 			continue
 		}
-		n := &topo.Node{Kind: topo.Processor, Name: s.e.B.Graph.Name("", "KSTREAM-MERGE-"), At: at, Wire: dsl.PassThrough[K, V]()}
+		n := &topo.Node{Kind: topo.Processor, Name: s.e.B.Graph.Name("", "KSTREAM-MERGE-"), At: at, Wire: dsl.PassThrough[K, V](), Merges: true}
 		s.e.Ref.N = s.e.B.Graph.Add(n, s.e.Ref.N, o.e.Ref.N)
 		s.e.Ref.Rekeyed = s.e.Ref.Rekeyed || o.e.Ref.Rekeyed
 		s.e.Ref.Sources = dsl.UnionSources(s.e.Ref.Sources, o.e.Ref.Sources)
@@ -145,7 +145,7 @@ func (s KStream[K, V]) split(name, rest string, cases []Branch[K, V]) (branches 
 		preds[i] = b.When
 	}
 	g := &s.e.B.Graph
-	n := &topo.Node{Name: g.Name(name, "KSTREAM-BRANCH-"), At: at}
+	n := &topo.Node{Name: g.Name(name, "KSTREAM-BRANCH-"), At: at, Same: true}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		to := make([]task.Stream[K, V], len(outs))
 		for i, o := range outs {
@@ -170,7 +170,7 @@ func (s KStream[K, V]) split(name, rest string, cases []Branch[K, V]) (branches 
 			given = byNumber
 		}
 		b := s
-		b.e.Ref = s.e.Then(&topo.Node{Name: g.Name(n.Name+given, ""), At: at, Wire: dsl.PassThrough[K, V]()})
+		b.e.Ref = s.e.Then(&topo.Node{Name: g.Name(n.Name+given, ""), At: at, Wire: dsl.PassThrough[K, V](), Same: true})
 		return b
 	}
 	for i, b := range cases {

@@ -67,6 +67,7 @@ func (s KStream[K, V]) ToTable(st state.Spec[K, V], opts ...Option) KTable[K, V]
 			in.Value = storedV
 		}
 		r, _, _ := dsl.Repartition(in, at, name, c.Partitions, k, v)
+		r.Mergeable = true
 		in = in.Behind(r)
 	}
 	return TableOf(dsl.SourceTable(in, at, name, st, d, c.Emission))

@@ -50,6 +50,7 @@ func (e Edge[K, V]) ForJoin(at, given, suffix string, k serde.Serde[K], v serde.
 		given, suffix = e.Ref.N.Name, ""
 	}
 	r, _, _ := Repartition(e, at, given+suffix, 0, k, v)
+	r.Mergeable = true
 	if e.B.joined == nil {
 		e.B.joined = map[*topo.Node]*topo.Repartition{}
 	}

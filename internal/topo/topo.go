@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/moldau-stream/moldau/internal/store"
 )
@@ -77,6 +78,10 @@ type Node struct {
 
 	// Global marks the source and the processor of a global store.
 	Global bool
+
+	// What Build must know to move repartition topics. NewKey: the operator may give records another key; NewValue: another
+	// value; Same: it sends records on as they came, if it does; Merges: it joins several paths into one.
+	NewKey, NewValue, Same, Merges bool
 
 	Index int // position in the order of creation
 
@@ -126,6 +131,10 @@ type Repartition struct {
 	Partitions int32 // as demanded by the program; 0: as many as the tasks that write it need
 	Sink       *Node
 	Source     *Node
+	// Mergeable: the topic is there only because keys have changed, and Build may put one in the place of several.
+	Mergeable bool
+
+	filter *Node
 }
 
 // Graph collects nodes and mistakes. The zero value is ready to use.
@@ -139,6 +148,7 @@ type Graph struct {
 	copartition  []copartition
 	mistakes     []*Mistake
 	next         int // the counter behind generated names
+	optimize     Optimization
 	built        bool
 }
 
@@ -343,17 +353,13 @@ func (g *Graph) WindowGrace(n *Node) (grace int64, ok bool) {
 // and suffix. Nodes come with their Wire; names and topics are set here.
 func (g *Graph) AddRepartition(at, name string, partitions int32, parent, filter, sink, source *Node) *Repartition {
 	topic := RepartitionTopic(name)
-	names := [3]string{g.Name("", "KSTREAM-SINK-"), g.Name("", "KSTREAM-FILTER-"), g.Name("", "KSTREAM-SOURCE-")}
-	if !generated.MatchString(name) {
-		names = [3]string{topic + "-sink", topic + "-filter", topic + "-source"}
-	}
-	sink.Name, filter.Name, source.Name = names[0], names[1], names[2]
+	sink.Name, filter.Name, source.Name = g.repartitionNames(topic)
 	sink.At, filter.At, source.At = at, at, at
 	sink.Kind, filter.Kind, source.Kind = Sink, Processor, Source
 	sink.Topic = Topic{topic, true}
 	source.Topic = sink.Topic
 	filter.repartition = true
-	r := &Repartition{Topic: sink.Topic, At: at, Partitions: partitions, Sink: sink, Source: source}
+	r := &Repartition{Topic: sink.Topic, At: at, Partitions: partitions, Sink: sink, Source: source, filter: filter}
 	if !g.addRepartition(r) {
 		g.reuse(filter, parent)
 		g.reuse(sink, filter)
@@ -402,6 +408,15 @@ func (g *Graph) addRepartition(r *Repartition) bool {
 
 // BurnTableRepartition is BurnRepartition for AddTableRepartition.
 func (g *Graph) BurnTableRepartition() { g.next += 2 }
+
+// repartitionNames are the names of the nodes of a repartition topic: after the topic, or from the counter if that is named by it.
+func (g *Graph) repartitionNames(topic string) (sink, filter, source string) {
+	sink, filter, source = g.Name("", "KSTREAM-SINK-"), g.Name("", "KSTREAM-FILTER-"), g.Name("", "KSTREAM-SOURCE-")
+	if !generated.MatchString(strings.TrimSuffix(topic, repartitionSuffix)) {
+		sink, filter, source = topic+"-sink", topic+"-filter", topic+"-source"
+	}
+	return sink, filter, source
+}
 
 // BurnRepartition moves the counter on as AddRepartition does, for a group whose
 // repartition topic exists already.
@@ -467,6 +482,10 @@ func (g *Graph) Build() (*Topology, error) {
 			errs[i] = m
 		}
 		return nil, errors.Join(errs...)
+	}
+	if g.optimize&MergeRepartitions != 0 {
+		g.mergeRepartitions()
+		t = g.divide()
 	}
 	g.built = true
 	g.filterNullKeys()
