@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/moldau-stream/moldau/internal/store"
+	"github.com/moldau-stream/moldau/serde"
 )
 
 // Host has stores that can be queried: *stream.App and *streamtest.Driver.
@@ -43,28 +44,12 @@ func Uncommitted() QueryOption {
 // Errors match ErrUnknownStore, ErrNotLocal, ErrNotReady (a partition is being restored and the key
 // was not found in the others) and ErrClosed (a partition has left; call Query again).
 func Query[K, V any](ctx context.Context, h Host, s KV[K, V], opts ...QueryOption) (Reader[K, V], error) {
-	var c queryConfig
-	for _, o := range opts {
-		o.apply(&c)
-	}
-	if s.name == "" {
-		return nil, errors.New("state: a store without a name cannot be queried: name it in state.KeyValue")
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	parts, err := h.ReadStore(s.name)
+	parts, c, err := partitions(ctx, h, s, opts)
 	if err != nil {
 		return nil, err
 	}
-	if len(parts) == 0 {
-		return nil, fmt.Errorf("store %q: %w", s.name, ErrNotLocal)
-	}
 	r := &queryReader[K, V]{h: s}
 	for _, p := range parts {
-		if spec := p.View.Spec(); spec.Types != "" && spec.Types != typesOf[K, V]() {
-			return nil, typeError(s.name, spec.Types, typesOf[K, V]())
-		}
 		if c.uncommitted {
 			r.parts = append(r.parts, ownerReads{ctx, p})
 		} else {
@@ -72,6 +57,39 @@ func Query[K, V any](ctx context.Context, h Host, s KV[K, V], opts ...QueryOptio
 		}
 	}
 	return r, nil
+}
+
+// partitions are those of the store of a handle that are here.
+func partitions(ctx context.Context, h Host, s Handle, opts []QueryOption) ([]store.Partition, queryConfig, error) {
+	var c queryConfig
+	for _, o := range opts {
+		o.apply(&c)
+	}
+	name := s.StoreName()
+	if name == "" {
+		return nil, c, errors.New("state: a store without a name cannot be queried: name it in its handle")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, c, err
+	}
+	parts, err := h.ReadStore(name)
+	if err != nil {
+		return nil, c, err
+	}
+	if len(parts) == 0 {
+		return nil, c, fmt.Errorf("store %q: %w", name, ErrNotLocal)
+	}
+	want := s.declare().Store
+	for _, p := range parts {
+		spec := p.View.Spec()
+		if spec.Types != "" && spec.Types != want.Types {
+			return nil, c, typeError(name, spec.Types, want.Types)
+		}
+		if spec.Kind != want.Kind {
+			return nil, c, fmt.Errorf("state: store %q is a %s, the handle declares a %s: use the handle that the topology uses", name, spec.Kind, want.Kind)
+		}
+	}
+	return parts, c, nil
 }
 
 // partitionReads reads one partition in bytes; any goroutine may call it.
@@ -146,14 +164,15 @@ func (r *queryReader[K, V]) get(k K) (v V, ts int64, ok bool, err error) {
 	return v, 0, false, unread
 }
 
-func (r *queryReader[K, V]) encodeKey(k K) ([]byte, error) {
-	t := newTable(nil, r.h.key, r.h.value)
-	if t.nullKey != nil && t.nullKey(k) {
-		return nil, fmt.Errorf("store %q: %w", r.h.name, ErrNullKey)
+func (r *queryReader[K, V]) encodeKey(k K) ([]byte, error) { return encodeKey(r.h.name, r.h.key, k) }
+
+func encodeKey[K any](name string, s serde.Serde[K], k K) ([]byte, error) {
+	if null := serde.IsNull[K](); null != nil && null(k) {
+		return nil, fmt.Errorf("store %q: %w", name, ErrNullKey)
 	}
-	b, err := r.h.key.Append([]byte{}, k)
+	b, err := s.Append([]byte{}, k)
 	if err != nil {
-		return nil, fmt.Errorf("store %q: encode key: %w", r.h.name, err)
+		return nil, fmt.Errorf("store %q: encode key: %w", name, err)
 	}
 	return b, nil
 }

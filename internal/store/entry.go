@@ -39,9 +39,12 @@ const (
 	entryOverhead = int(unsafe.Sizeof(entry{})) + 2*int(unsafe.Sizeof(slot{}))
 	// A spare buffer larger than this is not kept when a transaction ends.
 	keepSpare = 512
+	// Nor one larger than this for the next key in the place of one that went.
+	keepFree = 128
 )
 
 func (e *entry) init(key []byte) {
+	spare := e.val // of a key that went
 	*e = entry{id: e.id, live: true}
 	if len(key) <= len(e.inlineKey) {
 		copy(e.inlineKey[:], key)
@@ -50,6 +53,9 @@ func (e *entry) init(key []byte) {
 		e.key = string(key)
 	}
 	e.val, e.old = e.inline[0][:0], e.inline[1][:0]
+	if cap(spare) > inlineValue && cap(spare) <= keepFree {
+		e.val = spare[:0]
+	}
 }
 
 func (e *entry) size() int64 {

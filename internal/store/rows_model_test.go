@@ -84,6 +84,7 @@ func testRows(t *rapid.T, s Spec) {
 		"put3":     m.put,
 		"key":      m.readKey,
 		"all":      m.readAll,
+		"view":     m.view,
 		"commit":   func(*rapid.T) { m.commit() },
 		"rollback": func(*rapid.T) { m.rollback() },
 		"time": func(t *rapid.T) {
@@ -433,6 +434,60 @@ func (m *rowsModel) readAll(t *rapid.T) {
 	} else {
 		m.requireRows(want, m.w.All(from, to))
 	}
+}
+
+// view reads what is committed, and what is not as a query does.
+func (m *rowsModel) view(t *rapid.T) {
+	snapshot, err := m.kv().View().Snapshot()
+	require.NoError(t, err)
+	require.Equal(t, m.committedTime, snapshot.Time())
+	m.requireAll(t, m.committed, m.committedTime, snapshot.Rows)
+	snapshot.Close()
+	require.Equal(t, m.now(), m.kv().Now())
+	m.requireAll(t, m.current, m.now(), m.kv().Rows)
+}
+
+func (m *rowsModel) requireAll(t *rapid.T, rows modelRows, now int64, read func(key []byte, from, to int64, f func(Row) error) error) {
+	var key []byte
+	if rapid.Bool().Draw(t, "one key") {
+		key = []byte(modelRowKeys.Draw(t, "key"))
+	}
+	from, to := m.someTime(t), m.someTime(t)
+	first := int64(0)
+	if m.spec.Kind != VersionedKeyValue {
+		first = m.spec.First(now)
+	}
+	want := modelRows{}
+	for r, v := range rows {
+		if (key == nil || r.key == string(key)) && r.at >= max(from, first) && r.at <= to {
+			if m.spec.Kind == VersionedKeyValue && r.at < now-m.spec.Retention {
+				continue // it may have gone
+			}
+			want[r] = v
+		}
+	}
+	got := modelRows{}
+	last := modelRow{at: -1}
+	require.NoError(t, read(key, max(from, first), to, func(r Row) error {
+		at := modelRow{key: string(r.Key), at: r.Start, sub: int64(r.Seq)}
+		v := modelValue{string(r.Value), r.Timestamp}
+		switch m.spec.Kind {
+		case Session:
+			at = modelRow{string(r.Key), r.End, r.Start}
+		case VersionedKeyValue:
+			v.value = logValue(r.Value)
+			if r.Start < now-m.spec.Retention {
+				return nil
+			}
+		}
+		if key != nil {
+			require.True(t, last.at < at.at || last.at == at.at && last.sub < at.sub)
+			last = at
+		}
+		got[at] = v
+		return nil
+	}))
+	require.Equal(t, want, got)
 }
 
 // check is for what must hold at all times.
