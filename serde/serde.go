@@ -13,6 +13,9 @@
 //	Time      8 bytes, milliseconds since 1970, as Int64 (a Java long; Kafka has no serde of time)
 //	JSON      the JSON text, without HTML escaping and without a newline
 //
+// Formats with a schema are in packages of their own: avro, protobuf and jsonschema. Package registry adds the schema registry
+// and its wire format to them.
+//
 // # Null is not the empty value
 //
 // In Kafka a key or a value may be null, which is not the same as zero bytes long. Here null

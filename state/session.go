@@ -44,6 +44,9 @@ func (h Sessions[K, V]) InnerKeySerde() serde.Serde[K] { return h.key }
 // ValueSerde returns the serde of the values.
 func (h Sessions[K, V]) ValueSerde() serde.Serde[V] { return h.value }
 
+// Err is the error of a serde that was declared wrongly (see serde.Check); Build of a topology reports it.
+func (h Sessions[K, V]) Err() error { return checkSerdes(h.key, h.value) }
+
 func (h Sessions[K, V]) declare() Declaration {
 	return Declaration{
 		Store: h.spec(store.Session, h.retention, typesOf[window.SessionKey[K], V]()),

@@ -24,6 +24,7 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"time"
 
@@ -158,6 +159,9 @@ func (h KV[K, V]) KeySerde() serde.Serde[K] { return h.key }
 // ValueSerde returns the serde of the values.
 func (h KV[K, V]) ValueSerde() serde.Serde[V] { return h.value }
 
+// Err is the error of a serde that was declared wrongly (see serde.Check); Build of a topology reports it.
+func (h KV[K, V]) Err() error { return checkSerdes(h.key, h.value) }
+
 func (h KV[K, V]) declare() Declaration {
 	s := h.spec(store.KeyValue, 0, typesOf[K, V]())
 	s.Timestamped = !h.plain
@@ -173,6 +177,16 @@ func (h KV[K, V]) declare() Declaration {
 func (h KV[K, V]) serdes() (serde.Serde[K], serde.Serde[V]) { return h.key, h.value }
 
 func (h KV[K, V]) table(kv *store.KV) *Table[K, V] { return newTable(kv, h.key, h.value) }
+
+func checkSerdes[K, V any](k serde.Serde[K], v serde.Serde[V]) error {
+	if err := serde.Check(k); err != nil {
+		return fmt.Errorf("key: %w", err)
+	}
+	if err := serde.Check(v); err != nil {
+		return fmt.Errorf("value: %w", err)
+	}
+	return nil
+}
 
 func typesOf[K, V any]() string {
 	return reflect.TypeFor[K]().String() + " to " + reflect.TypeFor[V]().String()

@@ -40,6 +40,9 @@ func (h VersionedKV[K, V]) KeySerde() serde.Serde[K] { return h.key }
 // ValueSerde returns the serde of the values.
 func (h VersionedKV[K, V]) ValueSerde() serde.Serde[V] { return h.value }
 
+// Err is the error of a serde that was declared wrongly (see serde.Check); Build of a topology reports it.
+func (h VersionedKV[K, V]) Err() error { return checkSerdes(h.key, h.value) }
+
 func (h VersionedKV[K, V]) declare() Declaration {
 	s := h.spec(store.VersionedKeyValue, h.history, typesOf[K, V]())
 	s.Timestamped = false // the time is in the key

@@ -48,6 +48,9 @@ func (h Windowed[K, V]) InnerKeySerde() serde.Serde[K] { return h.key }
 // ValueSerde returns the serde of the values.
 func (h Windowed[K, V]) ValueSerde() serde.Serde[V] { return h.value }
 
+// Err is the error of a serde that was declared wrongly (see serde.Check); Build of a topology reports it.
+func (h Windowed[K, V]) Err() error { return checkSerdes(h.key, h.value) }
+
 func (h Windowed[K, V]) declare() Declaration {
 	s := h.spec(store.Window, h.retention, typesOf[window.Key[K], V]())
 	s.Size = h.size.Milliseconds()

@@ -22,6 +22,9 @@ func Use[T any](b *Builder, s serde.Serde[T]) {
 		b.Graph.Mistakef(topo.Caller(), "Use: the serde of %s is nil", reflect.TypeFor[T]())
 		return
 	}
+	if err := serde.Check(s); err != nil {
+		b.Graph.Mistakef(topo.Caller(), "Use: serde of %s: %v", reflect.TypeFor[T](), err)
+	}
 	if b.serdes == nil {
 		b.serdes = map[reflect.Type]any{}
 	}
@@ -56,6 +59,9 @@ type Codec[T any] struct {
 // one registered with Use, else the built-in one.
 func Resolve[T any](b *Builder, at, what string, given, edge serde.Serde[T]) *Codec[T] {
 	c := &Codec[T]{given}
+	if err := serde.Check(given); err != nil {
+		b.Graph.Mistakef(at, "serde of the %s: %v", what, err)
+	}
 	if c.Serde == nil {
 		c.Serde = edge
 	}

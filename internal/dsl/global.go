@@ -21,9 +21,7 @@ func (g Global[K, V]) Valid() bool { return g.B != nil }
 
 // AddGlobal adds a global store that wire fills from a topic.
 func AddGlobal[K, V any](b *Builder, at string, names [2]string, t Topic[K, V], s *topo.Store, wire func(processor *topo.Node) topo.Wire) {
-	if t.Key == nil || t.Value == nil {
-		b.Graph.Mistakef(at, "topic %q: a serde is nil", t.Name)
-	}
+	CheckSerdes(b, at, t)
 	source := &topo.Node{Name: names[0], At: at, Topic: topo.Topic{Name: t.Name}}
 	source.Wire = WireSource(source, &Codec[K]{t.Key}, &Codec[V]{t.Value}, t.Time)
 	processor := &topo.Node{Name: names[1], At: at}

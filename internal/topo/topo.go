@@ -260,6 +260,11 @@ func (g *Graph) AddStore(s *Store, n *Node) {
 		return
 	}
 	g.CheckName(s.At, "store", s.Name)
+	if h, ok := s.Handle.(interface{ Err() error }); ok {
+		if err := h.Err(); err != nil {
+			g.Mistakef(s.At, "store %s: %v", s.Name, err)
+		}
+	}
 	if g.storeByName == nil {
 		g.storeByName = map[string]*Store{}
 	}

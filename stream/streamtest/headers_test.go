@@ -72,12 +72,20 @@ func TestASerdeWithHeaders(t *testing.T) {
 
 func TestASerdeThatIsDeclaredWronglyIsAMistake(t *testing.T) {
 	b := stream.NewBuilder()
-	stream.From(b, stream.NewTopic[string, string]("in", serde.String, wrong{})).
-		To(stream.NewTopic[string, string]("out", wrong{}, serde.String))
+	in := stream.From(b, stream.NewTopic[string, string]("in", serde.String, wrong{}))
+	in.To(stream.NewTopic[string, string]("out", wrong{}, serde.String))
+	in.ToTable(state.KeyValue[string, string]("kept", serde.String, wrong{}))
+	in.Repartition(stream.Serdes[string, string](serde.String, wrong{}))
+	stream.Use[string](b, wrong{})
+	stream.GlobalFrom(b, stream.NewTopic[string, string]("all", wrong{}, serde.String), state.KeyValue("global", serde.String, serde.String))
 	_, err := b.Build()
 	require.ErrorContains(t, err, `headers_test.go:`)
 	require.ErrorContains(t, err, `topic "in": value: no such schema`)
 	require.ErrorContains(t, err, `topic "out": key: no such schema`)
+	require.ErrorContains(t, err, `topic "all": key: no such schema`)
+	require.ErrorContains(t, err, `store kept: value: no such schema`)
+	require.ErrorContains(t, err, `serde of the value: no such schema`)
+	require.ErrorContains(t, err, `Use: serde of string: no such schema`)
 }
 
 type wrong struct{ mark }
