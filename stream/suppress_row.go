@@ -137,12 +137,18 @@ func (s *suppressed) decode(b []byte) error {
 	return r.err
 }
 
-// decodeHeaders appends the headers to hs. They refer to the bytes of the change.
-func (s *suppressed) decodeHeaders(hs []task.Header) []task.Header {
+// decodeHeaders makes headers that do not refer to the bytes of the change: outputs keep them until the record is done,
+// when the row is gone.
+func (s *suppressed) decodeHeaders() []task.Header {
 	r := reader{b: s.headers}
-	for range r.uint32() {
+	n := r.uint32()
+	if n == 0 {
+		return nil
+	}
+	hs := make([]task.Header, 0, min(int(n), len(s.headers)/8+1))
+	for range n {
 		key := r.sized()
-		hs = append(hs, task.Header{Key: string(key), Value: r.sized()})
+		hs = append(hs, task.Header{Key: string(key), Value: bytes.Clone(r.sized())})
 	}
 	return hs
 }

@@ -31,7 +31,6 @@ type suppressTask[K, V any] struct {
 	size       int64  // bytes of keys and rows
 
 	row, values, headers []byte
-	hs                   []task.Header
 }
 
 func newSuppressTask[K, V any](c *task.Context, n *topo.Node, name string, key serde.Serde[K], value serde.Serde[V], s suppression[K], sendOld bool, out task.Table[K, V]) *suppressTask[K, V] {
@@ -219,8 +218,7 @@ func (t *suppressTask[K, V]) forward(key []byte, s *suppressed) error {
 	}
 	current := t.c.Headers
 	defer func() { t.c.Headers = current }()
-	t.hs = s.decodeHeaders(t.hs[:0])
-	t.c.Headers = t.hs
+	t.c.Headers = s.decodeHeaders()
 	return t.out(k, v, old, m)
 }
 
