@@ -210,9 +210,10 @@ func (t *suppressTask[K, V]) forward(key []byte, s *suppressed) error {
 	} else if v, err = t.value.Decode(s.value); err != nil {
 		return t.fail(fmt.Errorf("value: %w", err))
 	}
-	if t.sendOld && s.prior != nil {
+	// The old value is that of the last change, as in Kafka Streams, not the one that was sent before.
+	if t.sendOld && s.old != nil {
 		m.Null &^= task.OldIsNull
-		if old, err = t.value.Decode(s.prior); err != nil {
+		if old, err = t.value.Decode(s.old); err != nil {
 			return t.fail(fmt.Errorf("value: %w", err))
 		}
 	}
