@@ -125,6 +125,7 @@ func Declare(h Handle) Declaration { return h.declare() }
 // KV is the handle of a key-value store. Its methods return changed copies.
 type KV[K, V any] struct {
 	common
+	ttl   time.Duration
 	plain bool
 	key   serde.Serde[K]
 	value serde.Serde[V]
@@ -153,6 +154,12 @@ func (h KV[K, V]) WithoutCache() KV[K, V] { h.noCache = true; return h }
 // changelog they have them all the same.
 func (h KV[K, V]) WithoutTimestamps() KV[K, V] { h.plain = true; return h }
 
+// TTL is how long an entry stays when it is not written again. It counts in the time of records: an entry is over when its
+// timestamp is more than d before the latest timestamp that was written to its partition of the store. Reads and queries do
+// not show it from then on. It is removed later, a few entries with each commit, from the changelog too; nothing is sent
+// downstream for it.
+func (h KV[K, V]) TTL(d time.Duration) KV[K, V] { h.ttl = d; return h }
+
 // KeySerde returns the serde of the keys.
 func (h KV[K, V]) KeySerde() serde.Serde[K] { return h.key }
 
@@ -164,7 +171,8 @@ func (h KV[K, V]) Err() error { return checkSerdes(h.key, h.value) }
 
 func (h KV[K, V]) declare() Declaration {
 	s := h.spec(store.KeyValue, 0, typesOf[K, V]())
-	s.Timestamped = !h.plain
+	s.TTL = h.ttl.Milliseconds()
+	s.Timestamped = !h.plain || s.TTL > 0
 	return Declaration{
 		Store: s,
 		Open: func(kv *store.KV, now func() int64, _ func(string) *int64) any {

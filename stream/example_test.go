@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"testing"
@@ -15,6 +16,7 @@ import (
 // example stands for the *testing.T that an example does not have.
 type example struct{ testing.TB }
 
+func (example) Context() context.Context  { return context.Background() }
 func (example) Helper()                   {}
 func (example) Cleanup(func())            {}
 func (example) TempDir() string           { panic("an example has no directory") }

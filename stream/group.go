@@ -46,6 +46,20 @@ func GroupBy[K, V, K2 any](s KStream[K, V], f func(V) K2, opts ...Option) Groupe
 	return group(keyBy(s, "GroupBy", f, named), at, "GroupBy", c)
 }
 
+// GroupByEntries groups by a key made of each key and value: SelectKey and GroupByKey in one.
+func GroupByEntries[K, V, K2 any](s KStream[K, V], f func(K, V) K2, opts ...Option) GroupedStream[K2, V] {
+	if !s.e.Valid() {
+		return GroupedStream[K2, V]{}
+	}
+	at := topo.Caller()
+	c := s.e.B.Options(at, "GroupByEntries", dsl.OptName|dsl.OptPartitions|dsl.OptSerdes, opts)
+	var named []Option
+	if c.Name != "" {
+		named = append(named, Named(c.Name))
+	}
+	return group(selectKey(s, "GroupByEntries", f, named), at, "GroupByEntries", c)
+}
+
 func group[K, V any](s KStream[K, V], at, op string, c dsl.Options) GroupedStream[K, V] {
 	g := &grouping{name: c.Name, partitions: c.Partitions}
 	k, v := dsl.SerdesOf[K, V](s.e.B, at, op, c)

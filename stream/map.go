@@ -140,12 +140,46 @@ func MapKeys[K, V, K2 any](s KStream[K, V], f func(K) K2, opts ...Option) KStrea
 	return r
 }
 
+// SelectKey makes a new key of each key and value. A record with a null that f cannot take is dropped and counted.
+func SelectKey[K, V, K2 any](s KStream[K, V], f func(K, V) K2, opts ...Option) KStream[K2, V] {
+	return selectKey(s, "SelectKey", f, opts)
+}
+
+func selectKey[K, V, K2 any](s KStream[K, V], op string, f func(K, V) K2, opts []Option) KStream[K2, V] {
+	r := derive(s, op, "KSTREAM-KEY-SELECT-", true, f != nil, opts,
+		func(c *task.Context, n *topo.Node, out task.Stream[K2, V]) task.Stream[K, V] {
+			needs, nullK := dsl.Needs[K, V](), dsl.NullKey[K2]()
+			return func(k K, v V, m task.Meta) error {
+				if m.Null&needs != 0 {
+					dsl.DropNull(c, m.Null&needs)
+					return nil
+				}
+				c.Node = n
+				k2 := f(k, v)
+				m.Null = nullK.Of(k2, m.Null)
+				return out(k2, v, m)
+			}
+		})
+	r.e.Value = s.e.Value
+	return r
+}
+
 // FlatMapValues makes any number of values of each. A record whose null value f
 // cannot take is dropped and counted; a nil sequence makes none.
 func FlatMapValues[K, V, R any](s KStream[K, V], f func(V) iter.Seq[R], opts ...Option) KStream[K, R] {
-	r := derive(s, "FlatMapValues", "KSTREAM-FLATMAPVALUES-", false, f != nil, opts,
+	return flatMapEntries(s, "FlatMapValues", dsl.NeedsValue[V](), f != nil, func(_ K, v V) iter.Seq[R] { return f(v) }, opts)
+}
+
+// FlatMapEntries makes any number of values of each key and value. A record with a null that f cannot take is dropped
+// and counted; a nil sequence makes none.
+func FlatMapEntries[K, V, R any](s KStream[K, V], f func(K, V) iter.Seq[R], opts ...Option) KStream[K, R] {
+	return flatMapEntries(s, "FlatMapEntries", dsl.Needs[K, V](), f != nil, f, opts)
+}
+
+func flatMapEntries[K, V, R any](s KStream[K, V], op string, needs task.Null, ok bool, f func(K, V) iter.Seq[R], opts []Option) KStream[K, R] {
+	r := derive(s, op, "KSTREAM-FLATMAPVALUES-", false, ok, opts,
 		func(c *task.Context, n *topo.Node, out task.Stream[K, R]) task.Stream[K, V] {
-			needs, nullR := dsl.NeedsValue[V](), dsl.NullValue[R]()
+			nullR := dsl.NullValue[R]()
 			// One yield function for all records: a record never meets its own node again.
 			var key K
 			var meta task.Meta
@@ -162,12 +196,12 @@ func FlatMapValues[K, V, R any](s KStream[K, V], f func(V) iter.Seq[R], opts ...
 			}
 			return func(k K, v V, m task.Meta) error {
 				if m.Null&needs != 0 {
-					c.Drop(task.NullValue)
+					dsl.DropNull(c, m.Null&needs)
 					return nil
 				}
 				c.Node = n
 				key, meta, err = k, m, nil
-				if seq := f(v); seq != nil {
+				if seq := f(k, v); seq != nil {
 					seq(yield)
 				}
 				return err

@@ -120,15 +120,24 @@ func (t KTable[K, V]) filter(op string, pred func(K, V) bool, want bool, opts []
 // MapTable makes a new value of each; a null one deletes the key. The result
 // is kept in a store with the option Materialized.
 func MapTable[K, V, R any](t KTable[K, V], f func(V) R, opts ...Option) KTable[K, R] {
+	return mapTable(t, "MapTable", f != nil, func(_ K, v V) R { return f(v) }, opts)
+}
+
+// MapTableEntries is MapTable with a function of key and value.
+func MapTableEntries[K, V, R any](t KTable[K, V], f func(K, V) R, opts ...Option) KTable[K, R] {
+	return mapTable(t, "MapTableEntries", f != nil, f, opts)
+}
+
+func mapTable[K, V, R any](t KTable[K, V], op string, ok bool, f func(K, V) R, opts []Option) KTable[K, R] {
 	if !t.e.Valid() {
 		return KTable[K, R]{}
 	}
 	at := topo.Caller()
-	t.e.B.Require(at, "MapTable", f != nil)
+	t.e.B.Require(at, op, ok)
 	isNull := serde.IsNull[R]()
-	return deriveTable(t, at, "MapTable", "KTABLE-MAPVALUES-", false, opts,
-		func(_ K, v V) (R, bool) {
-			r := f(v)
+	return deriveTable(t, at, op, "KTABLE-MAPVALUES-", false, opts,
+		func(k K, v V) (R, bool) {
+			r := f(k, v)
 			return r, isNull == nil || !isNull(r)
 		})
 }

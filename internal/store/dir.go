@@ -37,6 +37,7 @@ type DirOptions struct {
 //	LOCK             held while the process uses the directory
 //	moldau-state.json  {"format": 1, "processId": "..."}
 //	0_1/kv/          Pebble database of task 0_1: all its key-value stores
+//	global-NAME/kv/  that of the global store NAME
 //	...
 //
 // Other files in it are left alone.
@@ -271,6 +272,11 @@ func (d *Dir) Tasks() ([]string, error) {
 	return ids, nil
 }
 
+// GlobalID is the id, for OpenTask, of a global store, which belongs to no task. The name is legal as one of a topic.
+func GlobalID(name string) string { return globalPrefix + name }
+
+const globalPrefix = "global-"
+
 // isTaskID accepts digits_digits.
 func isTaskID(s string) bool {
 	a, b, ok := strings.Cut(s, "_")
@@ -283,8 +289,8 @@ func isTaskID(s string) bool {
 // OpenTask opens the stores of a task. Its id is <subtopology>_<partition>. The error matches ErrIncompatible when a
 // store on disk is of another kind, ErrNewerFormat and ErrCorrupt as they say.
 func (d *Dir) OpenTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
-	if !isTaskID(id) {
-		return nil, fmt.Errorf("store: task id %q is not <subtopology>_<partition>", id)
+	if !isTaskID(id) && !strings.HasPrefix(id, globalPrefix) {
+		return nil, fmt.Errorf("store: task id %q is neither <subtopology>_<partition> nor global-<store>", id)
 	}
 	d.mu.Lock()
 	_, taken := d.open[id]
@@ -332,8 +338,8 @@ func (d *Dir) closed(t *Task) {
 
 // DeleteTask removes all stores of a task from the disk. The task is not open.
 func (d *Dir) DeleteTask(id string) error {
-	if !isTaskID(id) {
-		return fmt.Errorf("store: task id %q is not <subtopology>_<partition>", id)
+	if !isTaskID(id) && !strings.HasPrefix(id, globalPrefix) {
+		return fmt.Errorf("store: task id %q is neither <subtopology>_<partition> nor global-<store>", id)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

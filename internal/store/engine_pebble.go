@@ -22,7 +22,7 @@ import (
 //	00000000 'n'              -> next store id (4 bytes)
 //	00000000 's' name         -> store id (4 bytes) ‖ kind (1 byte) ‖ interval of its segments (8 bytes, but in key-value stores)
 //	00000000 'p' store id (4) -> next changelog offset (8 bytes)
-//	00000000 't' store id (4) -> stream time of the rows, for all but key-value stores (8 bytes)
+//	00000000 't' store id (4) -> stream time of the store, for all but key-value stores without a TTL (8 bytes)
 //	store id (4) key          -> stored value
 //
 // Ids are given in the order in which stores first appear and are never used again, so no
@@ -266,7 +266,7 @@ func (d *disk) openStore(s Spec, interval int64) (o openedStore, err error) {
 	if o.position, o.hasPosition, err = d.getNumber(s.Name, metaPosition(id)); err != nil {
 		return o, err
 	}
-	if s.Kind != KeyValue {
+	if s.timed() {
 		t, ok, err := d.getNumber(s.Name, metaTime(id))
 		if err != nil {
 			return o, err
@@ -335,7 +335,7 @@ func (d *disk) setTimeTo(id uint32, time int64) {
 
 // setTime is for the store that is being restored.
 func (d *disk) setTime(k *KV) {
-	if k.index != nil {
+	if k.timed() {
 		d.setTimeTo(k.disk.id, k.seen)
 	}
 }

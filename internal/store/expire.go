@@ -33,7 +33,6 @@ const sweepAtLeast = 128
 
 // expire is called after a commit of n keys.
 func (k *KV) expire(n int) {
-	k.committed = k.now()
 	from := k.liveFrom(k.committed)
 	n = sweepAtLeast + 2*n
 	if !k.layout.segmented() {

@@ -100,7 +100,7 @@ func (it *Iterator) Next() bool {
 		}
 		if it.onOverlay {
 			e := it.node.e
-			if !e.present {
+			if !e.present || it.k.expiredEntry(e.ts) {
 				continue
 			}
 			it.key = append(it.key[:0], e.key...)
@@ -111,6 +111,9 @@ func (it *Iterator) Next() bool {
 		if it.value, it.ts, it.err = it.eng.value(); it.err != nil {
 			it.err = it.k.wrap("range", it.err)
 			return false
+		}
+		if it.k.expiredEntry(it.ts) {
+			continue
 		}
 		it.value = nonNil(it.value)
 		return true

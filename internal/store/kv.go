@@ -29,12 +29,16 @@ type KV struct {
 	hasPosition bool
 	newPosition bool // no write has it yet
 
+	// Of stores with a stream time, which are all but key-value stores without a TTL:
+	clock     *int64 // stream time of the open transaction, nil as long as nobody has opened the store
+	latest    int64  // what clock points to if the store moves it itself: that of the last records
+	seen      int64  // stream time of what is in the engine or was restored
+	committed int64  // stream time of the last commit
+	cursor    []byte // where the search for entries whose TTL is over goes on
+
 	// Of stores that are not key-value stores:
 	layout    layout
 	index     *rowIndex
-	clock     *int64 // stream time of the open transaction, nil as long as nobody has opened the store
-	seen      int64  // stream time of what is in the engine or was restored
-	committed int64  // stream time of the last commit
 	dropped   uint32 // rows of segments before it are not in the engine
 	sweeper   uint32 // id of the entry that the sweep looked at last
 	onChange  func(k *KV, key, value []byte, ts int64, ok bool)
@@ -58,7 +62,7 @@ func (k *KV) Get(key []byte) (value []byte, ts int64, ok bool, err error) {
 	if e := k.entries.find(key); e != nil {
 		k.last = e
 		e.used = true
-		if !e.present {
+		if !e.present || k.expiredEntry(e.ts) {
 			return nil, 0, false, nil
 		}
 		return e.val, k.time(e.ts), true, nil
@@ -83,6 +87,9 @@ func (k *KV) load(key []byte) (value []byte, ts int64, ok bool, err error) {
 	}
 	if value, ts, ok, err = k.eng.get(key); err != nil {
 		return nil, 0, false, k.wrap("get", err)
+	}
+	if ok && k.expiredEntry(ts) {
+		return nil, 0, false, nil
 	}
 	if !k.spec.Cached {
 		if ok {
@@ -125,6 +132,9 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 		if err := k.tell(key); err != nil {
 			return err
 		}
+	}
+	if k.spec.TTL > 0 && ts > k.latest {
+		k.latest = ts
 	}
 	e := k.entry(key)
 	if e == nil || !e.dirty {
@@ -329,6 +339,7 @@ func (k *KV) rollback() {
 	}
 	k.endTransaction()
 	k.reorder()
+	k.latest = k.committed
 	if k.index != nil {
 		k.index.clear()
 	}

@@ -141,6 +141,11 @@ func (l *layout) toChangelog(d *Dirty) {
 // taken, because it was too old, it does not take now.
 func (k *KV) rowsOf(recs []ChangelogRecord) ([]ChangelogRecord, error) {
 	if k.spec.Kind == KeyValue {
+		if k.timed() {
+			for i := range recs {
+				k.seen = max(k.seen, recs[i].Timestamp)
+			}
+		}
 		return recs, nil
 	}
 	l := &k.layout

@@ -66,6 +66,7 @@ type Spec struct {
 
 	Kind       Kind
 	Retention  int64 // milliseconds: of rows of window and session stores, of the history of versioned ones
+	TTL        int64 // milliseconds that an entry of a key-value store with timestamps stays; 0: for ever
 	Duplicates bool  // a window store of a stream-stream join: each Put is a row of its own
 	OnClose    bool  // of an aggregation that emits on close
 	Size       int64 // milliseconds: of windows, for readers that want their ends; 0: not known

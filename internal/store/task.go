@@ -87,7 +87,11 @@ func (d *Dir) newTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
 		if t.byName[s.Name] != nil {
 			return nil, fmt.Errorf("store: task %s: two stores have the name %q", id, s.Name)
 		}
-		k := &KV{t: t, spec: s, place: i, seen: -1, committed: -1}
+		k := &KV{t: t, spec: s, place: i, latest: -1, seen: -1, committed: -1}
+		if s.TTL > 0 {
+			k.spec.Timestamped = true
+			k.clock = &k.latest
+		}
 		k.entries.init()
 		if s.Kind != KeyValue {
 			k.spec.Timestamped = s.Kind != VersionedKeyValue // those have it in the key
@@ -130,7 +134,7 @@ func (t *Task) open() (err error) {
 		}
 		k.disk, k.position, k.hasPosition = o.engine, o.position, o.hasPosition
 		k.eng = k.disk
-		k.layout.interval, k.seen, k.committed = o.interval, o.time, o.time
+		k.layout.interval, k.latest, k.seen, k.committed = o.interval, o.time, o.time, o.time
 		k.openIndex(o.made)
 	}
 	return nil
@@ -222,9 +226,11 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 			return t.fail("restore", err)
 		}
 	}
+	if k.timed() {
+		k.committed, k.latest = k.seen, k.seen
+	}
 	if k.index != nil {
 		k.index.clear()
-		k.committed = k.seen
 	}
 	clear(changes)
 	t.changes = changes[:0]
@@ -257,10 +263,10 @@ func (t *Task) Reset(store string) error {
 		t.disk.written()
 	}
 	k.position, k.hasPosition, k.newPosition = 0, false, false
+	k.latest, k.seen, k.committed, k.dropped, k.cursor = -1, -1, -1, 0, nil
 	if k.index != nil {
 		k.index.clear()
 		k.index.complete = true
-		k.seen, k.committed, k.dropped = -1, -1, 0
 	}
 	t.epoch++
 	if t.ready {
@@ -319,6 +325,9 @@ func (t *Task) Commit(positions map[string]int64) error {
 		if n := len(k.dirty); n > 0 {
 			k.commit()
 			changed = true
+			if k.timed() {
+				k.committed = k.now()
+			}
 			if k.index != nil {
 				k.expire(n)
 			}

@@ -62,7 +62,7 @@ func (v View) Get(dst, key []byte) (value []byte, ts int64, ok bool, err error) 
 	k := v.kv()
 	s := &p.stores[v.index]
 	found := func(it item) ([]byte, int64, bool, error) {
-		if it.value == nil {
+		if it.value == nil || k.spec.over(it.ts, s.time) {
 			return nil, 0, false, nil
 		}
 		return appendValue(dst, it.value), k.time(it.ts), true, nil
@@ -81,6 +81,9 @@ func (v View) Get(dst, key []byte) (value []byte, ts int64, ok bool, err error) 
 	value, ts, ok, err = p.disk.get(k.disk, dst, key)
 	if err != nil {
 		err = k.wrap("get", err)
+	}
+	if ok && k.spec.over(ts, s.time) {
+		return nil, 0, false, err
 	}
 	return value, ts, ok, err
 }
@@ -221,6 +224,7 @@ func (it *ViewIterator) merge(runs []*run, e engineIterator) error {
 	}
 	size := 0
 	var arena []byte
+	spec, time := &it.v.kv().spec, it.p.stores[it.v.index].time
 	for {
 		best := -1
 		for i := range cur {
@@ -257,7 +261,7 @@ func (it *ViewIterator) merge(runs []*run, e engineIterator) error {
 				}
 			}
 		}
-		if next.value != nil {
+		if next.value != nil && !spec.over(next.ts, time) {
 			it.page = append(it.page, next)
 			size += len(next.key) + len(next.value)
 		}

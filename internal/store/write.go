@@ -83,8 +83,9 @@ func (t *Task) start() bool {
 			k.mem.settle()
 			p.tree = k.mem.tree
 		}
+		p.time = k.committed
 		if k.index != nil {
-			p.time, p.before = k.committed, k.toDrop(k.committed)
+			p.before = k.toDrop(k.committed)
 			p.live = k.dropped
 		}
 		k.newPosition = false
@@ -122,7 +123,7 @@ func (w *write) run(d *disk) error {
 			if err := p.k.disk.dropBefore(p.before); err != nil {
 				return err
 			}
-			if p.k.index != nil {
+			if p.k.timed() {
 				d.setTimeTo(p.k.disk.id, p.time)
 			}
 		}

@@ -19,6 +19,11 @@ func (t *Task) Prepare() (Commit, error) {
 			return Commit{}, fmt.Errorf("task %s: emit %s: %w", t.id, e.node.Name, err)
 		}
 	}
+	if t.stores != nil {
+		if err := t.stores.RemoveExpired(); err != nil {
+			return Commit{}, err
+		}
+	}
 	if err := t.changelogs(); err != nil {
 		return Commit{}, err
 	}

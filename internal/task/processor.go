@@ -125,8 +125,8 @@ func (c *Context) Ended(n *topo.Node, err error) error {
 
 // Watched is a store of the task whose changes are undone with the record, whoever makes them.
 func (c *Context) Watched(name string) *store.KV {
-	kv := c.stores.KV(name)
-	if kv != nil && c.undoable && !slices.Contains(c.watched, kv) {
+	kv := c.KV(name)
+	if kv != nil && c.undoable && kv.Spec().Kind == store.KeyValue && !slices.Contains(c.watched, kv) {
 		c.watched = append(c.watched, kv)
 		kv.OnWrite(func(key, old []byte, ts int64, ok bool) {
 			if !c.undoing {

@@ -262,6 +262,7 @@ func (t *Task) call(n *topo.Node, now int64, f, send func() error) (err error) {
 	}()
 	c := t.c
 	c.Node, c.Headers, c.record, c.now = n, nil, nil, now
+	c.begin()
 	if err := c.Ended(n, f()); err != nil {
 		return err
 	}

@@ -39,6 +39,8 @@ type Config struct {
 	AppID  string
 	ID     ID
 	Sub    *topo.Subtopology
+	// Partitions is the number of partitions that the task of a global store reads; others read that of their ID.
+	Partitions int32
 	Stores *store.Task // opened with Specs(Sub); nil if there are none
 	// Globals are the global stores, by name.
 	Globals map[string]store.View
@@ -129,12 +131,12 @@ func New(c Config) (*Task, error) {
 	}
 	t.c.send = t.send
 	t.c.streamTime = -1
-	t.wire()
+	t.wire(c.Partitions)
 	return t, nil
 }
 
 // wire makes the inputs of all nodes, children first.
-func (t *Task) wire() {
+func (t *Task) wire(partitions int32) {
 	in := map[*topo.Node]any{}
 	for _, n := range slices.Backward(t.sub.Nodes) {
 		outs := make([]any, len(n.Children))
@@ -147,21 +149,31 @@ func (t *Task) wire() {
 		}
 	}
 	for _, n := range t.sub.Sources {
-		q := &queue{
-			tp:            TopicPartition{n.Topic.For(t.c.appID), t.id.Partition},
-			input:         in[n].(Input),
-			next:          -1,
-			epoch:         -1,
-			time:          -1,
-			committed:     -1,
-			committedTime: -1,
-			prepared:      -1,
-			preparedTime:  -1,
+		for p := range max(partitions, 1) {
+			input := in[n]
+			if p > 0 { // each holds a record
+				input = n.Wire(t.c, []any{in[n.Children[0]]})
+			}
+			t.addQueue(TopicPartition{n.Topic.For(t.c.appID), t.id.Partition + p}, input.(Input))
 		}
-		t.queues = append(t.queues, q)
-		t.byInput[q.tp] = q
 	}
 	slices.SortStableFunc(t.c.emitters, func(a, b emitter) int { return a.node.Index - b.node.Index })
+}
+
+func (t *Task) addQueue(tp TopicPartition, in Input) {
+	q := &queue{
+		tp:            tp,
+		input:         in,
+		next:          -1,
+		epoch:         -1,
+		time:          -1,
+		committed:     -1,
+		committedTime: -1,
+		prepared:      -1,
+		preparedTime:  -1,
+	}
+	t.queues = append(t.queues, q)
+	t.byInput[tp] = q
 }
 
 // ID is the task's name.

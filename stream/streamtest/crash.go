@@ -89,7 +89,7 @@ func (d *Driver) Crashed() bool { return d.crash == nil }
 // restart crashes all instances and starts them.
 func (d *Driver) restart(o restart) error {
 	d.failed, d.queue, d.crash = nil, nil, nil
-	var errs []error
+	errs := []error{d.closeGlobals(o.loseState)}
 	for _, i := range d.instances {
 		errs = append(errs, i.crash(o.loseState))
 	}
@@ -107,6 +107,9 @@ func (d *Driver) restart(o restart) error {
 func (d *Driver) redeliver() {
 	d.queue = nil
 	for tp, r := range d.readers {
+		if r.partitions > 0 {
+			continue
+		}
 		l := d.logs[tp.Topic]
 		next := r.committed[tp].Next // 0 if nothing is committed
 		for _, i := range l.partitions[tp.Partition][next:] {

@@ -30,7 +30,9 @@ type Driver struct {
 	instances []*instance
 	random    *rand.Rand // of Seed; nil: first in, first out
 	logs      map[string]*topicLog
-	runners   []*runner // by sub-topology, then partition
+	runners   []*runner             // by sub-topology, then partition
+	globals   []*runner             // of global stores
+	views     map[string]store.View // global stores by name
 	readers   map[task.TopicPartition]*runner
 	queue     []Record // committed, not yet delivered
 	sequence  int64
@@ -51,6 +53,8 @@ type runner struct {
 	pending   []Record // sent in the open transaction
 	committed map[task.TopicPartition]task.OffsetAndMetadata
 	dirty     bool // something was processed since the last commit
+
+	partitions int32 // that it reads, if it fills a global store; 0: it does not
 }
 
 // NewTopology drives a topology that is already built.
@@ -117,6 +121,7 @@ func (d *Driver) start() error {
 	if d.o.deadLetter != "" {
 		d.makeTopic(d.o.deadLetter, d.partitions(d.o.deadLetter))
 	}
+	d.addGlobals()
 	for i, sub := range d.topology.Subs {
 		for p := range d.plan.Tasks[i] {
 			r := &runner{d: d, on: d.instances[len(d.runners)%len(d.instances)], id: task.ID{Subtopology: sub.ID, Partition: p}, sub: sub, committed: map[task.TopicPartition]task.OffsetAndMetadata{}}
@@ -240,7 +245,7 @@ func (d *Driver) commitAll() error {
 // Dropped is the number of input records that were dropped, by reason: what the metrics of an application count.
 func (d *Driver) Dropped() map[string]int64 {
 	dropped := map[string]int64{}
-	for _, r := range d.runners {
+	for _, r := range d.all() {
 		for _, reason := range task.Reasons() {
 			if n := r.metrics.Dropped(reason); n > 0 {
 				dropped[reason.String()] += n
@@ -258,11 +263,26 @@ func (d *Driver) send(r Record) error {
 	if d.failed != nil {
 		return d.stopped()
 	}
-	d.queue = append(d.queue, d.append(r))
+	if err := d.deliver(d.append(r)); err != nil {
+		return err
+	}
 	if d.together {
 		return nil
 	}
 	return d.drain()
+}
+
+// deliver queues a record for the task that reads it.
+func (d *Driver) deliver(rec Record) error {
+	r := d.readers[task.TopicPartition{Topic: rec.Topic, Partition: rec.Partition}]
+	switch {
+	case r == nil:
+	case r.partitions > 0:
+		return d.update(r, rec)
+	default:
+		d.queue = append(d.queue, rec)
+	}
+	return nil
 }
 
 // drain processes what is queued, and commits it unless that is left to the test.
@@ -394,9 +414,8 @@ func (r *runner) commit() error {
 		return errCrash
 	}
 	for _, rec := range r.pending {
-		rec = d.append(rec)
-		if d.readers[task.TopicPartition{Topic: rec.Topic, Partition: rec.Partition}] != nil {
-			d.queue = append(d.queue, rec)
+		if err := d.deliver(d.append(rec)); err != nil {
+			return err
 		}
 	}
 	r.pending = nil
@@ -418,7 +437,7 @@ func (r *runner) commit() error {
 
 func (d *Driver) close() error {
 	var errs []error
-	for _, r := range d.runners {
+	for _, r := range d.all() {
 		errs = append(errs, r.close(true))
 	}
 	for _, i := range d.instances {

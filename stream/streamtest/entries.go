@@ -28,7 +28,7 @@ func Entries[K, V any](d *Driver, s state.Spec[K, V]) []Entry[K, V] {
 	d.t.Helper()
 	var all []Entry[K, V]
 	found := false
-	for _, r := range d.runners {
+	for _, r := range d.all() {
 		if !r.has(s.StoreName()) {
 			continue
 		}

@@ -24,6 +24,9 @@ func newInstance(d *Driver) *instance {
 
 // open opens the instances, and the tasks on them.
 func (d *Driver) open() error {
+	if err := d.openGlobals(); err != nil {
+		return err
+	}
 	for _, i := range d.instances {
 		if err := i.open(); err != nil {
 			return err

@@ -54,7 +54,7 @@ func (d *Driver) Changelog(s state.Handle) []Record {
 // ReadStore implements state.Host, for state.Query.
 func (d *Driver) ReadStore(name string) ([]store.Partition, error) {
 	var parts []store.Partition
-	for _, r := range d.runners {
+	for _, r := range d.all() {
 		if !r.has(name) {
 			continue
 		}
@@ -106,6 +106,8 @@ func (r *runner) open() error {
 		AppID:         d.o.appID,
 		ID:            r.id,
 		Sub:           r.sub,
+		Partitions:    r.partitions,
+		Globals:       d.views,
 		Stores:        r.stores,
 		Output:        r,
 		EmitPerUpdate: !d.o.perCommit,

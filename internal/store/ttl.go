@@ -1,0 +1,70 @@
+package store
+
+// An entry of a store with a TTL is over when its timestamp is before the stream time of the store less the TTL; the
+// stream time is the latest timestamp that was put. It is not shown any more from then on, by a restored store neither, and
+// is removed bit by bit: each commit looks at some keys, and removes those that are over, in the changelog too, which
+// would otherwise keep them for ever.
+
+// timed tells whether a store has a stream time.
+func (s *Spec) timed() bool { return s.Kind != KeyValue || s.TTL > 0 }
+
+func (k *KV) timed() bool { return k.spec.timed() }
+
+// over tells whether an entry with a timestamp is over at a stream time.
+func (s *Spec) over(ts, time int64) bool { return s.TTL > 0 && ts < since(time, s.TTL) }
+
+func (k *KV) expiredEntry(ts int64) bool { return k.spec.TTL > 0 && k.spec.over(ts, k.now()) }
+
+// RemoveExpired deletes, in the open transaction, entries whose TTL is over: some of them, so that each commit can call it.
+func (t *Task) RemoveExpired() error {
+	for _, k := range t.stores {
+		if k.spec.TTL > 0 {
+			if err := k.removeExpired(sweepAtLeast + 2*len(k.dirty)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeExpired looks at n keys of the engine, from where it ended the last time.
+func (k *KV) removeExpired(n int) error {
+	if err := k.t.usable(); err != nil {
+		return err
+	}
+	it, err := k.eng.scan(k.cursor, nil)
+	if err != nil {
+		return k.wrap("expire", err)
+	}
+	var over [][]byte
+	ok := it.first()
+	for ; ok && n > 0; ok = it.next() {
+		n--
+		var ts int64
+		if _, ts, err = it.value(); err != nil {
+			break
+		}
+		if k.expiredEntry(ts) {
+			over = append(over, append([]byte{}, it.key()...))
+		}
+	}
+	k.cursor = nil
+	if ok && err == nil {
+		k.cursor = append([]byte{}, it.key()...)
+	}
+	if e := it.close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return k.wrap("expire", err)
+	}
+	for _, key := range over {
+		if e := k.entries.find(key); e != nil && (e.dirty || !e.present || !k.expiredEntry(e.ts)) {
+			continue // the engine does not have the last of it
+		}
+		if err := k.Put(key, nil, k.now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
