@@ -71,11 +71,16 @@ func (w *sessions[K, V]) wire(c *task.Context, n *topo.Node, x wiring, r rows[wi
 	return task.Stream[K, V](t.process)
 }
 
+// process is update without the headers of the record: results of sessions have none, as in Kafka Streams.
 func (t *sessionTask[K, V]) process(k K, v V, m task.Meta) error {
-	if null := m.Null & t.needs; null != 0 {
-		dsl.DropNull(t.c, null)
-		return nil
-	}
+	headers := t.c.Headers
+	t.c.Headers = nil
+	err := t.update(k, v, m)
+	t.c.Headers = headers
+	return err
+}
+
+func (t *sessionTask[K, V]) update(k K, v V, m task.Meta) error {
 	key, err := t.enc.Encode(k)
 	if err != nil {
 		return t.fail(err)
@@ -87,7 +92,7 @@ func (t *sessionTask[K, V]) process(k K, v V, m task.Meta) error {
 	}
 	if end < t.closed() {
 		t.c.Drop(task.Expired)
-		return t.final()
+		return nil
 	}
 	if start != end || start != m.Time {
 		for _, j := range t.joined {
@@ -96,10 +101,7 @@ func (t *sessionTask[K, V]) process(k K, v V, m task.Meta) error {
 			}
 		}
 	}
-	if err := t.rows.put(t.key(k, start, end), key, start, end, v, m); err != nil {
-		return err
-	}
-	return t.final()
+	return t.rows.put(t.key(k, start, end), key, start, end, v, m)
 }
 
 // join merges the sessions that a time joins, and returns the ends of the whole.

@@ -106,6 +106,8 @@ var finished = []string{
 	"join-ss-inner",
 	"join-ss-left",
 	"join-ss-outer",
+	"headers",
+	"composite",
 }
 
 // shown is how many differences of a scenario are printed, unless it was asked for by its id.

@@ -123,8 +123,13 @@ func (r *Rows) Next() bool {
 
 func (r *Rows) ref() rowRef { return r.refs[r.i-1] }
 
-// Key returns the key of the row, without its times.
-func (r *Rows) Key() []byte { return r.key }
+// Key returns the key of the row, without its times; never nil: an empty key is not a null one.
+func (r *Rows) Key() []byte {
+	if r.key == nil {
+		return []byte{}
+	}
+	return r.key
+}
 
 // Start returns the start of the window or session, or the time of the version.
 func (r *Rows) Start() int64 {
