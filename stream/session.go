@@ -71,13 +71,19 @@ func (w *sessions[K, V]) wire(c *task.Context, n *topo.Node, x wiring, r rows[wi
 	return task.Stream[K, V](t.process)
 }
 
-// process is update without the headers of the record: results of sessions have none, as in Kafka Streams.
 func (t *sessionTask[K, V]) process(k K, v V, m task.Meta) error {
+	if null := m.Null & t.needs; null != 0 {
+		dsl.DropNull(t.c, null)
+		return nil
+	}
 	headers := t.c.Headers
-	t.c.Headers = nil
+	t.c.Headers = nil // changes of sessions have no headers, as in Kafka Streams; final results have
 	err := t.update(k, v, m)
 	t.c.Headers = headers
-	return err
+	if err != nil {
+		return err
+	}
+	return t.final()
 }
 
 func (t *sessionTask[K, V]) update(k K, v V, m task.Meta) error {
