@@ -76,6 +76,17 @@ func (t *sessionTask[K, V]) process(k K, v V, m task.Meta) error {
 		dsl.DropNull(t.c, null)
 		return nil
 	}
+	headers := t.c.Headers
+	t.c.Headers = nil // changes of sessions have no headers, as in Kafka Streams; final results have
+	err := t.update(k, v, m)
+	t.c.Headers = headers
+	if err != nil {
+		return err
+	}
+	return t.final()
+}
+
+func (t *sessionTask[K, V]) update(k K, v V, m task.Meta) error {
 	key, err := t.enc.Encode(k)
 	if err != nil {
 		return t.fail(err)
@@ -87,7 +98,7 @@ func (t *sessionTask[K, V]) process(k K, v V, m task.Meta) error {
 	}
 	if end < t.closed() {
 		t.c.Drop(task.Expired)
-		return t.final()
+		return nil
 	}
 	if start != end || start != m.Time {
 		for _, j := range t.joined {
@@ -96,10 +107,7 @@ func (t *sessionTask[K, V]) process(k K, v V, m task.Meta) error {
 			}
 		}
 	}
-	if err := t.rows.put(t.key(k, start, end), key, start, end, v, m); err != nil {
-		return err
-	}
-	return t.final()
+	return t.rows.put(t.key(k, start, end), key, start, end, v, m)
 }
 
 // join merges the sessions that a time joins, and returns the ends of the whole.
