@@ -11,6 +11,7 @@ func (k *KV) openIndex(empty bool) {
 	if k.spec.Kind == KeyValue {
 		return
 	}
+	k.t.indexes++
 	k.index = newRowIndex(k)
 	k.index.complete = empty
 }

@@ -76,7 +76,7 @@ func (ix *rowIndex) grew(n int64) {
 
 // limit is how much memory the index may take.
 func (ix *rowIndex) limit() int64 {
-	return ix.k.t.dir.cacheShare() / 2 / int64(len(ix.k.t.stores))
+	return ix.k.t.dir.cacheShare() / 2 / int64(ix.k.t.indexes)
 }
 
 func (ix *rowIndex) at(id uint32) *keyRows {

@@ -32,6 +32,8 @@ type Task struct {
 	byName map[string]*KV
 	disk   *disk // nil: all stores are in memory
 
+	indexes int // stores that have a rowIndex
+
 	bytes      int64     // of all entries
 	dirtyBytes int       // of the open transaction
 	runBytes   int64     // of all runs
@@ -319,6 +321,13 @@ func (t *Task) Pressure() bool { return int64(t.dirtyBytes) > t.dir.cacheShare()
 func (t *Task) Commit(positions map[string]int64) error {
 	if err := t.usable(); err != nil {
 		return err
+	}
+	for _, k := range t.stores {
+		if k.spec.TTL > 0 && !k.spec.Changelog && len(k.dirty) > 0 { // nobody has called RemoveExpired
+			if err := k.removeExpired(sweepAtLeast + 2*len(k.dirty)); err != nil {
+				return t.fail("commit", err)
+			}
+		}
 	}
 	changed, epoch := false, t.epoch
 	for _, k := range t.stores {

@@ -16,9 +16,10 @@ func (s *Spec) over(ts, time int64) bool { return s.TTL > 0 && ts < since(time, 
 func (k *KV) expiredEntry(ts int64) bool { return k.spec.TTL > 0 && k.spec.over(ts, k.now()) }
 
 // RemoveExpired deletes, in the open transaction, entries whose TTL is over: some of them, so that each commit can call it.
+// It is for stores with a changelog, which has to get the deletions; Commit does it for the others.
 func (t *Task) RemoveExpired() error {
 	for _, k := range t.stores {
-		if k.spec.TTL > 0 {
+		if k.spec.TTL > 0 && k.spec.Changelog {
 			if err := k.removeExpired(sweepAtLeast + 2*len(k.dirty)); err != nil {
 				return err
 			}
