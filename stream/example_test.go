@@ -136,3 +136,19 @@ func ExampleTableFrom_versioned() {
 	// Output:
 	// map[expired:1 stale:1]
 }
+
+// Two aggregations by the same new key read one repartition topic.
+func ExampleOptimize() {
+	b := stream.NewBuilder()
+	byCity := stream.KeyBy(stream.From(b, cities), func(city string) string { return city })
+	stream.Count(byCity.GroupByKey(stream.Named("to-count")), state.KeyValue("counts", serde.String, serde.Int64))
+	longest := func(a, b string) string { return max(a, b) }
+	stream.Reduce(byCity.GroupByKey(stream.Named("to-reduce")), longest, state.KeyValue("longest", serde.String, serde.String))
+
+	topology, err := b.Build(stream.Optimize(stream.MergeRepartitionTopics))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(topology.RepartitionTopics())
+	// Output: [to-count-repartition]
+}

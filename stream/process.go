@@ -54,6 +54,7 @@ func process[K, V, KO, VO any](s KStream[K, V], op string, ok bool, uses []Proce
 	}
 	b := s.e.B
 	n, handles := processorNode(b, topo.Caller(), op, "KSTREAM-PROCESSOR-", ok, uses)
+	n.NewKey = true
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		ctx := newContext[KO, VO](b, c, n, outs)
 		f, needs := open(ctx), dsl.Needs[K, V]()
@@ -78,6 +79,7 @@ func processValues[K, V, VO any](s KStream[K, V], op string, ok bool, uses []Pro
 	}
 	b := s.e.B
 	n, handles := processorNode(b, topo.Caller(), op, "KSTREAM-PROCESSVALUES-", ok, uses)
+	n.NewValue = true
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		to := newContext[K, VO](b, c, n, outs)
 		var key K

@@ -20,7 +20,8 @@ func (g *Graph) Optimize(o Optimization) { g.optimize = o }
 //
 // The topic and its nodes are those of the first; they move up to the operator that makes the keys (or, below a merge of
 // several streams, to the merge), and what lay between moves behind them. Kafka Streams fails where two of the topics lie behind
-// the same child of that operator; here they are merged too.
+// the same child of that operator; here they are merged too. It moves topics up over processValues, which may change the type of
+// values; here they stay below.
 func (g *Graph) mergeRepartitions() {
 	type group struct {
 		anchor *Node
@@ -126,8 +127,9 @@ func (g *Graph) mergeInto(anchor *Node, topics []*Repartition) {
 	r.Partitions = partitions
 	r.filter.Parents = []*Node{anchor}
 	anchor.Children = append(anchor.Children, r.filter)
-	sink, filter, source := g.repartitionNames(r.Topic.Name)
-	r.Sink.Name, r.filter.Name, r.Source.Name = sink, filter, source
+	g.BurnRepartition()
+	topic := r.Topic.Name // the nodes are named after the topic, also if that has a generated name
+	r.Sink.Name, r.filter.Name, r.Source.Name = topic+"-sink", topic+"-filter", topic+"-source"
 }
 
 // remove takes a repartition topic out whose records go through another one.

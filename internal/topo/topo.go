@@ -30,7 +30,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/moldau-stream/moldau/internal/store"
 )
@@ -358,7 +357,11 @@ func (g *Graph) WindowGrace(n *Node) (grace int64, ok bool) {
 // and suffix. Nodes come with their Wire; names and topics are set here.
 func (g *Graph) AddRepartition(at, name string, partitions int32, parent, filter, sink, source *Node) *Repartition {
 	topic := RepartitionTopic(name)
-	sink.Name, filter.Name, source.Name = g.repartitionNames(topic)
+	names := [3]string{g.Name("", "KSTREAM-SINK-"), g.Name("", "KSTREAM-FILTER-"), g.Name("", "KSTREAM-SOURCE-")}
+	if !generated.MatchString(name) {
+		names = [3]string{topic + "-sink", topic + "-filter", topic + "-source"}
+	}
+	sink.Name, filter.Name, source.Name = names[0], names[1], names[2]
 	sink.At, filter.At, source.At = at, at, at
 	sink.Kind, filter.Kind, source.Kind = Sink, Processor, Source
 	sink.Topic = Topic{topic, true}
@@ -413,15 +416,6 @@ func (g *Graph) addRepartition(r *Repartition) bool {
 
 // BurnTableRepartition is BurnRepartition for AddTableRepartition.
 func (g *Graph) BurnTableRepartition() { g.next += 2 }
-
-// repartitionNames are the names of the nodes of a repartition topic: after the topic, or from the counter if that is named by it.
-func (g *Graph) repartitionNames(topic string) (sink, filter, source string) {
-	sink, filter, source = g.Name("", "KSTREAM-SINK-"), g.Name("", "KSTREAM-FILTER-"), g.Name("", "KSTREAM-SOURCE-")
-	if !generated.MatchString(strings.TrimSuffix(topic, repartitionSuffix)) {
-		sink, filter, source = topic+"-sink", topic+"-filter", topic+"-source"
-	}
-	return sink, filter, source
-}
 
 // BurnRepartition moves the counter on as AddRepartition does, for a group whose
 // repartition topic exists already.

@@ -1,0 +1,307 @@
+package stream_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/moldau-stream/moldau/join"
+	"github.com/moldau-stream/moldau/serde"
+	"github.com/moldau-stream/moldau/state"
+	"github.com/moldau-stream/moldau/stream"
+	"github.com/moldau-stream/moldau/stream/streamtest"
+	"github.com/moldau-stream/moldau/window"
+)
+
+type (
+	textStream = stream.KStream[string, string]
+	textTable  = stream.KTable[string, string]
+)
+
+var yes = func(string, string) bool { return true }
+
+func same(v string) string { return v }
+
+func bothOf(a, b string) string { return a + b }
+
+func from(b *stream.Builder, topic string) textStream {
+	return stream.From(b, stream.NewTopic(topic, serde.String, serde.String))
+}
+
+func byValue(s textStream) textStream { return stream.KeyBy(s, same) }
+
+func textStore(name string) state.KV[string, string] {
+	return state.KeyValue(name, serde.String, serde.String)
+}
+
+func tableFrom(b *stream.Builder, topic, store string) textTable {
+	return stream.TableFrom(b, stream.NewTopic(topic, serde.String, serde.String), textStore(store))
+}
+
+func out(s textStream) { s.To(stream.NewTopic("out", serde.String, serde.String)) }
+
+func group(s textStream, name string) stream.GroupedStream[string, string] {
+	if name == "" {
+		return s.GroupByKey()
+	}
+	return s.GroupByKey(stream.Named(name))
+}
+
+func countIn(s textStream, name, store string) {
+	stream.Count(group(s, name), state.KeyValue(store, serde.String, serde.Int64))
+}
+
+func reduceIn(s textStream, name, store string) {
+	stream.Reduce(group(s, name), bothOf, textStore(store))
+}
+
+func joinSelf(s textStream, name string) textStream {
+	return join.Streams(s, s, join.Within(5*time.Second), bothOf, stream.Named(name), join.Stores(name))
+}
+
+// optimized are the topologies of internal/topo/testdata/optimize, under the same names.
+var optimized = map[string]func(b *stream.Builder){
+	"tableOfATopic":     func(b *stream.Builder) { out(tableFrom(b, "users", "users-store").ToStream()) },
+	"tableWithoutStore": func(b *stream.Builder) { out(stream.MapTable(tableFrom(b, "users", ""), same).ToStream()) },
+	"tableJoinOfTables": func(b *stream.Builder) {
+		users, places := tableFrom(b, "users", "users-store"), tableFrom(b, "places", "places-store")
+		out(join.Tables(users, places, bothOf, stream.Materialized(textStore("joined"))).ToStream())
+	},
+	"tableAggregated": func(b *stream.Builder) {
+		g := stream.GroupTableBy(tableFrom(b, "users", "users-store"), func(_, v string) (string, string) { return v, v }, stream.Named("by-value"))
+		out(stream.ReduceTable(g, bothOf, bothOf, textStore("reduced")).ToStream())
+	},
+	"twoAggregations": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		countIn(s, "", "counts")
+		reduceIn(s, "", "reduced")
+	},
+	"twoAggregationsWithNames": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		countIn(s, "first", "counts")
+		reduceIn(s, "second", "reduced")
+	},
+	"twoAggregationsBehindFilters": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		countIn(s.Filter(yes), "first", "counts")
+		reduceIn(s.Filter(yes).FilterNot(yes), "second", "reduced")
+		out(s)
+	},
+	"aggregationBehindMapValues": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		countIn(stream.MapValues(s, same), "first", "counts")
+		reduceIn(s, "second", "reduced")
+		countIn(s.Filter(yes), "third", "more")
+	},
+	"mapValuesBeforeTheKey": func(b *stream.Builder) {
+		s := byValue(stream.MapValues(from(b, "clicks"), same))
+		stream.Count(stream.WindowedBy(group(s, "first"), window.Tumbling(time.Minute)), state.Window("windows", serde.String, serde.Int64))
+		stream.Count(stream.SessionWindowedBy(group(s, "second"), window.Session(time.Minute)), state.Session("sessions", serde.String, serde.Int64))
+		countIn(s, "third", "counts")
+	},
+	"oneGroupTwice": func(b *stream.Builder) {
+		g := stream.GroupBy(from(b, "clicks"), same, stream.Named("grouped"))
+		stream.Count(g, state.KeyValue("counts", serde.String, serde.Int64))
+		stream.Reduce(g, bothOf, textStore("reduced"))
+	},
+	"twoGroups": func(b *stream.Builder) {
+		s := from(b, "clicks")
+		stream.Count(stream.GroupBy(s, same, stream.Named("first")), state.KeyValue("counts", serde.String, serde.Int64))
+		stream.Reduce(stream.GroupBy(s, same, stream.Named("second")), bothOf, textStore("reduced"))
+	},
+	"joinAndAggregation": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		out(join.Streams(s, from(b, "views"), join.Within(5*time.Second), bothOf, stream.Named("joined"), join.Stores("joined")))
+		countIn(s, "grouped", "counts")
+	},
+	"tableJoinAndAggregation": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		users := tableFrom(b, "users", "users-store")
+		countIn(s, "grouped", "counts")
+		out(join.Table(s.Filter(yes), users, bothOf, stream.Named("joined")))
+	},
+	"toTableAndAggregation": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		out(s.ToTable(textStore("table")).ToStream())
+		countIn(s, "grouped", "counts")
+	},
+	"mergeOfTwoKeys": func(b *stream.Builder) {
+		m := byValue(from(b, "clicks"))
+		m = m.Merge(byValue(from(b, "views")))
+		countIn(m, "first", "counts")
+		reduceIn(m, "second", "reduced")
+	},
+	"mergeOfOneKey": func(b *stream.Builder) {
+		m := byValue(from(b, "clicks"))
+		m = m.Merge(from(b, "views"))
+		countIn(m, "first", "counts")
+		reduceIn(m.Filter(yes), "second", "reduced")
+	},
+	"branchesOfOneKey": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		branches, rest := s.SplitNamed("part-", "rest", stream.Branch[string, string]{Name: "0", When: yes})
+		countIn(branches[0], "first", "counts")
+		reduceIn(rest, "second", "reduced")
+	},
+	"twoAggregationsBehindOneFilter": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks")).Filter(yes)
+		countIn(s, "first", "counts")
+		reduceIn(s, "second", "reduced")
+	},
+	"repartitionedByHand": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		countIn(s.Repartition(stream.Named("by-hand")), "first", "counts")
+		reduceIn(s, "second", "reduced")
+	},
+	"keysInARow": func(b *stream.Builder) {
+		s := stream.Map(from(b, "clicks"), func(k, v string) (string, string) { return k, v })
+		countIn(s, "first", "counts")
+		t := byValue(s)
+		countIn(t, "second", "more")
+		reduceIn(t, "third", "reduced")
+	},
+	"processedValues": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		pass := stream.ProcessValuesFunc(s, func(c *stream.ValueContext[string], r stream.Record[string, string]) error { return c.Emit(r.Value) }, stream.Named("pass"))
+		countIn(pass, "first", "counts")
+		reduceIn(s, "second", "reduced")
+	},
+	"selfJoin": func(b *stream.Builder) { out(joinSelf(from(b, "clicks"), "joined")) },
+	"selfJoinWithoutNames": func(b *stream.Builder) {
+		s := from(b, "clicks").Filter(yes)
+		out(join.Streams(s, s, join.Within(5*time.Second), bothOf))
+	},
+	"selfJoinLeft": func(b *stream.Builder) {
+		s := from(b, "clicks")
+		f := func(a string, o stream.Opt[string]) string { return a }
+		out(join.LeftStreams(s, s, join.Within(5*time.Second), f, stream.Named("joined"), join.Stores("joined")))
+	},
+	"selfJoinOfANewKey": func(b *stream.Builder) { out(joinSelf(byValue(from(b, "clicks")), "joined")) },
+	"selfJoinTwice": func(b *stream.Builder) {
+		s := from(b, "clicks")
+		one := joinSelf(s, "one")
+		out(join.Streams(one, s, join.Within(5*time.Second), bothOf, stream.Named("two"), join.Stores("two")))
+		out(joinSelf(s, "three"))
+	},
+}
+
+// descriptions are what Kafka Streams says of the topologies: by name and setting.
+func descriptions(t *testing.T) map[string]map[string]string {
+	b, err := os.ReadFile("../internal/topo/testdata/optimize/descriptions.txt")
+	require.NoError(t, err)
+	all := map[string]map[string]string{}
+	for _, part := range strings.Split(string(b), "=== ")[1:] {
+		head, text, _ := strings.Cut(part, "\n")
+		name, setting, _ := strings.Cut(head, " ")
+		if all[name] == nil {
+			all[name] = map[string]string{}
+		}
+		if text == "as none\n" {
+			text = all[name]["none"]
+		}
+		all[name][setting] = text
+	}
+	return all
+}
+
+// described is the text of descriptions.txt for a topology.
+func described(t *stream.Topology) string {
+	lines := strings.Split(strings.TrimRight(t.String(), "\n"), "\n")
+	for i, line := range lines {
+		before, rest, ok := strings.Cut(line, "[")
+		names, after, ok2 := strings.Cut(rest, "]")
+		if ok && ok2 {
+			set := strings.Split(names, ", ")
+			slices.Sort(set)
+			lines[i] = before + "[" + strings.Join(set, ", ") + "]" + after
+		}
+	}
+	topics := func(names []string) string {
+		for i := range names {
+			names[i] = "app-" + names[i]
+		}
+		slices.Sort(names)
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s\nrepartition topics: %s\nchangelogs: %s\n", strings.Join(lines, "\n"), topics(t.RepartitionTopics()), topics(t.ChangelogTopics()))
+}
+
+func TestOptimizedTopologiesAreThoseOfKafkaStreams(t *testing.T) {
+	for name, want := range descriptions(t) {
+		f := optimized[name]
+		if f == nil {
+			continue
+		}
+		for setting, opts := range map[string][]stream.BuildOption{
+			"none":                     nil,
+			"merge.repartition.topics": {stream.Optimize(stream.MergeRepartitionTopics)},
+		} {
+			t.Run(name+"/"+setting, func(t *testing.T) {
+				b := stream.NewBuilder()
+				f(b)
+				topology, err := b.Build(opts...)
+				require.NoError(t, err)
+				if strings.HasPrefix(want[setting], "Kafka Streams fails") {
+					require.Equal(t, []string{"first-repartition"}, topology.RepartitionTopics())
+					return
+				}
+				if name == "processedValues" && opts != nil { // Kafka Streams moves a topic up over them, whatever they do to values
+					require.ElementsMatch(t, []string{"first-repartition", "second-repartition"}, topology.RepartitionTopics())
+					return
+				}
+				require.Equal(t, want[setting], described(topology))
+			})
+		}
+	}
+}
+
+// What comes out is the same with and without optimization.
+func TestOptimizedTopologiesAnswerTheSame(t *testing.T) {
+	run := func(f func(*stream.Builder), opts ...stream.BuildOption) (records []string, stores map[string][]string) {
+		b := stream.NewBuilder()
+		f(b)
+		topology, err := b.Build(opts...)
+		require.NoError(t, err)
+		d := streamtest.NewTopology(t, topology)
+		at := time.UnixMilli(1_000_000)
+		read := map[string]bool{}
+		for _, line := range strings.Split(topology.String(), "\n") {
+			if _, topic, ok := strings.Cut(line, "(topics: ["); ok && !strings.Contains(topic, "-repartition") {
+				read[strings.TrimSuffix(topic, "])")] = true
+			}
+		}
+		for i := range 60 {
+			for _, topic := range []string{"clicks", "views", "users", "places"} {
+				if read[topic] {
+					streamtest.Input(d, stream.NewTopic(topic, serde.String, serde.String)).SendRecord(stream.Record[string, string]{
+						Key: fmt.Sprint("k", i%4), Value: fmt.Sprint("k", i%3), Time: at.Add(time.Duration(i) * time.Second)})
+				}
+			}
+		}
+		stores = map[string][]string{}
+		for _, topic := range topology.ChangelogTopics() {
+			for _, r := range d.Records("app-" + topic) {
+				stores[topic] = append(stores[topic], fmt.Sprintf("%q %q %d", r.Key, r.Value, r.Time.UnixMilli()))
+			}
+		}
+		if strings.Contains(topology.String(), "(topic: out)") {
+			for _, r := range d.Records("out") {
+				records = append(records, fmt.Sprintf("%q %q %d", r.Key, r.Value, r.Time.UnixMilli()))
+			}
+		}
+		return records, stores
+	}
+	for name, f := range optimized {
+		t.Run(name, func(t *testing.T) {
+			records, stores := run(f)
+			merged, mergedStores := run(f, stream.Optimize(stream.MergeRepartitionTopics))
+			require.ElementsMatch(t, records, merged)
+			require.Equal(t, stores, mergedStores)
+		})
+	}
+}
