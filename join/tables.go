@@ -99,7 +99,7 @@ func tables[K, L, R, O any](ls stream.KTable[K, L], rs stream.KTable[K, R], c ca
 		return true
 	}
 	if st != nil {
-		g.AddStore(&topo.Store{Name: d.Store.Name, At: c.at, Spec: d.Store, Handle: st}, merge)
+		dsl.AddStore(b, merge, c.at, st, d)
 		t.Key, t.Value = dsl.StoreSerdes(st)
 		t.Lookup = dsl.LookupStore(st, d.Store.Name)
 		out.Read = func() []string { return []string{d.Store.Name} }

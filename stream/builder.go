@@ -93,5 +93,12 @@ func (t *Topology) ChangelogTopics() []string {
 	return names
 }
 
+// JSON describes the topology with what its text leaves out: kinds and types of stores, their changelogs, demanded numbers of
+// partitions. The command "moldau topology diff" compares two of them, or two texts, and says what an upgrade loses.
+func (t *Topology) JSON() []byte { return t.t.Describe().JSON() }
+
+// Mermaid draws the topology as a flowchart of Mermaid (mermaid.js.org).
+func (t *Topology) Mermaid() string { return t.t.Mermaid() }
+
 // Graph is for the packages of this module that run a topology.
 func (t *Topology) Graph() *topo.Topology { return t.t }

@@ -429,3 +429,42 @@ func ExampleBuilder_Build() {
 	// Filter: the function is nil
 	// Peek does not take the option Partitions
 }
+
+func ExampleTopology_Mermaid() {
+	b := stream.NewBuilder()
+	stream.Count(stream.From(b, songs).GroupByKey(), state.KeyValue("per-singer", serde.String, serde.Int64)).ToStream().To(lengths)
+	topology, err := b.Build()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Print(topology.Mermaid())
+	// Output:
+	// flowchart TD
+	//   subgraph s0["sub-topology 0"]
+	//     n0["KSTREAM-SOURCE-0000000000"]
+	//     n1["KSTREAM-AGGREGATE-0000000001"]
+	//     n2["KTABLE-TOSTREAM-0000000002"]
+	//     n3["KSTREAM-SINK-0000000003"]
+	//     n0 --> n1
+	//     n1 --> n2
+	//     k0[("per-singer")]
+	//     n1 -.- k0
+	//     n2 --> n3
+	//   end
+	//   t0(["songs"])
+	//   t0 --> n0
+	//   t1(["lengths"])
+	//   n3 --> t1
+}
+
+func ExampleTopology_JSON() {
+	b := stream.NewBuilder()
+	stream.Count(stream.From(b, songs).GroupByKey(), state.KeyValue("per-singer", serde.String, serde.Int64))
+	topology, err := b.Build()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(strings.Contains(string(topology.JSON()), `"name": "per-singer"`))
+	// Output:
+	// true
+}

@@ -7,6 +7,7 @@
 //	moldau transactions list|describe|producers|hanging|abort|terminate
 //	moldau users list|set|delete                         SCRAM credentials
 //	moldau log dump FILE|DIR                             what is in the files of a data directory
+//	moldau topology diff OLD NEW                         what an upgrade of a stream program would lose
 //	moldau takeover DIR                                  make a log directory of Apache Kafka ours
 //	moldau produce -t TOPIC                              write what stdin or files hold
 //	moldau consume -t TOPIC --from-beginning             print records
@@ -85,7 +86,7 @@ func (p process) root() *cobra.Command {
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(p.versionCommand(), p.serverCommand(), p.topicsCommand(), p.configsCommand(),
-		p.groupsCommand(), p.transactionsCommand(), p.usersCommand(), p.logCommand(), p.takeover(), p.produceCommand(), p.consumeCommand())
+		p.groupsCommand(), p.transactionsCommand(), p.usersCommand(), p.logCommand(), p.topologyCommand(), p.takeover(), p.produceCommand(), p.consumeCommand())
 	return root
 }
 

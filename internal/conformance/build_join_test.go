@@ -17,7 +17,7 @@ func (p *program) addJoin(o op) error {
 	case "joinTT":
 		p.tableTable(o)
 	case "joinFK":
-		return errNotBuilt
+		p.foreignKey(o)
 	}
 	return nil
 }
@@ -76,4 +76,23 @@ func (p *program) streamStream(o op) {
 	case "outer":
 		p.streams[o.Out] = join.OuterStreams(l, r, w, outerPair, opts...)
 	}
+}
+
+// foreignKeyOf is the first letter of a value.
+func foreignKeyOf(v text) text {
+	for _, r := range v.Or("") {
+		return stream.Some(string(r))
+	}
+	return text{}
+}
+
+func (p *program) foreignKey(o op) {
+	p.unlisted = append(p.unlisted, o.Name)
+	l, r := p.tables[o.Left], p.tables[o.Right]
+	opts := append(p.materialized(o), stream.Named(o.Name))
+	if o.Kind == "left" {
+		p.tables[o.Out] = join.LeftForeignKey(l, r, foreignKeyOf, leftPair, opts...)
+		return
+	}
+	p.tables[o.Out] = join.ForeignKey(l, r, foreignKeyOf, pair, opts...)
 }

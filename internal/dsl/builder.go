@@ -68,15 +68,26 @@ func Resolve[T any](b *Builder, at, what string, given, edge serde.Serde[T]) *Co
 	if c.Serde != nil {
 		return c
 	}
+	resolveLate(b, c, at, what, func() bool { return true })
+	return c
+}
+
+// ResolveIf is Resolve for a serde that is not given anywhere and may not be needed, which shows at Build.
+func ResolveIf[T any](b *Builder, at, what string, needed func() bool) *Codec[T] {
+	c := &Codec[T]{}
+	resolveLate(b, c, at, what, needed)
+	return c
+}
+
+func resolveLate[T any](b *Builder, c *Codec[T], at, what string, needed func() bool) {
 	b.resolves = append(b.resolves, func() {
 		t := reflect.TypeFor[T]()
 		if s, ok := b.serdes[t].(serde.Serde[T]); ok {
 			c.Serde = s
 		} else if s, ok := serde.Default[T](); ok {
 			c.Serde = s
-		} else {
+		} else if needed() {
 			b.Graph.Mistakef(at, "no serde for the %s of type %s of an internal topic: register one with stream.Use, or give the option Serdes", what, t)
 		}
 	})
-	return c
 }

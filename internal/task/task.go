@@ -36,12 +36,12 @@ import (
 
 // Config is what a task needs.
 type Config struct {
-	AppID  string
-	ID     ID
-	Sub    *topo.Subtopology
+	AppID string
+	ID    ID
+	Sub   *topo.Subtopology
 	// Partitions is the number of partitions that the task of a global store reads; others read that of their ID.
 	Partitions int32
-	Stores *store.Task // opened with Specs(Sub); nil if there are none
+	Stores     *store.Task // opened with Specs(Sub); nil if there are none
 	// Globals are the global stores, by name.
 	Globals map[string]store.View
 	Output  Output

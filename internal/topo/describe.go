@@ -1,7 +1,6 @@
 package topo
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,9 +10,7 @@ import (
 func (t *Topology) String() string {
 	var b strings.Builder
 	b.WriteString("Topologies:\n ")
-	all := slices.Concat(t.Subs, t.Globals)
-	slices.SortFunc(all, func(x, y *Subtopology) int { return cmp.Compare(x.ID, y.ID) })
-	for _, s := range all {
+	for _, s := range t.all() {
 		s.describe(&b)
 	}
 	return b.String()

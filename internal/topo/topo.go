@@ -402,6 +402,21 @@ func (g *Graph) AddTableRepartition(at, name, operator string, partitions int32,
 	return r
 }
 
+// AddInternal adds sink and source of an internal topic that has a name of its own, and whose nodes have theirs. Like a
+// repartition topic it has as many partitions as the topics that its source is joined with. The sink goes under its parents.
+func (g *Graph) AddInternal(at, topic string, sink, source *Node, parents ...*Node) *Repartition {
+	g.CheckName(at, "internal topic", topic)
+	sink.At, source.At = at, at
+	sink.Kind, source.Kind = Sink, Source
+	sink.Topic = Topic{topic, true}
+	source.Topic = sink.Topic
+	r := &Repartition{Topic: sink.Topic, At: at, Sink: sink, Source: source}
+	g.addRepartition(r)
+	g.Add(sink, parents...)
+	g.Add(source)
+	return r
+}
+
 // addRepartition registers a repartition topic, and is false if its name is taken.
 func (g *Graph) addRepartition(r *Repartition) bool {
 	for _, old := range g.repartitions {
