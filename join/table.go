@@ -52,10 +52,18 @@ func table[K, L, R, O any](s stream.KStream[K, L], ts stream.KTable[K, R], c cal
 	n := &topo.Node{Name: g.Name(o.Name, prefix), At: c.at, KeepNullKeys: c.kind == left}
 	stores := t.T.Readable()
 	sources := c.meet(e.Ref, t.Ref)
+	var held *grace[K, L]
 	n.Wire = task.Wire(func(ctx *task.Context, outs []any) any {
-		return streamTable(ctx, n, c, t.Lookup(ctx), f, task.Streams[K, O](outs))
+		join := streamTable(ctx, n, c, t.Lookup(ctx), f, task.Streams[K, O](outs))
+		if held == nil {
+			return join
+		}
+		return held.hold(ctx, n, join)
 	})
 	ref := e.Then(n)
+	if o.Used&dsl.OptGrace != 0 && t.T.Versioned {
+		held = addGrace(b, n, c, o, dsl.Resolve(b, c.at, "key", key, e.Key), dsl.Resolve(b, c.at, "left value", value, e.Value))
+	}
 	g.ConnectStores(n, stores...)
 	ref.Sources, ref.Rekeyed = sources, false
 	return stream.StreamOf(dsl.Edge[K, O]{B: b, Ref: ref, Key: e.Key})

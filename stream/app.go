@@ -55,6 +55,7 @@ type App struct {
 	topicIDs topicIDs
 	plan     *topo.Plan
 	fetcher  *fetcher
+	globals  *globals // nil: there are none
 	workers  []*worker
 
 	workersDone chan struct{}
@@ -176,7 +177,11 @@ func (a *App) run(ctx context.Context) (err error) {
 	defer a.cancel(nil) // before the wait
 	loops.Go(a.watchHealth)
 
-	if err := a.start(); err != nil {
+	err = a.start()
+	if err == nil {
+		err = a.openGlobals(a.running)
+	}
+	if err != nil {
 		if failed := a.failed(); failed != nil {
 			return failed // of which err is the consequence
 		}
@@ -201,6 +206,9 @@ func (a *App) run(ctx context.Context) (err error) {
 		w.post(message{fn: (*worker).open}) // a producer, to end what a predecessor left open
 	}
 	loops.Go(func() { a.fetcher.run(a.running) })
+	if a.globals != nil {
+		loops.Go(func() { a.globals.follow(a.running) })
+	}
 	loops.Go(a.purge)
 
 	g, err := a.join(a.sources(), a.plan.Partition)
@@ -229,6 +237,9 @@ func (a *App) run(ctx context.Context) (err error) {
 	}
 	stopWorkers()
 	workers.Wait()
+	if err := a.globals.close(); err != nil {
+		a.fail(fmt.Errorf("close the global stores: %w", err))
+	}
 	return a.failed()
 }
 

@@ -154,8 +154,8 @@ func TestSchedulesSurviveARestart(t *testing.T) {
 		d.Advance(40 * time.Millisecond)
 		d.Restart(streamtest.LoseState())
 		require.Equal(t, 1, *closed)
-		d.Advance(10 * time.Millisecond) // Kafka Streams would begin anew, at 1000290
-		in.SendAt(instant(1299), "k", "v")    // and here with the first record
+		d.Advance(10 * time.Millisecond)   // Kafka Streams would begin anew, at 1000290
+		in.SendAt(instant(1299), "k", "v") // and here with the first record
 		in.SendAt(instant(1300), "k", "v")
 		require.Equal(t, []string{"w1000200", "s1300"}, ticks())
 	}

@@ -15,6 +15,12 @@ var _ state.Host = (*App)(nil)
 
 // ReadStore implements state.Host; use state.Query.
 func (a *App) ReadStore(name string) ([]store.Partition, error) {
+	if slices.ContainsFunc(a.topology.GlobalStores(), func(s *topo.Store) bool { return s.Name == name }) {
+		a.mu.Lock()
+		g := a.globals
+		a.mu.Unlock()
+		return g.partition(name), nil
+	}
 	if !slices.ContainsFunc(a.topology.Stores, func(s *topo.Store) bool { return s.Name == name }) {
 		return nil, fmt.Errorf("stream: application %s has no store %q: %w", a.cfg.AppID, name, state.ErrUnknownStore)
 	}

@@ -82,6 +82,11 @@ func (w *worker) takeReady() {
 		w.tasks[t.id] = t
 		w.order = append(w.order, t)
 		slices.SortFunc(w.order, func(a, b *runningTask) int { return compareTasks(a.id, b.id) })
+		if err := t.task.Start(); err != nil {
+			w.recordFailed(t, err)
+			return
+		}
+		t.dirty = true // what processors did at the start
 		w.app.fetcher.add(at)
 		w.metrics.created.Add(1)
 		w.app.log.Debug("task runs", "task", t.id, "worker", w.index)
@@ -343,6 +348,7 @@ func (op *opener) handOver(t *runningTask) error {
 	t.metrics = a.taskMetrics(t.id)
 	tk, err := task.New(task.Config{
 		AppID: a.cfg.AppID, ID: t.id, Sub: a.sub(t.id.Subtopology), Stores: t.stores, Output: t.prod,
+		Globals: a.globals.viewsOf(), Context: a.running, Clock: a.cfg.Now,
 		OnError: a.onError(), DeadLetter: a.cfg.DeadLetterTopic, Metrics: &t.metrics.Metrics,
 	})
 	if err != nil {

@@ -43,6 +43,7 @@ type worker struct {
 	lastReset  time.Time
 
 	waiting bool // some task waits for one of its inputs
+	asked   bool // some task asked for a commit
 	stopped bool
 
 	lookups sync.WaitGroup // of skipEmpty for those inputs
@@ -143,7 +144,7 @@ func (w *worker) run(ctx context.Context) {
 		n := w.process()
 		now := time.Now()
 		wait := w.app.cfg.CommitInterval - now.Sub(w.lastCommit)
-		if wait <= 0 || w.full() {
+		if wait <= 0 || w.asked || w.full() {
 			w.commit(w.app.hard)
 			w.lastCommit = now
 			wait = w.app.cfg.CommitInterval
@@ -154,6 +155,7 @@ func (w *worker) run(ctx context.Context) {
 		if w.waiting {
 			wait = min(wait, quiet)
 		}
+		wait = w.untilPunctuation(wait)
 		timer.Reset(wait)
 		idle := time.Now()
 		select {
@@ -190,7 +192,7 @@ func (w *worker) handle(m message) {
 // process gives each task a turn and returns how many records were processed.
 func (w *worker) process() int {
 	total := 0
-	w.waiting = false
+	w.waiting, w.asked = false, false
 	for _, t := range w.order {
 		start := time.Now()
 		n, err := t.task.Process(quantum)
@@ -205,8 +207,28 @@ func (w *worker) process() int {
 		} else if len(t.inputs) > 1 {
 			w.wait(t, start)
 		}
+		fired, err := t.task.Punctuate()
+		if err != nil {
+			w.recordFailed(t, err)
+			return total
+		}
+		t.dirty = t.dirty || fired
+		w.asked = w.asked || t.task.CommitRequested()
 	}
 	return total
+}
+
+// clockStep is how often a wall clock is looked at that is not the machine's, and may jump.
+const clockStep = 100 * time.Millisecond
+
+// untilPunctuation is how long the worker may wait, at most d, because of what tasks have scheduled on the wall clock.
+func (w *worker) untilPunctuation(d time.Duration) time.Duration {
+	for _, t := range w.order {
+		if at, ok := t.task.NextPunctuation(); ok {
+			d = min(d, clockStep, max(time.UnixMilli(at).Sub(w.app.cfg.Now()), time.Millisecond))
+		}
+	}
+	return d
 }
 
 // wait watches a task that can not go on before it has records of some input. They are known to exist, but

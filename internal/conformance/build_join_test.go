@@ -33,6 +33,7 @@ func (p *program) streamTable(o op) {
 	l, r := p.streams[o.Left], p.tables[o.Right]
 	opts := []stream.Option{stream.Named(o.Name)}
 	if o.Grace != nil {
+		p.unlisted = append(p.unlisted, o.Name)
 		opts = append(opts, join.Grace(ms(*o.Grace)))
 	}
 	if o.Kind == "left" {

@@ -94,6 +94,7 @@ var finished = []string{
 	"join-tt",
 	"join-tt-chain",
 	"join-st",
+	"join-st-versioned",
 	"join-tt-versioned",
 	"join-sg",
 	"join-fk",

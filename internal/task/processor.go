@@ -25,7 +25,7 @@ func (c *Context) OnStart(n *topo.Node, start, end func() error) {
 // must be closed.
 func (t *Task) Start() error {
 	slices.SortStableFunc(t.c.processors, func(a, b lifecycle) int { return a.node.Index - b.node.Index })
-	t.c.starting = true
+	t.c.starting, t.started = true, true
 	defer func() { t.c.starting = false }()
 	for i := range t.c.processors {
 		p := &t.c.processors[i]
@@ -44,6 +44,9 @@ func (t *Task) Start() error {
 
 // end calls what processors do last. What they forward or write then is lost: there is no commit after it.
 func (t *Task) end() error {
+	if !t.started {
+		return nil
+	}
 	var errs []error
 	for i := range t.c.processors {
 		p := &t.c.processors[i]

@@ -83,6 +83,7 @@ type Task struct {
 	late    Sample
 	cur     *queue
 	stack   []byte // of the panic that ended run
+	started bool   // Start was called
 	fired   bool   // a punctuation was called since the last Prepare
 
 	committedTimes map[string]int64

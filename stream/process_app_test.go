@@ -1,0 +1,105 @@
+package stream_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/moldau-stream/moldau/state"
+	"github.com/moldau-stream/moldau/stream"
+)
+
+// TestAppPunctuatesOnTheWallClock: with a clock that only the test moves, what is scheduled is called in a task without
+// input, committed, and goes on after a restart from where it was.
+func TestAppPunctuatesOnTheWallClock(t *testing.T) {
+	each(t, func(t *testing.T, g stream.Guarantee) {
+		c := newCluster(t)
+		c.topic("processed", 1)
+		c.topic("results", 1)
+		var clock atomic.Int64
+		clock.Store(1_000_000)
+		program := func() *stream.Topology {
+			b := stream.NewBuilder()
+			stream.Process(stream.From(b, processed), func() *ticker {
+				return &ticker{func(ctx *textContext, tick func(string) func(time.Time) error) {
+					ctx.Schedule(time.Minute, stream.WallClock, tick("w"))
+				}, new(int)}
+			}).To(results)
+			topology, err := b.Build()
+			require.NoError(t, err)
+			return topology
+		}
+		cfg := c.config(g)
+		cfg.Now = func() time.Time { return time.UnixMilli(clock.Load()) }
+		r := c.start(program(), cfg)
+		r.ready()
+		got := func(want ...string) {
+			t.Helper()
+			c.eventually("the punctuations are there", func() bool { return len(c.read("results")) >= len(want) })
+			var values []string
+			for _, r := range c.read("results") {
+				values = append(values, string(r.Value))
+			}
+			require.Equal(t, want, values)
+		}
+		clock.Add(60_000)
+		got("1060000")
+		clock.Add(30_000)
+		r.close()
+		r = c.start(program(), cfg)
+		r.ready()
+		clock.Add(30_000) // Kafka Streams would wait for 30 s more
+		got("1060000", "1120000")
+	})
+}
+
+// TestAppGlobalTable: a global table has all partitions of its topic before the first record is processed, follows the
+// topic, can be queried, and goes on after a restart from where it was.
+func TestAppGlobalTable(t *testing.T) {
+	each(t, func(t *testing.T, g stream.Guarantee) {
+		c := newCluster(t)
+		c.topic("countries", 3)
+		c.topic("processed", 2)
+		c.topic("results", 2)
+		fill := func(value string) { c.send("countries", 1, value) } // of key k
+		fill("Czechia")
+		c.send("processed", 2, "k", "k")
+		program := func() *stream.Topology {
+			b := stream.NewBuilder()
+			stream.GlobalFrom(b, countries, countryStore)
+			lookUp(b)
+			topology, err := b.Build()
+			require.NoError(t, err)
+			return topology
+		}
+		cfg := c.config(g)
+		r := c.start(program(), cfg)
+		r.ready()
+		results := func() (values []string) {
+			for _, r := range c.read("results") {
+				values = append(values, string(r.Value))
+			}
+			return values
+		}
+		c.eventually("both records are processed", func() bool { return len(results()) == 2 })
+		require.Equal(t, []string{"Czechia", "Czechia"}, results())
+
+		fill("Česko")
+		reader, err := state.Query(t.Context(), r.app, countryStore)
+		require.NoError(t, err)
+		c.eventually("the table follows its topic", func() bool {
+			v, _, err := reader.Get("k")
+			require.NoError(t, err)
+			return v == "Česko"
+		})
+		r.close()
+		fill("Bohemia")
+		r = c.start(program(), cfg)
+		r.ready()
+		c.send("processed", 2, "k", "k")
+		c.eventually("both records are processed", func() bool { return len(results()) == 4 })
+		require.ElementsMatch(t, []string{"Czechia", "Czechia", "Bohemia", "Bohemia"}, results())
+	})
+}
