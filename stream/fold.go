@@ -191,7 +191,7 @@ func (f *fold[G, V, A]) put(g G, key []byte, start, end int64, v V, m task.Meta)
 		return err
 	}
 	var old A
-	return f.plain(g, f.acc, old, change)
+	return f.out(g, f.acc, old, change)
 }
 
 func (f *fold[G, V, A]) remove(g G, key []byte, start, end int64, value []byte, m task.Meta) error {
@@ -207,7 +207,7 @@ func (f *fold[G, V, A]) remove(g G, key []byte, start, end int64, value []byte, 
 		}
 		change.Null = task.ValueIsNull
 	}
-	return f.plain(g, none, old, change)
+	return f.out(g, none, old, change)
 }
 
 // encode returns the bytes of a value, nil if it is null.
@@ -233,7 +233,7 @@ func (f *fold[G, V, A]) store(g G, key []byte, start, end int64, value []byte, t
 		f.c.Saved(f.kv, row, old, at, had)
 	}
 	var headers []byte
-	if f.later && f.sessions == nil {
+	if f.later {
 		headers = f.c.EncodedHeaders()
 	}
 	var err error
@@ -246,15 +246,6 @@ func (f *fold[G, V, A]) store(g G, key []byte, start, end int64, value []byte, t
 		return f.fail(err)
 	}
 	return nil
-}
-
-// plain sends the change of a session without the headers of its record, as Kafka Streams does: a session is of many.
-func (f *fold[G, V, A]) plain(g G, a, old A, m task.Meta) error {
-	headers := f.c.Headers
-	f.c.Headers = nil
-	err := f.out(g, a, old, m)
-	f.c.Headers = headers
-	return err
 }
 
 // emit sends on what a commit changed in one row.
