@@ -468,3 +468,23 @@ func ExampleTopology_JSON() {
 	// Output:
 	// true
 }
+
+func ExampleKStream_RouteTo() {
+	long, short := stream.NewTopic("long", serde.String, serde.String), stream.NewTopic("short", serde.String, serde.String)
+	b := stream.NewBuilder()
+	stream.From(b, songs).RouteTo(func(_, text string) stream.Topic[string, string] {
+		if len(text) > 3 {
+			return long
+		}
+		return short
+	})
+	d := sing(b)
+	show(d, long)
+	fmt.Println("and")
+	show(d, short)
+	// Output:
+	// Ema la la
+	// and
+	// Jan tra
+	// Ema hey
+}

@@ -19,3 +19,19 @@ func (s KStream[K, V]) To(t Topic[K, V], opts ...Option) {
 	n.Wire = dsl.WireSink(n, &dsl.Codec[K]{Serde: t.k}, &dsl.Codec[V]{Serde: t.v})
 	s.e.B.Graph.Add(n, s.e.Ref.N)
 }
+
+// RouteTo writes each record to the topic that a function chooses, with that topic's serdes. The topics must exist. A
+// record with a null that the function cannot take is dropped and counted.
+//
+//	s.RouteTo(func(_ string, o Order) stream.Topic[string, Order] { return perCountry[o.Country] })
+func (s KStream[K, V]) RouteTo(topic func(K, V) Topic[K, V], opts ...Option) {
+	if !s.e.Valid() {
+		return
+	}
+	at := topo.Caller()
+	s.e.B.Require(at, "RouteTo", topic != nil)
+	c := s.e.B.Options(at, "RouteTo", dsl.OptName, opts)
+	n := &topo.Node{Kind: topo.Sink, Name: s.e.B.Graph.Name(c.Name, "KSTREAM-SINK-"), At: at, Router: topo.FunctionName(topic)}
+	n.Wire = dsl.WireRoute(n, func(k K, v V) dsl.Topic[K, V] { return topic(k, v).source() })
+	s.e.B.Graph.Add(n, s.e.Ref.N)
+}

@@ -2,6 +2,7 @@ package topo
 
 import (
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -41,6 +42,16 @@ func inDSL(f runtime.Frame) bool {
 		}
 	}
 	return false
+}
+
+// FunctionName is the name of a function in the program, for descriptions.
+func FunctionName(f any) string {
+	v := reflect.ValueOf(f)
+	if v.Kind() != reflect.Func || v.IsNil() {
+		return "nil"
+	}
+	name := runtime.FuncForPC(v.Pointer()).Name()
+	return name[strings.LastIndexByte(name, '/')+1:]
 }
 
 // Place is a file and line as errors show it: the file with its directory only.

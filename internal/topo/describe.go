@@ -82,6 +82,10 @@ func (s *Subtopology) describe(b *strings.Builder) {
 		case Processor:
 			fmt.Fprintf(b, "    Processor: %s (stores: [%s])\n      --> %s\n      <-- %s\n", d.Name, strings.Join(d.Stores, ", "), d.to.names(), d.from.names())
 		case Sink:
+			if d.Router != "" {
+				fmt.Fprintf(b, "    Sink: %s (extractor class: %s)\n      <-- %s\n", d.Name, d.Router, d.from.names())
+				continue
+			}
 			fmt.Fprintf(b, "    Sink: %s (topic: %s)\n      <-- %s\n", d.Name, d.Topic.Name, d.from.names())
 		}
 	}

@@ -59,7 +59,8 @@ type Node struct {
 	Parents  []*Node // in the order of the call
 	Children []*Node // in the order of creation, which is the order of forwarding
 	Stores   []string
-	Topic    Topic // of sources and sinks
+	Topic    Topic  // of sources and sinks
+	Router   string // of sinks that choose a topic for each record: the name of the function that does
 	Wire     Wire
 
 	// DropNullKeys makes the filter before a repartition topic drop records

@@ -38,6 +38,7 @@ type Driver struct {
 	sequence  int64
 	together  bool      // Send only queues
 	crash     *crashing // at a commit to come; nil: none
+	routes    bool      // a sink chooses topics, so that any may be written
 	failed    error     // why it stopped; Restart clears it
 }
 
@@ -96,8 +97,9 @@ func NewTopology(t testing.TB, topology *stream.Topology, opts ...Option) *Drive
 // start makes topics and tasks.
 func (d *Driver) start() error {
 	read, written := d.topology.UserTopics()
+	d.routes = slices.ContainsFunc(d.topology.Nodes, func(n *topo.Node) bool { return n.Router != "" })
 	for topic, n := range d.o.partitions {
-		if !slices.Contains(read, topic) && !slices.Contains(written, topic) && topic != d.o.deadLetter {
+		if !d.routes && !slices.Contains(read, topic) && !slices.Contains(written, topic) && topic != d.o.deadLetter {
 			return fmt.Errorf("Partitions(%q, %d): the topology neither reads nor writes that topic", topic, n)
 		}
 		if n < 1 {
@@ -383,6 +385,9 @@ func spoil(r *task.Record) {
 
 // Send implements task.Output: the record waits for the commit.
 func (r *runner) Send(o *task.Out) error {
+	if o.Node != nil && o.Node.Router != "" {
+		r.d.makeTopic(o.Topic, r.d.partitions(o.Topic))
+	}
 	if r.d.logs[o.Topic] == nil {
 		return fmt.Errorf("topic %s does not exist", o.Topic)
 	}

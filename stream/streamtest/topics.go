@@ -113,6 +113,9 @@ type Out[K, V any] struct {
 // an input.
 func Output[K, V any](d *Driver, t stream.Topic[K, V]) *Out[K, V] {
 	d.t.Helper()
+	if d.routes {
+		d.makeTopic(t.Name(), d.partitions(t.Name()))
+	}
 	if _, ok := d.logs[t.Name()]; !ok {
 		d.t.Fatalf("streamtest: the topology neither reads nor writes topic %s", t.Name())
 	}
