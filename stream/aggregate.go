@@ -4,6 +4,7 @@ import (
 	"reflect"
 
 	"github.com/moldau-stream/moldau/internal/dsl"
+	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/serde"
@@ -11,8 +12,9 @@ import (
 	"github.com/moldau-stream/moldau/window"
 )
 
-// Count counts the records of each key. Like every aggregation it leaves out,
-// and counts, records with a null key or a null value.
+// Count counts the records of each key, or of each key and window. Like every aggregation it drops, and counts as dropped,
+// records with a null key or a null value. As in Kafka Streams, those over windows take a null value, where it is not of a type
+// that cannot be null; but sliding ones don't, and Count takes any.
 func Count[K, V any](g GroupedStream[K, V], st state.Spec[K, int64], opts ...Option) KTable[K, int64] {
 	return aggregate(g, "Count", "KSTREAM-AGGREGATE-", st, opts, true, aggregation[V, int64]{
 		init:  func() int64 { return 0 },
@@ -65,6 +67,7 @@ func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.S
 		return aggregateWindowed(g, at, op, prefix, st, o, f)
 	}
 	d := dsl.Declare(b, st, prefix)
+	checkPlain(b, at, op, d)
 	dsl.CheckEmission(b, at, op, o, d)
 	key, value := dsl.StoreSerdes(st)
 	name := b.Graph.Name(o.Name, prefix)
@@ -81,6 +84,13 @@ func aggregate[K, V, A any](g GroupedStream[K, V], op, prefix string, st state.S
 	t.T.Enable = func(bool) bool { return true }
 	t.T.Read = func() []string { return []string{d.Store.Name} }
 	return TableOf(t)
+}
+
+// checkPlain reports a store of windows under an aggregation that has none: keys with windows are not windows yet.
+func checkPlain(b *dsl.Builder, at, op string, d state.Declaration) {
+	if k := d.Store.Kind; k == store.Window || k == store.Session {
+		b.Graph.Mistakef(at, "%s: store %s is a %s, but the group has no windows", op, d.Store.Name, k)
+	}
 }
 
 func aggregateInput[K, V, A any](s *dsl.TableStore[K, A], f aggregation[V, A]) task.Stream[K, V] {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/moldau-stream/moldau/internal/dsl"
+	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/serde"
@@ -174,6 +175,10 @@ func (c *cogroupOf[K, V, A]) inSessions() bool { return c.g.w != nil && c.g.w.in
 
 func (c *cogroupOf[K, V, A]) declare(b *dsl.Builder, at, op string, d *state.Declaration, st state.Spec[K, A]) (serde.Serde[K], bool) {
 	if c.g.w == nil {
+		if d.Store.Kind != store.KeyValue {
+			b.Graph.Mistakef(at, "%s: store %s is a %s, groups together need a %s", op, d.Store.Name, d.Store.Kind, store.KeyValue)
+			return nil, false
+		}
 		key, _ := dsl.StoreSerdes(st)
 		return key, true
 	}

@@ -121,7 +121,7 @@ func (f *fold[G, V, A]) update(g G, key []byte, start int64, base []byte, at int
 	if value == nil {
 		change.Null |= task.ValueIsNull
 	}
-	if err := f.store(g, key, start, start, value, change.Time); err != nil {
+	if err := f.store(key, start, start, value, change.Time); err != nil {
 		return err
 	}
 	if !f.now {
@@ -131,7 +131,7 @@ func (f *fold[G, V, A]) update(g G, key []byte, start int64, base []byte, at int
 }
 
 func (f *fold[G, V, A]) fill(g G, key []byte, start int64, base []byte, at int64) error {
-	if err := f.store(g, key, start, start, base, at); err != nil {
+	if err := f.store(key, start, start, base, at); err != nil {
 		return err
 	}
 	if !f.now {
@@ -187,7 +187,7 @@ func (f *fold[G, V, A]) put(g G, key []byte, start, end int64, v V, m task.Meta)
 	if value == nil {
 		change.Null |= task.ValueIsNull
 	}
-	if err := f.store(g, key, start, end, value, m.Time); err != nil || !f.now {
+	if err := f.store(key, start, end, value, m.Time); err != nil || !f.now {
 		return err
 	}
 	var old A
@@ -195,7 +195,7 @@ func (f *fold[G, V, A]) put(g G, key []byte, start, end int64, v V, m task.Meta)
 }
 
 func (f *fold[G, V, A]) remove(g G, key []byte, start, end int64, value []byte, m task.Meta) error {
-	if err := f.store(g, key, start, end, nil, m.Time); err != nil || !f.now {
+	if err := f.store(key, start, end, nil, m.Time); err != nil || !f.now {
 		return err
 	}
 	var none, old A
@@ -220,18 +220,7 @@ func (f *fold[G, V, A]) encode(a A) ([]byte, error) {
 }
 
 // store writes a row; a nil value deletes it.
-func (f *fold[G, V, A]) store(g G, key []byte, start, end int64, value []byte, ts int64) error {
-	if f.c.Undoable() {
-		row, err := f.t.EncodeKey(g)
-		if err != nil {
-			return f.fail(err)
-		}
-		old, at, had, err := f.kv.Get(row)
-		if err != nil {
-			return f.fail(err)
-		}
-		f.c.Saved(f.kv, row, old, at, had)
-	}
+func (f *fold[G, V, A]) store(key []byte, start, end int64, value []byte, ts int64) error {
 	var headers []byte
 	if f.later {
 		headers = f.c.EncodedHeaders()
