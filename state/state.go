@@ -13,6 +13,9 @@
 //	                     partition 1: View -+--> one order, one result
 //	                     (those on this instance)
 //
+// KeyValue, Window, Session and Versioned declare stores of the four kinds; Query, QueryWindow, QuerySession and
+// QueryVersioned read them from outside.
+//
 // No call site names a serde or a type argument: types come from the handle.
 //
 // Order is that of the encoded keys, compared byte by byte. For strings and UUIDs it is the

@@ -16,6 +16,17 @@
 //	        v  with the changelog positions it stands for             |
 //	   engine: Pebble (one database per task, no WAL) or memory ------+
 //
+// Windows, Sessions and Versioned are stores of rows over a KV, which keeps an index of the rows of each key in memory:
+//
+//	Windows, Sessions, Versioned          keys and times
+//	     |  Range, Find: which rows  -->  rowIndex: key -> times, sorted
+//	     |  All, Ended               -->  rowOrder: time -> rows of all keys
+//	     v  one row                       (both follow each change of the KV, and are made anew after a rollback)
+//	KV: segment ‖ row                     the changelog has the row only: Kafka Streams' bytes
+//
+// Their stream time is the latest time of a row that was put. Rows that have expired are hidden by it at once; the engine drops
+// their segments with its writes.
+//
 // Invariants:
 //   - The engine holds committed data only, and its changelog positions are those of its data:
 //     both change in one atomic batch. After a crash it is some earlier commit, and replaying
@@ -24,6 +35,8 @@
 //     the owner and of Views do not depend on when a write to the engine happens.
 //   - Rollback restores exactly what Commit made: uncommitted data never left the cache.
 //   - What a View shows is a commit, all of it and nothing else, and never changes.
+//   - An index that is complete knows every row that has not expired: what it does not know is not there.
+//   - Rows that expire leave no trace in a changelog; entries whose TTL is over leave tombstones.
 //   - nil is null and means "no such key"; an empty value is a value.
 //
 // Names of files and formats are described at [Dir] and in engine_pebble.go.
