@@ -46,6 +46,19 @@ func TestConformance(t *testing.T) {
 	report(t, all, results)
 }
 
+// TestFoundScenarios has the scenarios in which other corpora found mistakes.
+func TestFoundScenarios(t *testing.T) {
+	all, err := load("testdata/found.jsonl.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		for _, d := range compare(t, s, nil).differences {
+			t.Errorf("%s: %s", s.ID, d)
+		}
+	}
+}
+
 // result is what came of a scenario.
 type result struct {
 	left        bool // not run
