@@ -34,6 +34,7 @@ const sweepAtLeast = 128
 
 // expire is called after a commit of n keys.
 func (k *KV) expire(n int) {
+	k.index.setLimit()
 	from := k.liveFrom(k.committed)
 	n = sweepAtLeast + 2*n
 	if !k.layout.segmented() {

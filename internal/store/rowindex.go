@@ -27,6 +27,7 @@ type rowIndex struct {
 	complete bool
 	over     bool // too large to be complete
 	bytes    int64
+	limit    int64 // of bytes
 	last     *keyRows
 	hand     uint32 // of the sweep, and of the eviction
 	order    *rowOrder
@@ -67,6 +68,7 @@ func (ix *rowIndex) clear() {
 	ix.chunks, ix.free, ix.n, ix.top, ix.hand, ix.last = nil, nil, 0, 0, 0, nil
 	ix.complete = false
 	ix.order = nil
+	ix.setLimit()
 }
 
 func (ix *rowIndex) grew(n int64) {
@@ -74,9 +76,9 @@ func (ix *rowIndex) grew(n int64) {
 	ix.k.t.bytes += n
 }
 
-// limit is how much memory the index may take.
-func (ix *rowIndex) limit() int64 {
-	return ix.k.t.dir.cacheShare() / 2 / int64(ix.k.t.indexes)
+// setLimit finds how much memory the index may take: half of the task's share is for all of them.
+func (ix *rowIndex) setLimit() {
+	ix.limit = ix.k.t.dir.cacheShare() / 2 / int64(ix.k.t.indexes)
 }
 
 func (ix *rowIndex) at(id uint32) *keyRows {
@@ -288,7 +290,7 @@ func (ix *rowIndex) changed(row []byte, present bool) {
 	if ix.put(kr, r) && ix.order != nil {
 		ix.order.add(r, kr)
 	}
-	if ix.bytes > ix.limit() {
+	if ix.bytes > ix.limit {
 		ix.tooLarge()
 	}
 }
@@ -300,7 +302,7 @@ func (ix *rowIndex) tooLarge() {
 		ix.over = true
 		return
 	}
-	for limit := ix.limit(); ix.bytes > limit && ix.n > 1; {
+	for ix.bytes > ix.limit && ix.n > 1 {
 		if ix.hand++; ix.hand > ix.top {
 			ix.hand = 1
 		}
@@ -379,7 +381,7 @@ func (ix *rowIndex) load(key []byte) (*keyRows, error) {
 		ix.drop(kr)
 		return nil, err
 	}
-	if ix.bytes > ix.limit() {
+	if ix.bytes > ix.limit {
 		ix.tooLarge()
 	}
 	return kr, nil

@@ -206,7 +206,7 @@ func (k *KV) allRows(from, to int64) *Rows {
 	}
 	if ix.complete && ix.order == nil {
 		ix.order = newRowOrder(ix)
-		if ix.bytes > ix.limit() {
+		if ix.bytes > ix.limit {
 			ix.tooLarge()
 		}
 	}
