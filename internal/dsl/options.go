@@ -35,6 +35,9 @@ type Options struct {
 	MaxRecords   int64
 	MaxBytes     int64
 	StopWhenFull bool
+	Partitioner  any // Partitioner[K, V] of these types
+	PartitionerKey,
+	PartitionerValue reflect.Type
 }
 
 // OptionSet is a set of kinds of options.
@@ -54,10 +57,13 @@ const (
 	OptMaxRecords
 	OptMaxBytes
 	OptWhenFull
+	OptPartitioner
+	OptStart
+	OptTimes
 )
 
 var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit", "Grace", "Stores", "SideSerdes",
-	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull"}
+	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "PartitionBy/PartitionByAny", "StartAt", "Times"}
 
 func (s OptionSet) String() string {
 	var names []string
