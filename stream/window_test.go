@@ -17,10 +17,7 @@ import (
 	"github.com/moldau-stream/moldau/window"
 )
 
-var (
-	readings = stream.NewTopic("readings", serde.String, serde.Int64)
-	sums     = stream.NewTopic("sums", serde.String, serde.Int64)
-)
+var sums = stream.NewTopic("sums", serde.String, serde.Int64)
 
 // number is a record; times are milliseconds.
 type number struct {
