@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -24,6 +25,9 @@ import (
 )
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
@@ -31,6 +35,10 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// gcPercent trades memory for time as Kafka Streams' program does with a heap of 2 GiB; ours still takes less than a half
+// of that. With Go's default of 100 it does about a fifth less per CPU second, with half of the memory.
+const gcPercent = 400
 
 // arguments are those of WORKLOADS.md, and cpuprofile.
 type arguments map[string]string

@@ -52,13 +52,13 @@ func TestTheREADMEShowsThisCode(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
 	var here string
-	for _, name := range []string{"readme.go", "readme_test.go"} {
+	for _, name := range []string{"readme.go", "readme_test.go", "windows.go", "windows_test.go"} {
 		b, err := os.ReadFile(name)
 		require.NoError(t, err)
 		here += string(b)
 	}
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(strings.ReplaceAll(string(readme), "\r\n", "\n"), -1)
-	require.Len(t, blocks, 4)
+	require.Len(t, blocks, 8)
 	for _, block := range blocks {
 		require.True(t, strings.Contains(here, block[1]), "README.md shows code that examples/readme does not have:\n%s", block[1])
 	}

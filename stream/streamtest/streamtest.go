@@ -24,6 +24,11 @@
 // first out, until nothing is left: then Send returns. Each record is committed at once unless the test chooses
 // ManualCommit or CommitInterval, so that caching, emission per commit, crashes and restarts can be tested too.
 //
+// What may go wrong can be made to: Restart ends everything as a power cut does, CrashBeforeCommit and CrashDuringCommit do
+// it in a commit, with or without the local state (LoseState); Instances, Move and Rebalance let tasks change their process;
+// CacheSize has stores written and read beyond their cache. With Seed, chance decides what Kafka leaves open: tests that loop
+// over seeds see the orders in which several inputs and internal topics may be processed and committed.
+//
 // Tables emit each update, unless an operator chose otherwise or the test says EmitPerCommit.
 //
 // Topics have one partition, or as many as Partitions says; internal topics follow by the rules of an application.

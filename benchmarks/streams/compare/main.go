@@ -242,13 +242,13 @@ func (c *comparison) kafka() (stop func() error, err error) {
 		}
 		select {
 		case err := <-ended:
-			return nil, fmt.Errorf("Apache Kafka ended: %w", err)
+			return nil, fmt.Errorf("run Apache Kafka: %w", err)
 		case <-c.ctx.Done():
 			return nil, errors.Join(c.ctx.Err(), stop())
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	return nil, errors.Join(errors.New("Apache Kafka does not answer"), stop())
+	return nil, errors.Join(errors.New("no answer from Apache Kafka"), stop())
 }
 
 // freePort finds a port that is free, and the next one too: the controller takes it.
@@ -267,4 +267,3 @@ func freePort() (string, error) {
 	}
 	return "", errors.New("no two free ports")
 }
-

@@ -63,6 +63,7 @@ type Cluster struct {
 	broker    *broker.Broker // nil with -brokers
 	temporary string         // directory to delete
 	logs      io.Writer
+	hold      <-chan error // of a load beside the application: its end
 }
 
 // Open starts the broker inside this process unless another one is named, and waits until it answers. logs gets what
@@ -194,13 +195,19 @@ func (c *Cluster) Run(ctx context.Context, appID string, topology *stream.Topolo
 		cancel(err)
 		ended <- err
 	}()
-	err = c.untilDone(ctx, appID, inputs)
+	if c.hold != nil {
+		err = <-c.hold
+	}
+	if err == nil {
+		err = c.untilDone(ctx, appID, inputs)
+	}
 	cancel(nil)
 	return errors.Join(<-ended, err)
 }
 
 // untilDone returns when the group has committed everything. Offsets are asked for before ends: what a task writes to
-// an internal topic is there when its offsets are.
+// an internal topic is there when its offsets are, though perhaps not yet for readers of committed records, who would
+// see a smaller end.
 func (c *Cluster) untilDone(ctx context.Context, group string, inputs []string) error {
 	for {
 		committed, err := c.admin.FetchOffsets(ctx, group)
@@ -234,7 +241,7 @@ func (c *Cluster) covered(ctx context.Context, app string, inputs []string, comm
 			topics = append(topics, t)
 		}
 	}
-	ends, err := c.admin.ListCommittedOffsets(ctx, topics...)
+	ends, err := c.admin.ListEndOffsets(ctx, topics...)
 	if err != nil {
 		return false, err
 	}
@@ -246,9 +253,10 @@ func (c *Cluster) covered(ctx context.Context, app string, inputs []string, comm
 	return done, nil
 }
 
-// ReadAll gives the committed records of a topic, partition by partition in their order, as they are now.
+// ReadAll gives the committed records of a topic, partition by partition in their order, as they are now. A transaction
+// that has ended is waited for: its last words may not have reached all partitions.
 func (c *Cluster) ReadAll(ctx context.Context, topic string, f func(*kgo.Record) error) error {
-	ends, err := c.admin.ListCommittedOffsets(ctx, topic)
+	ends, err := c.admin.ListEndOffsets(ctx, topic)
 	if err != nil {
 		return fmt.Errorf("read topic %s: %w", topic, err)
 	}
