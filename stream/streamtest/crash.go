@@ -89,6 +89,7 @@ func (d *Driver) Crashed() bool { return d.crash == nil }
 // restart crashes all instances and starts them.
 func (d *Driver) restart(o restart) error {
 	d.failed, d.queue, d.crash = nil, nil, nil
+	d.restarts++
 	errs := []error{d.closeGlobals(o.loseState)}
 	for _, i := range d.instances {
 		errs = append(errs, i.crash(o.loseState))

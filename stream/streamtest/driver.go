@@ -40,6 +40,7 @@ type Driver struct {
 	crash     *crashing // at a commit to come; nil: none
 	routes    bool      // a sink chooses topics, so that any may be written
 	failed    error     // why it stopped; Restart clears it
+	restarts  int       // crashes and restarts so far
 }
 
 // runner is one task with what a worker of an application keeps beside it.
@@ -204,8 +205,12 @@ func (d *Driver) punctuate() error {
 		if !r.dirty || d.o.manual && !r.task.CommitRequested() {
 			continue
 		}
+		before := d.restarts
 		if err := d.commit(r); err != nil {
 			return err
+		}
+		if d.restarts != before { // it crashed: what was taken back is still due
+			return d.punctuate()
 		}
 	}
 	return d.drain()
