@@ -17,7 +17,10 @@ import (
 	"github.com/moldau-stream/moldau/window"
 )
 
-var sums = stream.NewTopic("sums", serde.String, serde.Int64)
+var (
+	readings = stream.NewTopic("readings", serde.String, serde.Int64)
+	sums     = stream.NewTopic("sums", serde.String, serde.Int64)
+)
 
 // number is a record; times are milliseconds.
 type number struct {
