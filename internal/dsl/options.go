@@ -38,6 +38,9 @@ type Options struct {
 	Partitioner  any // Partitioner[K, V] of these types
 	PartitionerKey,
 	PartitionerValue reflect.Type
+	Timeout time.Duration // of a try
+	Retries int
+	Pause   time.Duration // before the first retry
 }
 
 // OptionSet is a set of kinds of options.
@@ -57,13 +60,15 @@ const (
 	OptMaxRecords
 	OptMaxBytes
 	OptWhenFull
+	OptTimeout
+	OptRetries
 	OptPartitioner
 	OptStart
 	OptTimes
 )
 
 var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit", "Grace", "Stores", "SideSerdes",
-	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "PartitionBy/PartitionByAny", "StartAt", "Times"}
+	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "Timeout", "Retries", "PartitionBy/PartitionByAny", "StartAt", "Times"}
 
 func (s OptionSet) String() string {
 	var names []string
@@ -111,6 +116,12 @@ func (b *Builder) Options(at, op string, known OptionSet, opts []Option) Options
 	}
 	if c.Used&OptPartitions != 0 && c.Partitions < 1 {
 		b.Graph.Mistakef(at, "%s: %d partitions", op, c.Partitions)
+	}
+	if c.Used&OptTimeout != 0 && c.Timeout <= 0 {
+		b.Graph.Mistakef(at, "%s: a timeout of %v: it must be longer than 0", op, c.Timeout)
+	}
+	if c.Used&OptRetries != 0 && (c.Retries < 0 || c.Pause < 0) {
+		b.Graph.Mistakef(at, "%s: %d retries after %v: neither can be negative", op, c.Retries, c.Pause)
 	}
 	return c
 }
