@@ -20,7 +20,7 @@ import (
 //
 // A scenario is equal if it is with all stores in memory and with all stores on disk.
 func TestConformance(t *testing.T) {
-	all, err := corpora()
+	all, err := corpora("testdata/corpus.jsonl.gz")
 	if err != nil {
 		t.Fatal(err)
 	}

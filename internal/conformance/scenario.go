@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -150,8 +152,8 @@ func load(path string) ([]*scenario, error) {
 }
 
 // corpora reads the corpora that a variable of the environment names, or the shipped one.
-func corpora() ([]*scenario, error) {
-	files := cmp.Or(os.Getenv("MOLDAU_CONFORMANCE"), "testdata/corpus.jsonl.gz")
+func corpora(path string) ([]*scenario, error) {
+	files := cmp.Or(os.Getenv("MOLDAU_CONFORMANCE"), path)
 	families, ids := words(os.Getenv("MOLDAU_CONFORMANCE_FAMILY")), words(os.Getenv("MOLDAU_CONFORMANCE_ID"))
 	var all []*scenario
 	for _, f := range words(files) {
@@ -170,4 +172,41 @@ func corpora() ([]*scenario, error) {
 
 func words(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// named tells whether the scenario gives a store its name.
+func (s *scenario) named(store string) bool {
+	return slices.ContainsFunc(s.Topology, func(o op) bool { return o.Store == store })
+}
+
+// Versioned tells whether a store keeps versions.
+func (s *scenario) Versioned(store string) bool {
+	return slices.ContainsFunc(s.Topology, func(o op) bool { return o.Store == store && o.Versioned != nil })
+}
+
+// ChangelogRecord is a record of a changelog: its key and value (nil: null), and its time in milliseconds.
+type ChangelogRecord struct {
+	Key, Value []byte
+	Time       int64
+}
+
+// Compact is what perfect compaction leaves of a store's changelog.
+func (s *scenario) Compact(store string, records []ChangelogRecord) []row {
+	last := map[string]row{}
+	for _, rec := range records {
+		e := row{Key: hex.EncodeToString(rec.Key), TS: &rec.Time}
+		id := e.Key
+		if rec.Value != nil {
+			v := hex.EncodeToString(rec.Value)
+			e.Value = &v
+		}
+		if s.Versioned(store) {
+			id += fmt.Sprint("@", *e.TS)
+		} else if rec.Value == nil {
+			delete(last, id)
+			continue
+		}
+		last[id] = e
+	}
+	return slices.Collect(maps.Values(last))
 }
