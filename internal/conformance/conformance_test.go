@@ -15,6 +15,7 @@ import (
 //
 //	MOLDAU_CONFORMANCE=a.jsonl.gz,b.jsonl   other corpora than the shipped one, compressed or not
 //	MOLDAU_CONFORMANCE_RESTART=seed         the application crashes at random steps, and loses its state or not
+//	MOLDAU_CONFORMANCE_CACHE=bytes          memory for the stores, which are cached always; 1 has all read beyond the cache
 //	MOLDAU_CONFORMANCE_FAMILY=table,session only these families
 //	MOLDAU_CONFORMANCE_ID=table-1           only these scenarios, with all differences of each
 //

@@ -119,6 +119,13 @@ func (r *run) run(tb *probe, m mode, restart *int64) error {
 	r.shape(topology)
 	r.at = "start"
 	opts := append([]streamtest.Option{streamtest.StartTime(time.UnixMilli(1_000_000))}, m.opts...)
+	if v := os.Getenv("MOLDAU_CONFORMANCE_CACHE"); v != "" {
+		bytes, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return fmt.Errorf("MOLDAU_CONFORMANCE_CACHE: %w", err)
+		}
+		opts = append(opts, streamtest.CacheSize(bytes))
+	}
 	if restart != nil {
 		opts = append(opts, streamtest.Instances(2), streamtest.CacheSize(1))
 	}

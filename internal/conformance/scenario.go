@@ -13,6 +13,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/moldau-stream/moldau/state"
+	"github.com/moldau-stream/moldau/stream"
 )
 
 // scenario is one line of a corpus.
@@ -74,6 +77,9 @@ type step struct {
 	Advance *int64 `json:"advance"`
 	record
 }
+
+// Record is the record of the step, if it has one.
+func (s step) Record() record { return s.record }
 
 type record struct {
 	Topic   string      `json:"topic"`
@@ -209,4 +215,30 @@ func (s *scenario) Compact(store string, records []ChangelogRecord) []row {
 		last[id] = e
 	}
 	return slices.Collect(maps.Values(last))
+}
+
+// PunctuatesByClock tells whether a processor of the scenario is called by the wall clock.
+func (s *scenario) PunctuatesByClock() bool {
+	return slices.ContainsFunc(s.Topology, func(o op) bool { return o.Kind == "wall-clock" })
+}
+
+// Reads are the topics that the topology reads.
+func (s *scenario) Reads() []string {
+	var names []string
+	for _, o := range s.Topology {
+		if (o.Op == "stream" || o.Op == "table" || o.Op == "globalTable") && !slices.Contains(names, o.Topic) {
+			names = append(names, o.Topic)
+		}
+	}
+	return names
+}
+
+// GlobalStore is the store of the global table of a topic.
+func (s *scenario) GlobalStore(topic string) (h state.KV[stream.Opt[string], stream.Opt[string]], ok bool) {
+	for _, o := range s.Topology {
+		if o.Op == "globalTable" && o.Topic == topic {
+			return textStore(o.Store), true
+		}
+	}
+	return h, false
 }
