@@ -18,9 +18,9 @@ func TestMistakesOfStartAt(t *testing.T) {
 	stream.From(b, numbers, stream.StartAt(stream.Ago(-time.Second)))
 	stream.From(b, letters).Filter(func(string, string) bool { return true }, stream.StartAt(stream.Latest()))
 	_, err := b.Build()
-	require.ErrorContains(t, err, "start_test.go:18: topic lines is read from another start than at stream/start_test.go:17: give both the same option StartAt")
-	require.ErrorContains(t, err, "start_test.go:19: From: option StartAt: Ago(-1s) is in the future")
-	require.ErrorContains(t, err, "start_test.go:20: Filter does not take the option StartAt")
+	require.ErrorContains(t, err, "start_test.go:17: topic lines is read from another start than at stream/start_test.go:16: give both the same option StartAt")
+	require.ErrorContains(t, err, "start_test.go:18: From: option StartAt: Ago(-1s) is in the future")
+	require.ErrorContains(t, err, "start_test.go:19: Filter does not take the option StartAt")
 }
 
 func TestAppBeginsWhereTheSourceSays(t *testing.T) {
