@@ -45,6 +45,8 @@ type Config struct {
 	// Globals are the global stores, by name.
 	Globals map[string]store.View
 	Output  Output
+	// PartitionsOf is the number of partitions of a topic, for sinks that choose the partition. nil: they cannot.
+	PartitionsOf func(topic string) (int32, error)
 	// EmitPerUpdate is the emission of the operators that chose none: each
 	// update of a table goes on at once. Otherwise the last one goes on at the
 	// next commit.
@@ -125,6 +127,7 @@ func New(c Config) (*Task, error) {
 		id:        c.ID,
 		clock:     c.Clock,
 		partition: c.ID.Partition,
+		counts:    c.PartitionsOf,
 		stores:    c.Stores,
 		globals:   c.Globals,
 		perUpdate: c.EmitPerUpdate,

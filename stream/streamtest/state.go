@@ -110,6 +110,7 @@ func (r *runner) open() error {
 		Globals:       d.views,
 		Stores:        r.stores,
 		Output:        r,
+		PartitionsOf:  r.partitionsOf,
 		EmitPerUpdate: !d.o.perCommit,
 		Context:       d.t.Context(),
 		Clock:         d.Now,
