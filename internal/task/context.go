@@ -59,6 +59,7 @@ type Context struct {
 	dropped    [reasons]int64
 	droppedFor map[string]int64
 	emitters   []emitter
+	advances   []advance
 	times      map[string]*int64
 	before     []int64 // times before the current record, in the order of ordered; only if undoable
 	ordered    []*int64

@@ -54,10 +54,12 @@ type Config struct {
 	// Context is for functions that wait; it ends when the application stops. nil: context.Background().
 	Context context.Context
 	// Clock is the wall clock; nil: it stands still.
-	Clock      func() time.Time
-	OnError    ErrorHandler // nil: Stop
-	DeadLetter string       // topic for DeadLetter; empty: there is none
-	Metrics    *Metrics     // nil: not counted
+	Clock func() time.Time
+	// IdleAdvance is how long the input must be idle for stream time to move on with the wall clock; 0: it does not.
+	IdleAdvance time.Duration
+	OnError     ErrorHandler // nil: Stop
+	DeadLetter  string       // topic for DeadLetter; empty: there is none
+	Metrics     *Metrics     // nil: not counted
 }
 
 // Specs are the stores of a sub-topology.
@@ -87,6 +89,7 @@ type Task struct {
 	stack   []byte // of the panic that ended run
 	started bool   // Start was called
 	fired   bool   // a punctuation was called since the last Prepare
+	idle    idleness
 
 	committedTimes map[string]int64
 	timesVersion   int64
@@ -135,6 +138,8 @@ func New(c Config) (*Task, error) {
 	}
 	t.c.send = t.send
 	t.c.streamTime = -1
+	t.idle.after = c.IdleAdvance.Milliseconds()
+	t.busy()
 	t.wire(c.Partitions)
 	return t, nil
 }
@@ -162,6 +167,7 @@ func (t *Task) wire(partitions int32) {
 		}
 	}
 	slices.SortStableFunc(t.c.emitters, func(a, b emitter) int { return a.node.Index - b.node.Index })
+	t.c.sortAdvances()
 }
 
 func (t *Task) addQueue(tp TopicPartition, in Input) {

@@ -114,6 +114,7 @@ func (r *runner) open() error {
 		EmitPerUpdate: !d.o.perCommit,
 		Context:       d.t.Context(),
 		Clock:         d.Now,
+		IdleAdvance:   d.o.idleAdvance,
 		OnError:       d.o.onError,
 		DeadLetter:    d.o.deadLetter,
 		Metrics:       &r.metrics,
