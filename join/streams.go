@@ -97,7 +97,9 @@ func streams[K, L, R, O any](ls stream.KStream[K, L], rs stream.KStream[K, R], c
 	addWindow(g, c.at, n.otherStore, within, j.key, j.right, otherWindow)
 	g.ConnectStores(this, n.otherStore)
 	g.ConnectStores(other, n.thisStore)
-	if c.kind != inner {
+	if c.kind == inner {
+		j.mayBeSelf(g, thisWindow, otherWindow, this, other, merge)
+	} else {
 		this.Times = append(this.Times, leastTime(n.thisStore))
 		h := state.KeyValue(n.shared, serde.Bytes, serde.Bytes)
 		spec := state.Declare(h).Store

@@ -41,8 +41,8 @@ type current struct {
 
 // windowed passes a record on to the join, and then puts it into the window of its side.
 func windowed[K, V any](c *task.Context, n *topo.Node, side any, name string, ks serde.Serde[K], vs serde.Serde[V], out task.Stream[K, V]) task.Stream[K, V] {
-	w := store.OpenWindows(c.KV(name), c.Time(store.TimeName(name)), c.Time(store.SeqName(name)))
 	cur := task.Shared(c, side, newCurrent)
+	put := windowPut(c, n, cur, name, vs)
 	return func(k K, v V, m task.Meta) error {
 		cur.ready = false
 		if m.Null != 0 {
@@ -55,11 +55,19 @@ func windowed[K, V any](c *task.Context, n *topo.Node, side any, name string, ks
 		if err := out(k, v, m); err != nil {
 			return err
 		}
+		return put(v, m.Time)
+	}
+}
+
+// windowPut puts the record at hand into a window.
+func windowPut[V any](c *task.Context, n *topo.Node, cur *current, name string, vs serde.Serde[V]) func(v V, at int64) error {
+	w := store.OpenWindows(c.KV(name), c.Time(store.TimeName(name)), c.Time(store.SeqName(name)))
+	return func(v V, at int64) error {
 		c.Node = n
 		if err := encodeValue(cur, vs, v); err != nil {
 			return task.Fail(n, task.Process, err)
 		}
-		kept, err := w.Put(cur.key, m.Time, cur.value, m.Time, nil)
+		kept, err := w.Put(cur.key, at, cur.value, at, nil)
 		if err != nil {
 			return task.Fail(n, task.Process, err)
 		}

@@ -24,14 +24,26 @@ func Use[T any](b *Builder, s serde.Serde[T]) { dsl.Use(&b.d, s) }
 // BuildOption changes how Build makes the topology.
 type BuildOption func(*Builder)
 
-// Optimization is a change of the topology that saves internal topics. It changes names of internal topics and how
-// work is divided into sub-topologies, so an application that has run without it cannot go on with it.
+// Optimization is a change of the topology that saves internal topics. Each says what it changes for an application that has run
+// without it; "moldau topology diff" says which topics and stores a program loses.
 type Optimization = topo.Optimization
 
-// MergeRepartitionTopics makes one repartition topic of those of aggregations, joins and ToTable that lead away from one operator
-// with new keys (or one Merge), as Kafka Streams does with topology.optimization=merge.repartition.topics. What lies between
-// moves behind the topic, and so do operators beside it that read the same stream as the topic.
-const MergeRepartitionTopics Optimization = topo.MergeRepartitions
+const (
+	// MergeRepartitionTopics makes one repartition topic of those of aggregations, joins and ToTable that lead away from one
+	// operator with new keys (or one Merge), as Kafka Streams does with topology.optimization=merge.repartition.topics. What lies
+	// between moves behind the topic, and so do operators beside it that read the same stream as the topic.
+	//
+	// Repartition topics vanish, with the records that were not processed yet, and sub-topologies, after which tasks and their
+	// directories are named, get other numbers: stop the application when its repartition topics are read to the end.
+	MergeRepartitionTopics = topo.MergeRepartitions
+
+	// SelfJoin has an inner join of a stream with itself keep one window of its records, as Kafka Streams does with
+	// topology.optimization=single.store.self.join. Results and their order stay. Kafka Streams also makes inner joins of left
+	// joins of a stream with itself, which changes results; these stay as they are.
+	//
+	// The second store of the join and its changelog vanish. The first has all its records, so the application goes on.
+	SelfJoin = topo.OneStoreSelfJoins
+)
 
 // Optimize has Build optimize the topology. Without it nothing is optimized.
 func Optimize(optimizations ...Optimization) BuildOption {

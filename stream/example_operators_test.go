@@ -1,12 +1,15 @@
 package stream_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
@@ -487,4 +490,21 @@ func ExampleKStream_RouteTo() {
 	// and
 	// Jan tra
 	// Ema hey
+}
+
+func ExampleCall() {
+	b := stream.NewBuilder()
+	tries := 0
+	look := func(ctx context.Context, text string) (int64, error) { // asks a service
+		if tries++; tries == 1 {
+			return 0, errors.New("the service is not there")
+		}
+		return int64(len(text)), ctx.Err()
+	}
+	stream.Call(stream.From(b, songs), look, stream.Timeout(time.Second), stream.Retries(5, time.Millisecond)).To(lengths)
+	show(sing(b), lengths)
+	// Output:
+	// Ema 5
+	// Jan 3
+	// Ema 3
 }

@@ -14,7 +14,6 @@ import (
 
 // The topics and the store of the examples of processors.
 var (
-	readings = stream.NewTopic("readings", serde.String, serde.Int64) // of sensors
 	alerts   = stream.NewTopic("alerts", serde.String, serde.String)
 	lastSeen = state.KeyValue("last-seen", serde.String, serde.Int64)
 )

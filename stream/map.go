@@ -15,15 +15,24 @@ func itoa(i int) string { return strconv.Itoa(i) }
 // key may change.
 func derive[K, V, K2, V2 any](s KStream[K, V], op, prefix string, rekeyed, ok bool, opts []Option,
 	wire func(c *task.Context, n *topo.Node, out task.Stream[K2, V2]) task.Stream[K, V]) KStream[K2, V2] {
+	return deriveWith(s, op, prefix, rekeyed, ok, dsl.OptName, opts,
+		func(c *task.Context, _ dsl.Options, n *topo.Node, out task.Stream[K2, V2]) task.Stream[K, V] {
+			return wire(c, n, out)
+		})
+}
+
+// deriveWith is derive for an operator that knows more options than a name.
+func deriveWith[K, V, K2, V2 any](s KStream[K, V], op, prefix string, rekeyed, ok bool, known dsl.OptionSet, opts []Option,
+	wire func(c *task.Context, o dsl.Options, n *topo.Node, out task.Stream[K2, V2]) task.Stream[K, V]) KStream[K2, V2] {
 	if !s.e.Valid() {
 		return KStream[K2, V2]{}
 	}
 	at := topo.Caller()
 	s.e.B.Require(at, op, ok)
-	c := s.e.B.Options(at, op, dsl.OptName, opts)
-	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, prefix), At: at, NewKey: rekeyed, NewValue: !rekeyed}
+	o := s.e.B.Options(at, op, known, opts)
+	n := &topo.Node{Name: s.e.B.Graph.Name(o.Name, prefix), At: at, NewKey: rekeyed, NewValue: !rekeyed}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
-		return wire(c, n, task.Streams[K2, V2](outs))
+		return wire(c, o, n, task.Streams[K2, V2](outs))
 	})
 	r := s.e.Then(n)
 	r.Rekeyed = r.Rekeyed || rekeyed

@@ -72,6 +72,11 @@ var optimized = map[string]func(b *stream.Builder){
 		users, places := tableFrom(b, "users", "users-store"), tableFrom(b, "places", "places-store")
 		out(join.Tables(users, places, bothOf, stream.Materialized(textStore("joined"))).ToStream())
 	},
+	"tableForeignKey": func(b *stream.Builder) {
+		orders, users := tableFrom(b, "orders", "orders-store"), tableFrom(b, "users", "users-store")
+		joined := join.ForeignKey(orders, users, same, bothOf, stream.Named("fk"), stream.Materialized(textStore("joined")))
+		out(joined.ToStream())
+	},
 	"tableAggregated": func(b *stream.Builder) {
 		g := stream.GroupTableBy(tableFrom(b, "users", "users-store"), func(_, v string) (string, string) { return v, v }, stream.Named("by-value"))
 		out(stream.ReduceTable(g, bothOf, bothOf, textStore("reduced")).ToStream())
@@ -158,6 +163,12 @@ var optimized = map[string]func(b *stream.Builder){
 		countIn(s.Repartition(stream.Named("by-hand")), "first", "counts")
 		reduceIn(s, "second", "reduced")
 	},
+	"cogroupOfOneKey": func(b *stream.Builder) {
+		s := byValue(from(b, "clicks"))
+		c := stream.Cogroup(group(s, "first"), bothOf)
+		c = stream.CogroupWith(c, group(s.Filter(yes), "second"), bothOf)
+		out(stream.AggregateCogrouped(c, func() string { return "" }, textStore("cogrouped")).ToStream())
+	},
 	"keysInARow": func(b *stream.Builder) {
 		s := stream.Map(from(b, "clicks"), func(k, v string) (string, string) { return k, v })
 		countIn(s, "first", "counts")
@@ -240,12 +251,16 @@ func TestOptimizedTopologiesAreThoseOfKafkaStreams(t *testing.T) {
 		for setting, opts := range map[string][]stream.BuildOption{
 			"none":                     nil,
 			"merge.repartition.topics": {stream.Optimize(stream.MergeRepartitionTopics)},
+			"single.store.self.join":   {stream.Optimize(stream.SelfJoin)},
 		} {
 			t.Run(name+"/"+setting, func(t *testing.T) {
 				b := stream.NewBuilder()
 				f(b)
 				topology, err := b.Build(opts...)
 				require.NoError(t, err)
+				if name == "selfJoinLeft" { // Kafka Streams makes an inner join of it, whose results are others
+					setting = "none"
+				}
 				if strings.HasPrefix(want[setting], "Kafka Streams fails") {
 					require.Equal(t, []string{"first-repartition"}, topology.RepartitionTopics())
 					return
@@ -262,7 +277,7 @@ func TestOptimizedTopologiesAreThoseOfKafkaStreams(t *testing.T) {
 
 // What comes out is the same with and without optimization.
 func TestOptimizedTopologiesAnswerTheSame(t *testing.T) {
-	run := func(f func(*stream.Builder), opts ...stream.BuildOption) (records []string, stores map[string][]string) {
+	run := func(f func(*stream.Builder), opts ...stream.BuildOption) (records []string, stores map[string]map[string]string) {
 		b := stream.NewBuilder()
 		f(b)
 		topology, err := b.Build(opts...)
@@ -283,10 +298,11 @@ func TestOptimizedTopologiesAnswerTheSame(t *testing.T) {
 				}
 			}
 		}
-		stores = map[string][]string{}
+		stores = map[string]map[string]string{} // their last rows: one commit may have several changes of a row
 		for _, topic := range topology.ChangelogTopics() {
+			stores[topic] = map[string]string{}
 			for _, r := range d.Records("app-" + topic) {
-				stores[topic] = append(stores[topic], fmt.Sprintf("%q %q %d", r.Key, r.Value, r.Time.UnixMilli()))
+				stores[topic][string(r.Key)] = fmt.Sprintf("%q %d", r.Value, r.Time.UnixMilli())
 			}
 		}
 		if strings.Contains(topology.String(), "(topic: out)") {
@@ -302,6 +318,11 @@ func TestOptimizedTopologiesAnswerTheSame(t *testing.T) {
 			merged, mergedStores := run(f, stream.Optimize(stream.MergeRepartitionTopics))
 			require.ElementsMatch(t, records, merged)
 			require.Equal(t, stores, mergedStores)
+			one, oneStores := run(f, stream.Optimize(stream.SelfJoin))
+			require.Equal(t, records, one)
+			for topic, written := range oneStores {
+				require.Equal(t, stores[topic], written)
+			}
 		})
 	}
 }

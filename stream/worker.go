@@ -274,6 +274,11 @@ func (w *worker) full() bool {
 
 // recordFailed ends the application after an error that the policy did not take care of. A failure of the output is no matter of the record.
 func (w *worker) recordFailed(t *runningTask, err error) {
+	if errors.Is(err, task.ErrStopped) && w.app.running.Err() != nil {
+		w.stopped = true // what is open is aborted
+		w.drop()
+		return
+	}
 	if cause := recoverable(err); cause != nil {
 		w.reset(cause)
 		return

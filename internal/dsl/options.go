@@ -35,6 +35,9 @@ type Options struct {
 	MaxRecords   int64
 	MaxBytes     int64
 	StopWhenFull bool
+	Timeout      time.Duration // of a try
+	Retries      int
+	Pause        time.Duration // before the first retry
 }
 
 // OptionSet is a set of kinds of options.
@@ -54,10 +57,12 @@ const (
 	OptMaxRecords
 	OptMaxBytes
 	OptWhenFull
+	OptTimeout
+	OptRetries
 )
 
 var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit", "Grace", "Stores", "SideSerdes",
-	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull"}
+	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "Timeout", "Retries"}
 
 func (s OptionSet) String() string {
 	var names []string
@@ -105,6 +110,12 @@ func (b *Builder) Options(at, op string, known OptionSet, opts []Option) Options
 	}
 	if c.Used&OptPartitions != 0 && c.Partitions < 1 {
 		b.Graph.Mistakef(at, "%s: %d partitions", op, c.Partitions)
+	}
+	if c.Used&OptTimeout != 0 && c.Timeout <= 0 {
+		b.Graph.Mistakef(at, "%s: a timeout of %v: it must be longer than 0", op, c.Timeout)
+	}
+	if c.Used&OptRetries != 0 && (c.Retries < 0 || c.Pause < 0) {
+		b.Graph.Mistakef(at, "%s: %d retries after %v: neither can be negative", op, c.Retries, c.Pause)
 	}
 	return c
 }

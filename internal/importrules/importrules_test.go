@@ -57,6 +57,7 @@ var columns = map[string]column{
 	"examples":       both,
 	"benchmarks":     both,
 	"cmd":            both,
+	"docs":           both,
 }
 
 // layers are the broker's packages from the lowest to the highest: a package imports only lower ones, never one of

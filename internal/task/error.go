@@ -1,6 +1,7 @@
 package task
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -91,6 +92,10 @@ func (e *RecordError) Error() string {
 }
 
 func (e *RecordError) Unwrap() error { return e.Err }
+
+// ErrStopped is in the error of what did not end because the application stops. It is no failure of the record, and
+// nobody is asked about it: the record is processed by the next start.
+var ErrStopped = errors.New("the application stops")
 
 // ErrorHandler decides on a failed record. It runs on the goroutine of the
 // task; a handler that waits before Retry delays the task. nil means Stop.

@@ -1,10 +1,12 @@
 package task_test
 
 import (
+	"context"
 	"errors"
 	"iter"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -267,4 +269,21 @@ func TestOutputsOfOneRecordAreBounded(t *testing.T) {
 	h.add("in", "a=1 @1")
 	require.Equal(t, 1, h.process())
 	require.Empty(t, h.take())
+}
+
+// TestNobodyIsAskedAboutACallThatTheStopEnded: the record is no failure, and the next start processes it.
+func TestNobodyIsAskedAboutACallThatTheStopEnded(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	on, got := onError(task.Skip)
+	h := newHarness(t, func(b *stream.Builder) {
+		stream.Call(stream.From(b, in), func(ctx context.Context, v string) (string, error) {
+			stop()
+			return "", ctx.Err()
+		}, stream.Retries(3, time.Hour)).To(out)
+	}, on, func(c *task.Config) { c.Context = ctx })
+	h.add("in", "a=1 @1")
+	n, err := h.Process(10)
+	require.ErrorIs(t, err, task.ErrStopped)
+	require.Zero(t, n)
+	require.Empty(t, *got)
 }

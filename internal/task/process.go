@@ -256,7 +256,7 @@ func (t *Task) ask(e *RecordError) (Action, error) {
 	}
 	t.metrics.Errors.Add(1)
 	act := Stop
-	if t.onError != nil && !isStoreFailure(e) {
+	if t.onError != nil && !isStoreFailure(e) && !errors.Is(e, ErrStopped) {
 		act = t.onError(e)
 	}
 	switch act {

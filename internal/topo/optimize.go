@@ -5,11 +5,25 @@ import "slices"
 // Optimization is a set of changes that Build makes to the graph to save topics.
 type Optimization uint8
 
-// MergeRepartitions makes one repartition topic of those that lead away from the same operator with new keys.
-const MergeRepartitions Optimization = 1 << iota
+const (
+	// MergeRepartitions makes one repartition topic of those that lead away from the same operator with new keys.
+	MergeRepartitions Optimization = 1 << iota
+	// OneStoreSelfJoins has inner joins of a stream with itself keep one window.
+	OneStoreSelfJoins
+)
 
 // Optimize sets the optimizations of Build.
 func (g *Graph) Optimize(o Optimization) { g.optimize = o }
+
+// optimized does to the graph what is set. Streams may prove to be one when their repartition topics are merged.
+func (g *Graph) optimized() {
+	if g.optimize&MergeRepartitions != 0 {
+		g.mergeRepartitions()
+	}
+	if g.optimize&OneStoreSelfJoins != 0 {
+		g.rewriteSelfJoins()
+	}
+}
 
 // mergeRepartitions does to the graph what Kafka Streams does with merge.repartition.topics:
 //

@@ -146,6 +146,7 @@ type Graph struct {
 	sources      map[string]*Node // by topic
 	repartitions []*Repartition
 	copartition  []copartition
+	selfJoins    []SelfJoin
 	mistakes     []*Mistake
 	next         int // the counter behind generated names
 	optimize     Optimization
@@ -498,8 +499,8 @@ func (g *Graph) Build() (*Topology, error) {
 		}
 		return nil, errors.Join(errs...)
 	}
-	if g.optimize&MergeRepartitions != 0 {
-		g.mergeRepartitions()
+	if g.optimize != 0 {
+		g.optimized()
 		t = g.divide()
 	}
 	g.built = true
