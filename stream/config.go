@@ -79,10 +79,25 @@ type Config struct {
 	// StopTimeout bounds the last commit when the application stops. Default 10 s.
 	StopTimeout time.Duration
 
+	// IdleAdvance has time go on where there is no input: when no record came to a task for so long, and none is known to be
+	// there, its stream time moves on with the wall clock, from where the last record left it. Windows close then, what
+	// SuppressFor and SuppressUntilClose hold back is sent, outer joins give the results without a match, and punctuations by
+	// stream time are called. Records that come later, with times before that, are late. 0: results wait for the next
+	// record, as in Kafka Streams.
+	//
+	// Behind a repartition topic is another task, which knows nothing of the first one's time: results of windows that closed
+	// because of idle input come late there, by as much as the windows' size and grace. Give what is built on them more grace
+	// than that, and make IdleAdvance longer than the longest pause between commits.
+	IdleAdvance time.Duration
+
 	// Topics are the defaults for the internal topics that the application creates.
 	Topics TopicDefaults
 	// PurgeInterval is how often repartition topics are cut behind the committed offsets. Default 30 s.
 	PurgeInterval time.Duration
+
+	// EmitPerUpdate makes tables send each update on at once, as Kafka Streams does without caches, instead of the last one of
+	// a key at each commit. Operators that chose their emission themselves keep it.
+	EmitPerUpdate bool
 
 	// MemoryBytes is the budget for stores and their caches and for buffered input, together. Default 128 MiB.
 	MemoryBytes int64
@@ -181,6 +196,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"TaskTimeout", &c.TaskTimeout, 5 * time.Minute},
 		{"StopTimeout", &c.StopTimeout, 10 * time.Second},
 		{"PurgeInterval", &c.PurgeInterval, 30 * time.Second},
+		{"IdleAdvance", &c.IdleAdvance, 0},
 	} {
 		if *d.v < 0 {
 			wrong("Config.%s is %v", d.name, *d.v)
