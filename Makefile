@@ -11,7 +11,7 @@ DIFFERENTIAL_PORT ?= 9280
 export ACCEPTANCE ?= $(abspath ../shared/acceptance)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt cross fuzz bench bench-broker bench-streams crash kill-etl powercut interop acceptance differential optimize-descriptions takeover wordcount ci clean
+.PHONY: help conformance conformance-runtime build test race lint fmt cross fuzz bench bench-broker bench-streams crash kill-etl powercut interop acceptance differential optimize-descriptions takeover wordcount ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ interop: ## records and the word count against Java's clients and Apache Kafka: 
 
 acceptance: ## franz-go's, librdkafka's and Java's suites against the server (ARGS='kgo kcat java', ACCEPT_RUN=regexp)
 	./.ci/acceptance $(ARGS)
+
+conformance: ## Kafka Streams' answers to random topologies: MOLDAU_CONFORMANCE=FILE.jsonl.gz for others, MOLDAU_CONFORMANCE_RESTART=seed with crashes
+	$(GO) test -v -count=1 -timeout 30m -run '^TestConformance$$' ./internal/conformance
+
+conformance-runtime: ## ten of each family through an application on a broker (MOLDAU_CONFORMANCE_EACH, _SEED; _BROKERS=host:port for Apache Kafka)
+	MOLDAU_CONFORMANCE_EACH=$${MOLDAU_CONFORMANCE_EACH:-10} $(GO) test -v -count=1 -timeout 60m ./internal/conformance/onbroker
 
 differential: ## random requests to Apache Kafka and to the server, answers compared: needs Java 17, Maven (SEQUENCES, ARGS='-theme log -seed 7')
 	./internal/differential/run $(DIFFERENTIAL_PORT) -sequences $(SEQUENCES) $(ARGS)

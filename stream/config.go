@@ -84,6 +84,10 @@ type Config struct {
 	// PurgeInterval is how often repartition topics are cut behind the committed offsets. Default 30 s.
 	PurgeInterval time.Duration
 
+	// EmitPerUpdate makes tables send each update on at once, as Kafka Streams does without caches, instead of the last one of
+	// a key at each commit. Operators that chose their emission themselves keep it.
+	EmitPerUpdate bool
+
 	// MemoryBytes is the budget for stores and their caches and for buffered input, together. Default 128 MiB.
 	MemoryBytes int64
 

@@ -362,7 +362,8 @@ func (op *opener) handOver(t *runningTask) error {
 	}
 	t.metrics = a.taskMetrics(t.id)
 	tk, err := task.New(task.Config{
-		AppID: a.cfg.AppID, ID: t.id, Sub: a.sub(t.id.Subtopology), Stores: t.stores, Output: t.prod,
+		EmitPerUpdate: a.cfg.EmitPerUpdate,
+		AppID:         a.cfg.AppID, ID: t.id, Sub: a.sub(t.id.Subtopology), Stores: t.stores, Output: t.prod,
 		Globals: a.globals.viewsOf(), Context: a.running, Clock: a.cfg.Now,
 		OnError: a.onError(), DeadLetter: a.cfg.DeadLetterTopic, Metrics: &t.metrics.Metrics,
 	})

@@ -1,4 +1,3 @@
-// Package window has definitions of windows and the keys of windowed tables.
 package window
 
 import "time"

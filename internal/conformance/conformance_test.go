@@ -15,12 +15,13 @@ import (
 //
 //	MOLDAU_CONFORMANCE=a.jsonl.gz,b.jsonl   other corpora than the shipped one, compressed or not
 //	MOLDAU_CONFORMANCE_RESTART=seed         the application crashes at random steps, and loses its state or not
+//	MOLDAU_CONFORMANCE_CACHE=bytes          memory for the stores, which are cached always; 1 has all read beyond the cache
 //	MOLDAU_CONFORMANCE_FAMILY=table,session only these families
 //	MOLDAU_CONFORMANCE_ID=table-1           only these scenarios, with all differences of each
 //
 // A scenario is equal if it is with all stores in memory and with all stores on disk.
 func TestConformance(t *testing.T) {
-	all, err := corpora()
+	all, err := corpora("testdata/corpus.jsonl.gz")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,5 +16,5 @@
 // Only the standard library and what users of the module can import is used here,
 // so every answer can be had by them. TestConformance tells what the variables do.
 //
-// The package has no code of its own.
+// Package onbroker has the same scenarios go through an application on a broker.
 package conformance

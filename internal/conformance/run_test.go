@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"os"
@@ -71,7 +70,7 @@ func (p *probe) clean() {
 }
 
 // attempt runs a scenario and returns the differences. The error is why it came to no end.
-func attempt(t *testing.T, s *scenario, m mode, restart *int64) (differences []string, err error) {
+func attempt(t *testing.T, s *scenario, m mode, restart *int64) (found []string, err error) {
 	tb := &probe{TB: t}
 	r := &run{s: s}
 	defer func() {
@@ -91,23 +90,19 @@ func attempt(t *testing.T, s *scenario, m mode, restart *int64) (differences []s
 		if err == nil && tb.failure != "" {
 			err = fmt.Errorf("%s: %s", r.at, tb.failure)
 		}
-		differences = r.differences
+		found = r.differences
 	}()
 	return nil, r.run(tb, m, restart)
 }
 
 // run is a scenario that is being run.
 type run struct {
-	s           *scenario
-	p           *program
-	d           *streamtest.Driver
-	outs        map[string]*streamtest.Out[text, text]
-	at          string // where it is
-	differences []string
-}
-
-func (r *run) differ(what string, want, got any) {
-	r.differences = append(r.differences, fmt.Sprintf("%s: expected %v, got %v", what, want, got))
+	s    *scenario
+	p    *program
+	d    *streamtest.Driver
+	outs map[string]*streamtest.Out[text, text]
+	at   string // where it is
+	differences
 }
 
 func (r *run) run(tb *probe, m mode, restart *int64) error {
@@ -124,6 +119,13 @@ func (r *run) run(tb *probe, m mode, restart *int64) error {
 	r.shape(topology)
 	r.at = "start"
 	opts := append([]streamtest.Option{streamtest.StartTime(time.UnixMilli(1_000_000))}, m.opts...)
+	if v := os.Getenv("MOLDAU_CONFORMANCE_CACHE"); v != "" {
+		bytes, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return fmt.Errorf("MOLDAU_CONFORMANCE_CACHE: %w", err)
+		}
+		opts = append(opts, streamtest.CacheSize(bytes))
+	}
 	if restart != nil {
 		opts = append(opts, streamtest.Instances(2), streamtest.CacheSize(1))
 	}
@@ -151,7 +153,7 @@ func (r *run) run(tb *probe, m mode, restart *int64) error {
 
 // shape compares what is known before a record is sent.
 func (r *run) shape(topology *stream.Topology) {
-	lines(r, "describe", comparable(r.s.Describe), comparable(topology.String()))
+	lines(&r.differences, "describe", comparable(r.s.Describe), comparable(topology.String()))
 	if got := topology.Subtopologies(); got != r.s.Subtopologies {
 		r.differ("subtopologies", r.s.Subtopologies, got)
 	}
@@ -163,7 +165,7 @@ func (r *run) shape(topology *stream.Topology) {
 			repartitions = append(repartitions, name)
 		}
 	}
-	sets(r, "repartitions", r.s.Repartitions, repartitions)
+	sets(&r.differences, "repartitions", r.s.Repartitions, repartitions)
 }
 
 // step compares what a step wrote.
@@ -176,7 +178,7 @@ func (r *run) step(i int) {
 		}
 	}
 	for _, name := range r.p.sinks {
-		lists(r, fmt.Sprintf("step %d, topic %s", i, name), want[name], drain(name, r.outs[name]))
+		lists(&r.differences, fmt.Sprintf("step %d, topic %s", i, name), want[name], drain(name, r.outs[name]))
 	}
 }
 
@@ -189,7 +191,7 @@ func (r *run) end(topology *stream.Topology) {
 			continue
 		}
 		r.at = "store " + name
-		sets(r, r.at, want, read(r.d))
+		sets(&r.differences, r.at, want, read(r.d))
 	}
 	for name := range r.p.stores {
 		if _, ok := r.s.Stores[name]; !ok {
@@ -202,109 +204,24 @@ func (r *run) end(topology *stream.Topology) {
 		if slices.ContainsFunc(r.p.unlisted, func(prefix string) bool { return strings.HasPrefix(name, prefix+"-") }) {
 			continue
 		}
-		if name = strings.TrimSuffix(name, "-changelog"); r.named(name) {
+		if name = strings.TrimSuffix(name, "-changelog"); r.s.named(name) {
 			changelogs = append(changelogs, name)
 		}
 	}
-	sets(r, "changelogs", slices.Collect(maps.Keys(r.s.Changelogs)), changelogs)
+	sets(&r.differences, "changelogs", slices.Collect(maps.Keys(r.s.Changelogs)), changelogs)
 	for _, name := range changelogs {
 		r.at = "changelog of " + name
-		sets(r, r.at, r.s.Changelogs[name], r.changelog(name))
+		sets(&r.differences, r.at, r.s.Changelogs[name], r.changelog(name))
 	}
-}
-
-// named tells whether the scenario gives a store its name.
-func (r *run) named(store string) bool {
-	return slices.ContainsFunc(r.s.Topology, func(o op) bool { return o.Store == store })
 }
 
 // changelog is what perfect compaction leaves of a store's changelog.
 func (r *run) changelog(name string) []row {
-	last := map[string]row{}
+	var records []ChangelogRecord
 	for _, rec := range r.d.Records("app-" + name + "-changelog") {
-		e := row{Key: hex.EncodeToString(rec.Key), TS: millis(rec.Time)}
-		id := e.Key
-		if rec.Value != nil {
-			v := hex.EncodeToString(rec.Value)
-			e.Value = &v
-		}
-		if r.p.versioned[name] {
-			id += fmt.Sprint("@", *e.TS)
-		} else if rec.Value == nil {
-			delete(last, id)
-			continue
-		}
-		last[id] = e
+		records = append(records, ChangelogRecord{rec.Key, rec.Value, rec.Time.UnixMilli()})
 	}
-	var all []row
-	for _, e := range last {
-		all = append(all, e)
-	}
-	return all
-}
-
-// lines compares texts line by line and shows the first difference.
-func lines(r *run, what, want, got string) {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		a, b := "its end", "its end"
-		if i < len(w) {
-			a = w[i]
-		}
-		if i < len(g) {
-			b = g[i]
-		}
-		if a != b {
-			r.differ(fmt.Sprintf("%s, line %d", what, i+1), fmt.Sprintf("%q", a), fmt.Sprintf("%q", b))
-			return
-		}
-	}
-}
-
-// lists compares in order.
-func lists[T any](r *run, what string, want, got []T) {
-	if w, g := show(want), show(got); w != g {
-		r.differ(what, w, g)
-	}
-}
-
-// sets compares without order.
-func sets[T any](r *run, what string, want, got []T) {
-	missing, more := texted(want), texted(got)
-	for i := 0; i < len(missing); {
-		if j := slices.Index(more, missing[i]); j >= 0 {
-			missing, more = slices.Delete(missing, i, i+1), slices.Delete(more, j, j+1)
-			continue
-		}
-		i++
-	}
-	slices.Sort(missing)
-	slices.Sort(more)
-	for i := range max(len(missing), len(more)) {
-		w, g := "nothing", "nothing"
-		if i < len(missing) {
-			w = missing[i]
-		}
-		if i < len(more) {
-			g = more[i]
-		}
-		r.differ(what, w, g)
-	}
-}
-
-func texted[T any](all []T) []string {
-	s := make([]string, len(all))
-	for i := range all {
-		s[i] = fmt.Sprint(all[i])
-	}
-	return s
-}
-
-func show[T any](all []T) string {
-	if len(all) == 0 {
-		return "nothing"
-	}
-	return strings.Join(texted(all), " | ")
+	return r.s.Compact(name, records)
 }
 
 // comparable is a topology's text with the names inside [...] in order.

@@ -43,21 +43,22 @@ const (
 
 // columns maps a directory, and all below it, to its column; the longest prefix wins.
 var columns = map[string]column{
-	"serde":          streams,
-	"window":         streams,
-	"state":          streams,
-	"join":           streams,
-	"stream":         streams,
-	"internal/topo":  streams,
-	"internal/dsl":   streams,
-	"internal/store": streams,
-	"internal/task":  streams,
-	"broker":         brokers,
-	"internal":       base,
-	"examples":       both,
-	"benchmarks":     both,
-	"cmd":            both,
-	"docs":           both,
+	"serde":                streams,
+	"window":               streams,
+	"state":                streams,
+	"join":                 streams,
+	"stream":               streams,
+	"internal/topo":        streams,
+	"internal/dsl":         streams,
+	"internal/store":       streams,
+	"internal/task":        streams,
+	"broker":               brokers,
+	"internal":             base,
+	"examples":             both,
+	"benchmarks":           both,
+	"cmd":                  both,
+	"docs":                 both,
+	"internal/conformance": streams,
 }
 
 // layers are the broker's packages from the lowest to the highest: a package imports only lower ones, never one of

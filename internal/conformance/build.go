@@ -29,27 +29,25 @@ type contents func(d *streamtest.Driver) []row
 
 // program is a scenario's topology in the making: handles by the names that the scenario gives them.
 type program struct {
-	b         *stream.Builder
-	streams   map[string]stream.KStream[text, text]
-	tables    map[string]stream.KTable[text, text]
-	globals   map[string]stream.GlobalKTable[text, text]
-	windowed  map[string]windowed
-	sinks     []string            // topics that the topology writes
-	stores    map[string]contents // what the corpus lists of a store
-	versioned map[string]bool     // stores that keep versions
-	unlisted  []string            // prefixes of the names of stores that the corpus doesn't list
+	b        *stream.Builder
+	streams  map[string]stream.KStream[text, text]
+	tables   map[string]stream.KTable[text, text]
+	globals  map[string]stream.GlobalKTable[text, text]
+	windowed map[string]windowed
+	sinks    []string            // topics that the topology writes
+	stores   map[string]contents // what the corpus lists of a store
+	unlisted []string            // prefixes of the names of stores that the corpus doesn't list
 }
 
 // build makes the DSL calls of a scenario.
 func build(s *scenario) (*program, error) {
 	p := &program{
-		b:         stream.NewBuilder(),
-		streams:   map[string]stream.KStream[text, text]{},
-		tables:    map[string]stream.KTable[text, text]{},
-		globals:   map[string]stream.GlobalKTable[text, text]{},
-		windowed:  map[string]windowed{},
-		stores:    map[string]contents{},
-		versioned: map[string]bool{},
+		b:        stream.NewBuilder(),
+		streams:  map[string]stream.KStream[text, text]{},
+		tables:   map[string]stream.KTable[text, text]{},
+		globals:  map[string]stream.GlobalKTable[text, text]{},
+		windowed: map[string]windowed{},
+		stores:   map[string]contents{},
 	}
 	for _, o := range s.Topology {
 		if err := p.add(o); err != nil {

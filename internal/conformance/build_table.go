@@ -13,7 +13,6 @@ func (p *program) addTable(o op) error {
 	switch o.Op {
 	case "table":
 		if o.Versioned != nil {
-			p.versioned[o.Store] = true
 			p.tables[o.Out] = stream.TableFrom(p.b, topic(o.Topic), state.Versioned(o.Store, texts, texts, ms(*o.Versioned)))
 			return nil
 		}

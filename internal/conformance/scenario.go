@@ -5,12 +5,17 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/moldau-stream/moldau/state"
+	"github.com/moldau-stream/moldau/stream"
 )
 
 // scenario is one line of a corpus.
@@ -72,6 +77,9 @@ type step struct {
 	Advance *int64 `json:"advance"`
 	record
 }
+
+// Record is the record of the step, if it has one.
+func (s step) Record() record { return s.record }
 
 type record struct {
 	Topic   string      `json:"topic"`
@@ -150,8 +158,8 @@ func load(path string) ([]*scenario, error) {
 }
 
 // corpora reads the corpora that a variable of the environment names, or the shipped one.
-func corpora() ([]*scenario, error) {
-	files := cmp.Or(os.Getenv("MOLDAU_CONFORMANCE"), "testdata/corpus.jsonl.gz")
+func corpora(path string) ([]*scenario, error) {
+	files := cmp.Or(os.Getenv("MOLDAU_CONFORMANCE"), path)
 	families, ids := words(os.Getenv("MOLDAU_CONFORMANCE_FAMILY")), words(os.Getenv("MOLDAU_CONFORMANCE_ID"))
 	var all []*scenario
 	for _, f := range words(files) {
@@ -170,4 +178,67 @@ func corpora() ([]*scenario, error) {
 
 func words(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// named tells whether the scenario gives a store its name.
+func (s *scenario) named(store string) bool {
+	return slices.ContainsFunc(s.Topology, func(o op) bool { return o.Store == store })
+}
+
+// Versioned tells whether a store keeps versions.
+func (s *scenario) Versioned(store string) bool {
+	return slices.ContainsFunc(s.Topology, func(o op) bool { return o.Store == store && o.Versioned != nil })
+}
+
+// ChangelogRecord is a record of a changelog: its key and value (nil: null), and its time in milliseconds.
+type ChangelogRecord struct {
+	Key, Value []byte
+	Time       int64
+}
+
+// Compact is what perfect compaction leaves of a store's changelog.
+func (s *scenario) Compact(store string, records []ChangelogRecord) []row {
+	last := map[string]row{}
+	for _, rec := range records {
+		e := row{Key: hex.EncodeToString(rec.Key), TS: &rec.Time}
+		id := e.Key
+		if rec.Value != nil {
+			v := hex.EncodeToString(rec.Value)
+			e.Value = &v
+		}
+		if s.Versioned(store) {
+			id += fmt.Sprint("@", *e.TS)
+		} else if rec.Value == nil {
+			delete(last, id)
+			continue
+		}
+		last[id] = e
+	}
+	return slices.Collect(maps.Values(last))
+}
+
+// PunctuatesByClock tells whether a processor of the scenario is called by the wall clock.
+func (s *scenario) PunctuatesByClock() bool {
+	return slices.ContainsFunc(s.Topology, func(o op) bool { return o.Kind == "wall-clock" })
+}
+
+// Reads are the topics that the topology reads.
+func (s *scenario) Reads() []string {
+	var names []string
+	for _, o := range s.Topology {
+		if (o.Op == "stream" || o.Op == "table" || o.Op == "globalTable") && !slices.Contains(names, o.Topic) {
+			names = append(names, o.Topic)
+		}
+	}
+	return names
+}
+
+// GlobalStore is the store of the global table of a topic.
+func (s *scenario) GlobalStore(topic string) (h state.KV[stream.Opt[string], stream.Opt[string]], ok bool) {
+	for _, o := range s.Topology {
+		if o.Op == "globalTable" && o.Topic == topic {
+			return textStore(o.Store), true
+		}
+	}
+	return h, false
 }
