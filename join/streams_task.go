@@ -141,6 +141,10 @@ func (j *streamJoin[K, L, R, O]) leftSide(c *task.Context, n *topo.Node, out tas
 		left: true, outer: j.how.kind != inner, before: j.bounds.before, after: j.bounds.after,
 		other: j.window(c, j.names.otherStore), value: j.left.Serde, otherValue: j.right.Serde, f: j.f, out: out,
 	}
+	if j.how.kind != inner {
+		null := dsl.NullValue[O]()
+		c.OnAdvance(n, func(now int64) (bool, error) { return s.shared.advance(n, now, &null, out) })
+	}
 	return s.input()
 }
 
@@ -324,6 +328,18 @@ func (u *unmatched[K, L, R, O]) expire(n *topo.Node, after, now int64, null *dsl
 	}
 	clear(u.expired)
 	return nil
+}
+
+// advance sends on the results that are due when time moves on without input.
+func (u *unmatched[K, L, R, O]) advance(n *topo.Node, now int64, null *dsl.Nullness[O], out task.Stream[K, O]) (acted bool, err error) {
+	if *u.time < 0 || now <= *u.time {
+		return false, nil
+	}
+	*u.time = now
+	*u.least = -1 // of a record that may be older than Kafka Streams notes: no other record makes up for it here
+	u.expired = u.expired[:0]
+	err = u.expire(n, min(u.bounds.before, u.bounds.after), now, null, out)
+	return len(u.expired) > 0, err
 }
 
 // collect finds the records that are over.

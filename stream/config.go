@@ -79,6 +79,17 @@ type Config struct {
 	// StopTimeout bounds the last commit when the application stops. Default 10 s.
 	StopTimeout time.Duration
 
+	// IdleAdvance has time go on where there is no input: when no record came to a task for so long, and none is known to be
+	// there, its stream time moves on with the wall clock, from where the last record left it. Windows close then, what
+	// SuppressFor and SuppressUntilClose hold back is sent, outer joins give the results without a match, and punctuations by
+	// stream time are called. Records that come later, with times before that, are late. 0: results wait for the next
+	// record, as in Kafka Streams.
+	//
+	// Behind a repartition topic is another task, which knows nothing of the first one's time: results of windows that closed
+	// because of idle input come late there, by as much as the windows' size and grace. Give what is built on them more grace
+	// than that, and make IdleAdvance longer than the longest pause between commits.
+	IdleAdvance time.Duration
+
 	// Topics are the defaults for the internal topics that the application creates.
 	Topics TopicDefaults
 	// PurgeInterval is how often repartition topics are cut behind the committed offsets. Default 30 s.
@@ -185,6 +196,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"TaskTimeout", &c.TaskTimeout, 5 * time.Minute},
 		{"StopTimeout", &c.StopTimeout, 10 * time.Second},
 		{"PurgeInterval", &c.PurgeInterval, 30 * time.Second},
+		{"IdleAdvance", &c.IdleAdvance, 0},
 	} {
 		if *d.v < 0 {
 			wrong("Config.%s is %v", d.name, *d.v)

@@ -12,7 +12,7 @@ import (
 	"github.com/moldau-stream/moldau/stream/streamtest"
 )
 
-// The topics and the store of the examples of processors.
+// A topic and the store of the examples of processors; they read readings.
 var (
 	alerts   = stream.NewTopic("alerts", serde.String, serde.String)
 	lastSeen = state.KeyValue("last-seen", serde.String, serde.Int64)

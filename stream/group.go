@@ -90,7 +90,7 @@ func (s GroupedStream[K, V]) forAggregation(at, storeName string, stored serde.S
 		if name == "" {
 			name = storeName
 		}
-		r, _, _ = dsl.Repartition(e, at, name, s.g.partitions, nil, nil)
+		r, _, _ = dsl.Repartition(e, at, name, s.g.partitions, nil, nil, nil)
 		r.Mergeable = true
 		if s.g.name != "" {
 			s.g.repartition = r

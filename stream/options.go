@@ -58,3 +58,27 @@ func EmitPerCommit() Option {
 // Results are read from the store: what its retention has let go before it closed is not sent, as in Kafka Streams. That
 // happens after a leap in time larger than the grace; a longer Retention helps.
 func EmitOnClose() Option { return dsl.NewOption(dsl.OptOnClose, func(*dsl.Options) {}) }
+
+// PartitionBy has a function choose the partition of each record, of n, where To, RouteTo or Repartition writes it. A number
+// below 0 or not below n is a failure of the record. A record with a null that the function cannot take goes where the
+// default puts it.
+func PartitionBy[K, V any](f func(k K, v V, n int) int) Option {
+	var p dsl.Partitioner[K, V]
+	if f != nil {
+		p = func(k K, v V, n int, to []int) ([]int, bool) { return append(to, f(k, v, n)), true }
+	}
+	return partitionBy(p)
+}
+
+// PartitionByAny is PartitionBy for a function that may choose no partition, or several. It appends its choice to an empty slice
+// that it is given: nothing drops the record, which is counted, and each of several partitions gets a copy. If ok is
+// false, the default chooses, by the key.
+func PartitionByAny[K, V any](f func(k K, v V, n int, to []int) (partitions []int, ok bool)) Option {
+	return partitionBy[K, V](f)
+}
+
+func partitionBy[K, V any](p dsl.Partitioner[K, V]) Option {
+	return dsl.NewOption(dsl.OptPartitioner, func(c *dsl.Options) {
+		c.Partitioner, c.PartitionerKey, c.PartitionerValue = p, reflect.TypeFor[K](), reflect.TypeFor[V]()
+	})
+}

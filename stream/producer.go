@@ -46,6 +46,7 @@ type producer struct {
 
 	sinks  map[sinkKey]*sink
 	blocks blocks
+	counts map[string]partitionCount
 	inTxn  bool
 	sent   int // records since the last commit
 
@@ -105,7 +106,7 @@ func advice(err error) string {
 }
 
 func (a *App) newProducer(ctx context.Context, worker int) (*producer, error) {
-	p := &producer{app: a, index: worker, sinks: make(map[sinkKey]*sink)}
+	p := &producer{app: a, index: worker, sinks: make(map[sinkKey]*sink), counts: make(map[string]partitionCount)}
 	opts := []kgo.Opt{
 		kgo.RecordPartitioner(byKey{}),
 		// The runtime decides when to give up, by TaskTimeout; a record that timed out alone would only break the sequence.
@@ -187,6 +188,31 @@ func (p *producer) Send(o *task.Out) error {
 	p.sent++
 	p.cl.Produce(p.app.hard, r, p.sink.s.promise)
 	return nil
+}
+
+// partitionCount is a number of partitions as the cluster said it at a time.
+type partitionCount struct {
+	n  int32
+	at time.Time
+}
+
+// countAge is when a number of partitions is asked for again: as often as clients refresh their metadata.
+const countAge = 5 * time.Minute
+
+// partitionsOf is the number of partitions of a topic, for sinks that choose one.
+func (p *producer) partitionsOf(topic string) (int32, error) {
+	if c, ok := p.counts[topic]; ok && time.Since(c.at) < countAge {
+		return c.n, nil
+	}
+	counts, err := p.app.partitionCounts(p.app.hard, []string{topic})
+	if err == nil && counts[topic] == 0 {
+		err = kerr.UnknownTopicOrPartition
+	}
+	if err != nil {
+		return 0, &sendError{topic, -1, nil, fmt.Errorf("ask for the number of partitions: %w", err)}
+	}
+	p.counts[topic] = partitionCount{counts[topic], time.Now()}
+	return counts[topic], nil
 }
 
 // recordSize is at least what the record takes in a batch of its own.

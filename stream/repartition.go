@@ -13,13 +13,13 @@ func (s KStream[K, V]) Repartition(opts ...Option) KStream[K, V] {
 		return s
 	}
 	at := topo.Caller()
-	c := s.e.B.Options(at, "Repartition", dsl.OptName|dsl.OptPartitions|dsl.OptSerdes, opts)
+	c := s.e.B.Options(at, "Repartition", dsl.OptName|dsl.OptPartitions|dsl.OptSerdes|dsl.OptPartitioner, opts)
 	name := c.Name
 	if name == "" { // a given name does not use up a number here
 		name = s.e.B.Graph.Name("", "KSTREAM-REPARTITION-")
 	}
 	k, v := dsl.SerdesOf[K, V](s.e.B, at, "Repartition", c)
-	r, key, value := dsl.Repartition(s.e, at, name, c.Partitions, k, v)
+	r, key, value := dsl.Repartition(s.e, at, name, c.Partitions, k, v, dsl.PartitionerOf[K, V](s.e.B, at, "Repartition", c))
 	s.e.Ref = topo.Ref{G: s.e.Ref.G, N: r.Source, Sources: []*topo.Node{r.Source}}
 	s.e.Key, s.e.Value = key.Serde, value.Serde
 	return s

@@ -68,6 +68,7 @@ type joined struct {
 func (w *sessions[K, V]) wire(c *task.Context, n *topo.Node, x wiring, r rows[window.SessionKey[K], V]) any {
 	t := &sessionTask[K, V]{windowTask: w.task(c, n, x), sessions: openSessions(c, x.store), rows: r, gap: w.gap, grace: w.grace}
 	r.open(nil, t.sessions)
+	t.advance(t.final)
 	return task.Stream[K, V](t.process)
 }
 
@@ -151,6 +152,7 @@ func (t *sessionTask[K, V]) final() error {
 		if err != nil {
 			return err
 		}
+		t.finals++
 		if err := t.rows.final(t.key(k, ended.Start(), ended.End()), ended.Value(), ended.End()); err != nil {
 			return err
 		}

@@ -6,17 +6,18 @@ import (
 )
 
 // To writes the stream to a topic, which must exist. Nulls are written as nulls.
-// The partition is chosen by the key as Kafka's default partitioner does.
+// The partition is chosen by the key as Kafka's default partitioner does, or by the option PartitionBy. Of the keys of windows
+// (window.TimeSerde, window.SessionSerde) only the key inside counts, so that all windows of a key are in one partition.
 func (s KStream[K, V]) To(t Topic[K, V], opts ...Option) {
 	if !s.e.Valid() {
 		return
 	}
 	at := topo.Caller()
-	c := s.e.B.Options(at, "To", dsl.OptName, opts)
+	c := s.e.B.Options(at, "To", dsl.OptName|dsl.OptPartitioner, opts)
 	dsl.CheckSerdes(s.e.B, at, t.source())
 	s.e.B.Graph.CheckName(at, "topic", t.name)
 	n := &topo.Node{Kind: topo.Sink, Name: s.e.B.Graph.Name(c.Name, "KSTREAM-SINK-"), At: at, Topic: topo.Topic{Name: t.name}}
-	n.Wire = dsl.WireSink(n, &dsl.Codec[K]{Serde: t.k}, &dsl.Codec[V]{Serde: t.v})
+	n.Wire = dsl.WireSink(n, &dsl.Codec[K]{Serde: t.k}, &dsl.Codec[V]{Serde: t.v}, dsl.PartitionerOf[K, V](s.e.B, at, "To", c))
 	s.e.B.Graph.Add(n, s.e.Ref.N)
 }
 
@@ -30,8 +31,8 @@ func (s KStream[K, V]) RouteTo(topic func(K, V) Topic[K, V], opts ...Option) {
 	}
 	at := topo.Caller()
 	s.e.B.Require(at, "RouteTo", topic != nil)
-	c := s.e.B.Options(at, "RouteTo", dsl.OptName, opts)
+	c := s.e.B.Options(at, "RouteTo", dsl.OptName|dsl.OptPartitioner, opts)
 	n := &topo.Node{Kind: topo.Sink, Name: s.e.B.Graph.Name(c.Name, "KSTREAM-SINK-"), At: at, Router: topo.FunctionName(topic)}
-	n.Wire = dsl.WireRoute(n, func(k K, v V) dsl.Topic[K, V] { return topic(k, v).source() })
+	n.Wire = dsl.WireRoute(n, func(k K, v V) dsl.Topic[K, V] { return topic(k, v).source() }, dsl.PartitionerOf[K, V](s.e.B, at, "RouteTo", c))
 	s.e.B.Graph.Add(n, s.e.Ref.N)
 }

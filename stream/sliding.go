@@ -68,6 +68,7 @@ func (w *slidingWindows[K, V]) wire(c *task.Context, n *topo.Node, x wiring, r r
 	t := &slidingTask[K, V]{windowTask: w.task(c, n, x), windows: openWindows(c, x.store), rows: r, difference: w.size, grace: w.grace}
 	t.needs |= task.ValueIsNull // whatever the aggregation, as in Kafka Streams
 	r.open(t.windows, nil)
+	t.advance(t.final)
 	t.left.value, t.right.value = make([]byte, 0, 64), make([]byte, 0, 64) // never nil: empty is not null
 	return task.Stream[K, V](t.process)
 }

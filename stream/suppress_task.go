@@ -47,7 +47,23 @@ func newSuppressTask[K, V any](c *task.Context, n *topo.Node, name string, key s
 	}
 }
 
-func (t *suppressTask[K, V]) input() task.Table[K, V] { return t.process }
+func (t *suppressTask[K, V]) input() task.Table[K, V] {
+	t.c.OnAdvance(t.n, t.advance)
+	return t.process
+}
+
+// advance sends what has been held back long enough when time moves on without input.
+func (t *suppressTask[K, V]) advance(now int64) (acted bool, err error) {
+	if *t.observed < 0 || now <= *t.observed {
+		return false, nil
+	}
+	*t.observed = now
+	if err := t.refresh(); err != nil {
+		return false, err
+	}
+	acted = t.queue.len() > 0 && t.queue.first().time <= now-t.delay
+	return acted, t.release()
+}
 
 func (t *suppressTask[K, V]) fail(err error) error {
 	return task.Fail(t.n, task.Process, fmt.Errorf("store %q: %w", t.kv.Name(), err))

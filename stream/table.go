@@ -66,7 +66,7 @@ func (s KStream[K, V]) ToTable(st state.Spec[K, V], opts ...Option) KTable[K, V]
 		if in.Value == nil {
 			in.Value = storedV
 		}
-		r, _, _ := dsl.Repartition(in, at, name, c.Partitions, k, v)
+		r, _, _ := dsl.Repartition(in, at, name, c.Partitions, k, v, nil)
 		r.Mergeable = true
 		in = in.Behind(r)
 	}

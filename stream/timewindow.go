@@ -90,6 +90,7 @@ func (w *timeWindows[K, V]) wire(c *task.Context, n *topo.Node, x wiring, r rows
 		*t.emitted = closed
 		return nil
 	}
+	t.advance(final)
 	return task.Stream[K, V](func(k K, v V, m task.Meta) error {
 		if null := m.Null & t.needs; null != 0 {
 			dsl.DropNull(c, null)
@@ -131,6 +132,7 @@ func emitWindows[K, V any](t *windowTask[K, V], closed *store.Rows, key func(K, 
 		if err != nil {
 			return err
 		}
+		t.finals++
 		if err := r.final(key(k, closed.Start()), closed.Value(), closed.Timestamp()); err != nil {
 			return err
 		}

@@ -98,6 +98,16 @@ func mend(err error) string {
 	return "see the logs of the brokers, then start the application again"
 }
 
+// any tells whether some of the inputs cannot be read.
+func (u *unreadable) any(ins []*input) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.parts) == 0 {
+		return false
+	}
+	return slices.ContainsFunc(ins, func(in *input) bool { return u.parts[in.tp] != nil })
+}
+
 // delivered says that a partition was read.
 func (u *unreadable) delivered(tp task.TopicPartition) { u.clear("it was read", tp) }
 

@@ -140,3 +140,19 @@ func ExampleCogroup() {
 	// ann 1
 	// ann 21
 }
+
+// Time goes on for idle input: the window closes although no record comes.
+func ExampleConfig_idleAdvance() {
+	b := stream.NewBuilder()
+	byUser := stream.From(b, pageViews).GroupByKey()
+	showWindows(b, stream.Count(stream.WindowedBy(byUser, window.Tumbling(time.Minute)), perMinute, stream.EmitOnClose()), window.Unwrap[string])
+	d := streamtest.New(example{}, b, streamtest.StartTime(clock(9, 0, 10)), streamtest.IdleAdvance(10*time.Second))
+	streamtest.Input(d, pageViews).SendAt(clock(9, 0, 10), "ann", "/")
+	d.Advance(40 * time.Second)
+	fmt.Println("09:00:50")
+	d.Advance(10 * time.Second)
+
+	// Output:
+	// 09:00:50
+	// ann 09:00:00-09:01:00: 1
+}

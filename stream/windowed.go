@@ -187,7 +187,24 @@ type windowTask[K, V any] struct {
 	enc      dsl.KeyEncoder[K]
 	observed *int64 // the largest time seen; -1: none
 	emitted  *int64 // windows that closed before it are sent; -1: none; nil: they are sent at each update
+	finals   int    // results that were sent because windows closed
 	needs    task.Null
+}
+
+// advance has windows close, by final, when time moves on without input.
+func (t *windowTask[K, V]) advance(final func() error) {
+	t.c.OnAdvance(t.n, func(now int64) (bool, error) {
+		if *t.observed < 0 || now <= *t.observed {
+			return false, nil
+		}
+		*t.observed = now
+		if t.emitted == nil {
+			return false, nil
+		}
+		before := t.finals
+		err := final()
+		return t.finals != before, err
+	})
 }
 
 func (w *windowInput[K, V]) task(c *task.Context, n *topo.Node, x wiring) windowTask[K, V] {

@@ -205,8 +205,11 @@ func (w *worker) process() int {
 			t.dirty, t.waits = true, time.Time{}
 			total += n
 			w.metrics.processed(t, n, start, time.Now(), w.app.cfg.Now())
-		} else if len(t.inputs) > 1 {
+		} else if len(t.inputs) > 1 || w.app.cfg.IdleAdvance > 0 {
 			w.wait(t, start)
+		}
+		if w.app.cfg.IdleAdvance > 0 && w.app.unreadable.any(t.inputs) {
+			t.task.Postpone()
 		}
 		fired, err := t.task.Punctuate()
 		if err != nil {
@@ -235,7 +238,7 @@ func (w *worker) untilPunctuation(d time.Duration) time.Duration {
 // wait watches a task that can not go on before it has records of some input. They are known to exist, but
 // may have been compacted away.
 func (w *worker) wait(t *runningTask, now time.Time) {
-	tp, next, ok := t.task.Waiting()
+	tp, next, ok := w.awaited(t)
 	switch {
 	case !ok:
 		t.waits = time.Time{}
@@ -254,7 +257,7 @@ func (w *worker) wait(t *runningTask, now time.Time) {
 				if w.tasks[t.id] != t || after == next {
 					return
 				}
-				if tp2, next2, ok := t.task.Waiting(); ok && tp2 == tp && next2 == next {
+				if tp2, next2, ok := w.awaited(t); ok && tp2 == tp && next2 == next {
 					t.task.Add(task.Batch{Topic: tp.Topic, Partition: tp.Partition, Next: after})
 					t.dirty = true
 				}
@@ -262,6 +265,14 @@ func (w *worker) wait(t *runningTask, now time.Time) {
 		})
 	}
 	w.waiting = true
+}
+
+// awaited is the input that a task waits for, to process others or to be idle.
+func (w *worker) awaited(t *runningTask) (tp task.TopicPartition, next int64, ok bool) {
+	if tp, next, ok = t.task.Waiting(); !ok && w.app.cfg.IdleAdvance > 0 {
+		return t.task.Behind()
+	}
+	return tp, next, ok
 }
 
 // full is whether the open transaction holds so much that it must not wait for the commit interval.

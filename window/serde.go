@@ -44,6 +44,9 @@ type timeSerde[K any] struct {
 	null func(K) bool
 }
 
+// Inner are the bytes of the key without those of the window: by them a sink chooses the partition.
+func (s *timeSerde[K]) Inner(b []byte) []byte { return b[:len(b)-8-s.seq] }
+
 // Err makes serde.Check find what is wrong with the serde of the key.
 func (s *timeSerde[K]) Err() error { return serde.Check(s.key) }
 
@@ -79,6 +82,9 @@ type sessionSerde[K any] struct {
 	key  serde.Serde[K]
 	null func(K) bool
 }
+
+// Inner are the bytes of the key without those of the session.
+func (s *sessionSerde[K]) Inner(b []byte) []byte { return b[:len(b)-16] }
 
 // Err makes serde.Check find what is wrong with the serde of the key.
 func (s *sessionSerde[K]) Err() error { return serde.Check(s.key) }

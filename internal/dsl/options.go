@@ -35,9 +35,12 @@ type Options struct {
 	MaxRecords   int64
 	MaxBytes     int64
 	StopWhenFull bool
-	Timeout      time.Duration // of a try
-	Retries      int
-	Pause        time.Duration // before the first retry
+	Partitioner  any // Partitioner[K, V] of these types
+	PartitionerKey,
+	PartitionerValue reflect.Type
+	Timeout time.Duration // of a try
+	Retries int
+	Pause   time.Duration // before the first retry
 }
 
 // OptionSet is a set of kinds of options.
@@ -59,10 +62,13 @@ const (
 	OptWhenFull
 	OptTimeout
 	OptRetries
+	OptPartitioner
+	OptStart
+	OptTimes
 )
 
 var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit", "Grace", "Stores", "SideSerdes",
-	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "Timeout", "Retries"}
+	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "Timeout", "Retries", "PartitionBy/PartitionByAny", "StartAt", "Times"}
 
 func (s OptionSet) String() string {
 	var names []string

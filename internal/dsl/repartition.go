@@ -7,8 +7,8 @@ import (
 )
 
 // Repartition adds the nodes of a repartition topic under an edge. k and v are the serdes that were given, nil
-// otherwise.
-func Repartition[K, V any](e Edge[K, V], at, name string, partitions int32, k serde.Serde[K], v serde.Serde[V]) (*topo.Repartition, *Codec[K], *Codec[V]) {
+// otherwise; p chooses the partitions, nil: the key does.
+func Repartition[K, V any](e Edge[K, V], at, name string, partitions int32, k serde.Serde[K], v serde.Serde[V], p Partitioner[K, V]) (*topo.Repartition, *Codec[K], *Codec[V]) {
 	key := Resolve(e.B, at, "key", k, e.Key)
 	value := Resolve(e.B, at, "value", v, e.Value)
 	var filter, sink, source topo.Node
@@ -25,7 +25,7 @@ func Repartition[K, V any](e Edge[K, V], at, name string, partitions int32, k se
 			return out(k, v, m)
 		})
 	})
-	sink.Wire = WireSink(&sink, key, value)
+	sink.Wire = WireSink(&sink, key, value, p)
 	source.Wire = WireSource(&source, key, value, nil)
 	return e.B.Graph.AddRepartition(at, name, partitions, e.Ref.N, &filter, &sink, &source), key, value
 }
@@ -49,7 +49,7 @@ func (e Edge[K, V]) ForJoin(at, given, suffix string, k serde.Serde[K], v serde.
 		}
 		given, suffix = e.Ref.N.Name, ""
 	}
-	r, _, _ := Repartition(e, at, given+suffix, 0, k, v)
+	r, _, _ := Repartition(e, at, given+suffix, 0, k, v, nil)
 	r.Mergeable = true
 	if e.B.joined == nil {
 		e.B.joined = map[*topo.Node]*topo.Repartition{}

@@ -216,6 +216,9 @@ func (k *KV) putFirst(e *entry, key, value []byte, ts int64, headers []byte) err
 //
 // Keys whose value is the same as before, or that came and went within the transaction, are included.
 func (k *KV) Dirty(yield func(*Dirty) error) error {
+	if k.dirtyKey == nil {
+		k.dirtyKey = make([]byte, 0, 64) // never nil: an empty key is not a null one
+	}
 	var d Dirty
 	for i := 0; i < len(k.dirty); i++ {
 		e := k.dirty[i]

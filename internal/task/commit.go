@@ -189,6 +189,7 @@ func (t *Task) Rollback() {
 		}
 	}
 	t.c.streamTime, t.c.record, t.c.commit, t.fired = t.time, nil, false, false
+	t.busy()
 	t.c.rewind()
 	t.c.undone = false
 	t.c.changes = t.c.changes[:0] // the stores are rolled back as a whole

@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -24,6 +25,7 @@ type Context struct {
 	appID     string
 	partition int32
 	taken     uint64 // how often changes were taken back
+	counts    func(topic string) (int32, error)
 	stores    *store.Task
 	globals   map[string]store.View
 	perUpdate bool
@@ -57,6 +59,7 @@ type Context struct {
 	dropped    [reasons]int64
 	droppedFor map[string]int64
 	emitters   []emitter
+	advances   []advance
 	times      map[string]*int64
 	before     []int64 // times before the current record, in the order of ordered; only if undoable
 	ordered    []*int64
@@ -107,6 +110,14 @@ func (c *Context) AppID() string { return c.appID }
 
 // Partition is the partition of the task, and of all records that it reads.
 func (c *Context) Partition() int32 { return c.partition }
+
+// PartitionsOf is the number of partitions of a topic of the cluster.
+func (c *Context) PartitionsOf(topic string) (int32, error) {
+	if c.counts == nil {
+		return 0, fmt.Errorf("the number of partitions of topic %s is not known here", topic)
+	}
+	return c.counts(topic)
+}
 
 // Generation changes whenever changes of stores may have been taken back. What an operator keeps in memory about its
 // stores it must read again from them then. It is never 0.

@@ -21,6 +21,8 @@ const (
 	Stale                        // it changes a version of a table that is not the latest, where only the latest counts
 	NullForeignKey               // a foreign-key join has nothing to look for
 	Outdated                     // an answer within a foreign-key join to a value that has changed since
+	NoPartition                  // the function that chooses partitions of a sink chose none
+	InvalidTime                  // its time is negative, and its source leaves such records out
 	reasons
 )
 
@@ -55,6 +57,10 @@ func (r Reason) String() string {
 		return "null-foreign-key"
 	case Outdated:
 		return "outdated"
+	case NoPartition:
+		return "no-partition"
+	case InvalidTime:
+		return "invalid-time"
 	}
 	return "unknown"
 }

@@ -15,6 +15,11 @@ import (
 // another partition, or if a commit was requested. The error is a *RecordError; the task must be rolled back
 // or closed after it.
 func (t *Task) Process(max int) (n int, err error) {
+	defer func() {
+		if n > 0 {
+			t.busy()
+		}
+	}()
 	for n < max {
 		done, failed := t.run(max - n)
 		n += done

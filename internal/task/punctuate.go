@@ -192,23 +192,31 @@ func (c *Context) rewind() {
 	heap.Init(&c.wall)
 }
 
-// Punctuate calls what is due on the wall clock. fired says that something was called, so that there is something to
-// commit. After an error the task must be rolled back or closed.
+// Punctuate calls what is due on the wall clock, and moves stream time on if the input is idle for Config.IdleAdvance. fired
+// says that something was called, so that there is something to commit. After an error the task must be rolled back or closed.
 func (t *Task) Punctuate() (fired bool, err error) {
-	if len(t.c.wall) == 0 {
+	if len(t.c.wall) == 0 && t.idle.after == 0 {
 		return false, nil
 	}
-	fired, err = t.punctuate(&t.c.wall, t.c.WallClock())
+	fired, err = t.whileIdle()
+	if err == nil && len(t.c.wall) > 0 {
+		var called bool
+		called, err = t.punctuate(&t.c.wall, t.c.WallClock())
+		fired = fired || called
+	}
 	t.publish(0)
 	return fired, err
 }
 
 // NextPunctuation is when Punctuate has something to do, in milliseconds; ok is false if nothing is scheduled.
 func (t *Task) NextPunctuation() (at int64, ok bool) {
-	if len(t.c.wall) == 0 {
-		return 0, false
+	if len(t.c.wall) > 0 {
+		at, ok = t.c.wall[0].next, true
 	}
-	return t.c.wall[0].next, true
+	if t.idle.after > 0 && (!ok || t.idle.next < at) {
+		at, ok = t.idle.next, true
+	}
+	return at, ok
 }
 
 func (t *Task) punctuate(q *punctuations, now int64) (fired bool, err error) {
@@ -217,7 +225,7 @@ func (t *Task) punctuate(q *punctuations, now int64) (fired bool, err error) {
 		if p.ended {
 			continue
 		}
-		if err := t.fire(p, now); err != nil {
+		if err := t.fire(p.node, now, func() error { return p.f(Moment(now)) }); err != nil {
 			return fired, err
 		}
 		fired, t.fired = true, true
@@ -229,11 +237,11 @@ func (t *Task) punctuate(q *punctuations, now int64) (fired bool, err error) {
 	return fired, nil
 }
 
-// fire calls a punctuation, under the policy for errors.
-func (t *Task) fire(p *Punctuation, now int64) error {
+// fire calls what a node does when time has passed, under the policy for errors.
+func (t *Task) fire(n *topo.Node, now int64, f func() error) error {
 	t.cur = nil
 	for attempt := 1; ; attempt++ {
-		err := t.call(p.node, now, func() error { return p.f(Moment(now)) }, t.send)
+		err := t.call(n, now, f, t.send)
 		if err == nil {
 			return nil
 		}

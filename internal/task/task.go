@@ -45,6 +45,8 @@ type Config struct {
 	// Globals are the global stores, by name.
 	Globals map[string]store.View
 	Output  Output
+	// PartitionsOf is the number of partitions of a topic, for sinks that choose the partition. nil: they cannot.
+	PartitionsOf func(topic string) (int32, error)
 	// EmitPerUpdate is the emission of the operators that chose none: each
 	// update of a table goes on at once. Otherwise the last one goes on at the
 	// next commit.
@@ -52,10 +54,12 @@ type Config struct {
 	// Context is for functions that wait; it ends when the application stops. nil: context.Background().
 	Context context.Context
 	// Clock is the wall clock; nil: it stands still.
-	Clock      func() time.Time
-	OnError    ErrorHandler // nil: Stop
-	DeadLetter string       // topic for DeadLetter; empty: there is none
-	Metrics    *Metrics     // nil: not counted
+	Clock func() time.Time
+	// IdleAdvance is how long the input must be idle for stream time to move on with the wall clock; 0: it does not.
+	IdleAdvance time.Duration
+	OnError     ErrorHandler // nil: Stop
+	DeadLetter  string       // topic for DeadLetter; empty: there is none
+	Metrics     *Metrics     // nil: not counted
 }
 
 // Specs are the stores of a sub-topology.
@@ -85,6 +89,7 @@ type Task struct {
 	stack   []byte // of the panic that ended run
 	started bool   // Start was called
 	fired   bool   // a punctuation was called since the last Prepare
+	idle    idleness
 
 	committedTimes map[string]int64
 	timesVersion   int64
@@ -122,6 +127,7 @@ func New(c Config) (*Task, error) {
 		id:        c.ID,
 		clock:     c.Clock,
 		partition: c.ID.Partition,
+		counts:    c.PartitionsOf,
 		stores:    c.Stores,
 		globals:   c.Globals,
 		perUpdate: c.EmitPerUpdate,
@@ -132,6 +138,8 @@ func New(c Config) (*Task, error) {
 	}
 	t.c.send = t.send
 	t.c.streamTime = -1
+	t.idle.after = c.IdleAdvance.Milliseconds()
+	t.busy()
 	t.wire(c.Partitions)
 	return t, nil
 }
@@ -159,6 +167,7 @@ func (t *Task) wire(partitions int32) {
 		}
 	}
 	slices.SortStableFunc(t.c.emitters, func(a, b emitter) int { return a.node.Index - b.node.Index })
+	t.c.sortAdvances()
 }
 
 func (t *Task) addQueue(tp TopicPartition, in Input) {

@@ -390,9 +390,7 @@ func spoil(r *task.Record) {
 
 // Send implements task.Output: the record waits for the commit.
 func (r *runner) Send(o *task.Out) error {
-	if o.Node != nil && o.Node.Router != "" {
-		r.d.makeTopic(o.Topic, r.d.partitions(o.Topic))
-	}
+	r.route(o.Topic)
 	if r.d.logs[o.Topic] == nil {
 		return fmt.Errorf("topic %s does not exist", o.Topic)
 	}
@@ -401,6 +399,23 @@ func (r *runner) Send(o *task.Out) error {
 	rec.Headers = cloneHeaders(o.Headers)
 	r.pending = append(r.pending, rec)
 	return nil
+}
+
+// route makes a topic that a sink chose.
+func (r *runner) route(topic string) {
+	if r.d.routes {
+		r.d.makeTopic(topic, r.d.partitions(topic))
+	}
+}
+
+// partitionsOf is the number of partitions of a topic.
+func (r *runner) partitionsOf(topic string) (int32, error) {
+	r.route(topic)
+	l := r.d.logs[topic]
+	if l == nil {
+		return 0, fmt.Errorf("topic %s does not exist", topic)
+	}
+	return int32(len(l.partitions)), nil
 }
 
 func cloneHeaders(hs []stream.Header) []stream.Header {

@@ -63,6 +63,7 @@ type options struct {
 	seed           *uint64
 	onError        func(*stream.RecordError) stream.Action
 	deadLetter     string
+	idleAdvance    time.Duration
 }
 
 // Partitions sets how many partitions a topic has. Default: 1.
@@ -75,6 +76,9 @@ func AppID(id string) Option { return func(o *options) { o.appID = id } }
 
 // StartTime sets the clock. Default: midnight UTC 2000-01-01, as in testing/synctest.
 func StartTime(at time.Time) Option { return func(o *options) { o.start = at } }
+
+// IdleAdvance is stream.Config.IdleAdvance: Advance moves stream time on in tasks that had no input for so long.
+func IdleAdvance(after time.Duration) Option { return func(o *options) { o.idleAdvance = after } }
 
 // EmitPerCommit makes tables emit the last update of each key at a commit, as an application does, instead of each
 // update. Operators that chose their emission themselves keep it.
