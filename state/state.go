@@ -23,6 +23,12 @@
 // Kafka's formats have the sign bit in front.
 //
 // A value that is null deletes its key: a store never holds a null (see package serde).
+//
+// # Invariants
+//
+//   - A handle is a value and has no data; its methods return changed copies.
+//   - A query shows what is committed, one commit of each partition, and waits for no task; but with Uncommitted.
+//   - What has expired, of windows, sessions, versions and entries with a TTL, is not shown, by a restored store neither.
 package state
 
 import (

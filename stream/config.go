@@ -79,6 +79,12 @@ type Config struct {
 	// StopTimeout bounds the last commit when the application stops. Default 10 s.
 	StopTimeout time.Duration
 
+	// MaxTaskIdle is how long a task with several inputs waits for one that is empty, before it goes on with the records of
+	// the others (max.task.idle.ms of Kafka Streams): the longer, the better records are in the order of their times. An
+	// input that was empty for so long holds nothing back until it has a record again. 0: a task waits for records that are
+	// known to be in the cluster, and no longer. Below 0: it waits for nothing.
+	MaxTaskIdle time.Duration
+
 	// IdleAdvance has time go on where there is no input: when no record came to a task for so long, and none is known to be
 	// there, its stream time moves on with the wall clock, from where the last record left it. Windows close then, what
 	// SuppressFor and SuppressUntilClose hold back is sent, outer joins give the results without a match, and punctuations by

@@ -49,6 +49,13 @@
 // change at once (EmitPerUpdate). That decides how often one sees a table, never
 // what it holds.
 //
+// # Time
+//
+// Every record has a time: its timestamp, or what Topic.EventTime makes of it. Stream time is the largest time that a task, or an
+// operator that goes by time, has seen. Windows close by it, records come too late by it, and what is held back goes on.
+// It stands still without input, unless Config.IdleAdvance says otherwise.
+// It is committed with the offsets, so that no result depends on when an application was restarted.
+//
 // # Invariants
 //
 //   - Names, internal topics, their formats and the text of a topology are those of

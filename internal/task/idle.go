@@ -108,3 +108,22 @@ func (t *Task) advance(now int64) (fired bool, err error) {
 func (c *Context) sortAdvances() {
 	slices.SortStableFunc(c.advances, func(a, b advance) int { return a.node.Index - b.node.Index })
 }
+
+// holdsBack tells whether the task must wait for an empty partition before it takes records of others.
+func (t *Task) holdsBack(q *queue) bool {
+	switch {
+	case t.maxIdle < 0:
+		return false
+	case q.waiting():
+		q.idleAt, q.idle = 0, false
+		return true
+	case t.maxIdle == 0 || q.idle:
+		return false
+	}
+	now := t.c.WallClock()
+	if q.idleAt == 0 {
+		q.idleAt = now + t.maxIdle
+	}
+	q.idle = now >= q.idleAt
+	return !q.idle
+}

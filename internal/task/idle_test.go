@@ -55,3 +55,42 @@ func TestTimeDoesNotMoveWhileRecordsAreKnownToBeThere(t *testing.T) {
 	h.Rollback()
 	require.False(t, pass(5000), "nothing is sent twice")
 }
+
+// TestAnEmptyPartitionHoldsOthersBackForAsLongAsConfigured, and not again before it had a record.
+func TestAnEmptyPartitionHoldsOthersBackForAsLongAsConfigured(t *testing.T) {
+	clock := int64(5_000_000)
+	start := func(maxIdle time.Duration) *harness {
+		return newHarness(t, func(b *stream.Builder) { stream.From(b, in).Merge(stream.From(b, in2)).To(out) }, func(c *task.Config) {
+			c.MaxIdle = maxIdle
+			c.Clock = func() time.Time { return time.UnixMilli(clock) }
+		})
+	}
+	h := start(time.Second)
+	h.add("in", "a=1 @10")
+	require.Zero(t, h.process())
+	at, ok := h.NextPunctuation()
+	require.True(t, ok)
+	require.Equal(t, clock+1000, at)
+	clock += 999
+	require.Zero(t, h.process())
+	clock++
+	require.Equal(t, 1, h.process())
+	h.add("in", "a=2 @20")
+	require.Equal(t, 1, h.process(), "it is idle still")
+	h.add("in2", "b=1 @15")
+	h.add("in", "a=3 @30")
+	require.Equal(t, 1, h.process(), "the one that came; then it is empty anew")
+	clock += 1000
+	require.Equal(t, 1, h.process())
+	h.SetEnd("in2", 0, 2)
+	h.add("in", "a=4 @40")
+	clock += 10_000
+	require.Zero(t, h.process(), "a record is known to be there")
+
+	h = start(-1)
+	h.SetEnd("in2", 0, 2)
+	h.add("in", "a=1 @10")
+	require.Equal(t, 1, h.process(), "it waits for nothing")
+	_, _, waits := h.Waiting()
+	require.False(t, waits)
+}

@@ -102,7 +102,7 @@ func (t *Task) choose() (*queue, error) {
 	var best *queue
 	for _, q := range t.queues {
 		if q.count == 0 {
-			if len(t.queues) > 1 && q.waiting() {
+			if len(t.queues) > 1 && t.holdsBack(q) {
 				return nil, nil
 			}
 			continue

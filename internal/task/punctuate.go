@@ -208,13 +208,21 @@ func (t *Task) Punctuate() (fired bool, err error) {
 	return fired, err
 }
 
-// NextPunctuation is when Punctuate has something to do, in milliseconds; ok is false if nothing is scheduled.
+// NextPunctuation is when Punctuate, or Process because a partition is idle then, has something to do, in milliseconds; ok is
+// false if nothing is scheduled.
 func (t *Task) NextPunctuation() (at int64, ok bool) {
 	if len(t.c.wall) > 0 {
 		at, ok = t.c.wall[0].next, true
 	}
 	if t.idle.after > 0 && (!ok || t.idle.next < at) {
 		at, ok = t.idle.next, true
+	}
+	if t.maxIdle > 0 && t.Buffered() > 0 {
+		for _, q := range t.queues {
+			if q.count == 0 && !q.idle && q.idleAt > 0 && (!ok || q.idleAt < at) {
+				at, ok = q.idleAt, true
+			}
+		}
 	}
 	return at, ok
 }

@@ -24,6 +24,9 @@ type queue struct {
 	time  int64 // largest timestamp processed; -1: none
 	end   int64 // offset up to which records exist
 
+	idleAt int64 // when it is idle, by the wall clock; 0: not known yet
+	idle   bool  // it has been empty for so long that it holds nothing back
+
 	// as of the last commit
 	committed     int64
 	committedTime int64
@@ -41,6 +44,9 @@ func (q *queue) add(b Batch) {
 	}
 	q.batches = append(q.batches, b)
 	q.count += len(b.Records)
+	if len(b.Records) > 0 {
+		q.idleAt, q.idle = 0, false
+	}
 	q.trim()
 }
 

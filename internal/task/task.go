@@ -57,9 +57,11 @@ type Config struct {
 	Clock func() time.Time
 	// IdleAdvance is how long the input must be idle for stream time to move on with the wall clock; 0: it does not.
 	IdleAdvance time.Duration
-	OnError     ErrorHandler // nil: Stop
-	DeadLetter  string       // topic for DeadLetter; empty: there is none
-	Metrics     *Metrics     // nil: not counted
+	// MaxIdle is how long a partition of which no record is known to be there holds the others back; below 0: none ever does.
+	MaxIdle    time.Duration
+	OnError    ErrorHandler // nil: Stop
+	DeadLetter string       // topic for DeadLetter; empty: there is none
+	Metrics    *Metrics     // nil: not counted
 }
 
 // Specs are the stores of a sub-topology.
@@ -90,6 +92,7 @@ type Task struct {
 	started bool   // Start was called
 	fired   bool   // a punctuation was called since the last Prepare
 	idle    idleness
+	maxIdle int64 // milliseconds
 
 	committedTimes map[string]int64
 	timesVersion   int64
@@ -138,7 +141,10 @@ func New(c Config) (*Task, error) {
 	}
 	t.c.send = t.send
 	t.c.streamTime = -1
-	t.idle.after = c.IdleAdvance.Milliseconds()
+	t.idle.after, t.maxIdle = c.IdleAdvance.Milliseconds(), c.MaxIdle.Milliseconds()
+	if c.MaxIdle < 0 {
+		t.maxIdle = -1
+	}
 	t.busy()
 	t.wire(c.Partitions)
 	return t, nil
@@ -258,7 +264,7 @@ func (t *Task) SetEnd(topic string, partition int32, offset int64) {
 // Waiting is the partition that Process waits for although records of others are buffered, and the
 // offset from which on none of its records has come; see SetEnd.
 func (t *Task) Waiting() (tp TopicPartition, next int64, ok bool) {
-	if len(t.queues) < 2 || t.Buffered() == 0 {
+	if len(t.queues) < 2 || t.maxIdle < 0 || t.Buffered() == 0 {
 		return TopicPartition{}, 0, false
 	}
 	for _, q := range t.queues {
