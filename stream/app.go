@@ -53,6 +53,7 @@ type App struct {
 	client   *kgo.Client
 	features features
 	topicIDs topicIDs
+	starts   map[task.TopicPartition]int64 // under mu: where inputs began of which nothing was committed
 	plan     *topo.Plan
 	fetcher  *fetcher
 	globals  *globals // nil: there are none

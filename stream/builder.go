@@ -47,7 +47,7 @@ const (
 	// ReuseSourceTopics restores a table that is read from a topic (TableFrom) from that topic, up to the offset that the
 	// application has committed, as Kafka Streams does with topology.optimization=reuse.ktable.source.topics. The topic must be
 	// compacted, or keep its records for ever. A record whose change was undone because an operator failed over it is in the table
-	// after a restore. Tables with EventTime or a time to live keep their changelogs.
+	// after a restore. Tables with EventTime, a time to live or a start behind the first record keep their changelogs.
 	//
 	// Their changelogs vanish, and positions of stores on disk are counted in another topic: begin with an empty
 	// Config.StateDir where this is turned on. It cannot be turned off without a reset of the application.

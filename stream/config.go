@@ -105,7 +105,8 @@ type Config struct {
 	// a key at each commit. Operators that chose their emission themselves keep it.
 	EmitPerUpdate bool
 
-	// MemoryBytes is the budget for stores and their caches and for buffered input, together. Default 128 MiB.
+	// MemoryBytes is the budget for stores and their caches and for buffered input, together. Default 256 MiB. Windows and
+	// joins whose live rows need more than their share read them from the disk, which is many times slower.
 	MemoryBytes int64
 
 	// OnError decides what happens to a record that cannot be decoded, processed or produced. Nil: Stop.
@@ -215,7 +216,7 @@ func (c Config) withDefaults() (Config, error) {
 		wrong("Config.TransactionTimeout (%v) must be longer than CommitInterval (%v)", c.TransactionTimeout, c.CommitInterval)
 	}
 	if c.MemoryBytes == 0 {
-		c.MemoryBytes = 128 << 20
+		c.MemoryBytes = 256 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

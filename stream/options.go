@@ -2,9 +2,11 @@ package stream
 
 import (
 	"reflect"
+	"time"
 
 	"github.com/moldau-stream/moldau/internal/dsl"
 	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
 )
@@ -81,4 +83,25 @@ func partitionBy[K, V any](p dsl.Partitioner[K, V]) Option {
 	return dsl.NewOption(dsl.OptPartitioner, func(c *dsl.Options) {
 		c.Partitioner, c.PartitionerKey, c.PartitionerValue = p, reflect.TypeFor[K](), reflect.TypeFor[V]()
 	})
+}
+
+// Start says where From or TableFrom begin to read a partition of which the application has committed nothing.
+type Start = topo.Start
+
+// Earliest begins at the first record of each partition, which is the default.
+func Earliest() Start { return Start{} }
+
+// Latest begins behind the last record that is there when the application first reads the partition.
+func Latest() Start { return Start{At: topo.StartLatest} }
+
+// CommittedOnly begins nowhere: it is an error that ends the application if nothing is committed.
+func CommittedOnly() Start { return Start{At: topo.StartCommitted} }
+
+// Ago begins at the first record whose timestamp is not further back from now than d (KIP-1106), or behind the last one.
+func Ago(d time.Duration) Start { return Start{At: topo.StartAgo, Ago: d} }
+
+// StartAt sets where a source begins to read a partition of which nothing is committed. Sources of one topic must agree. Global
+// tables always begin at the first record. The test driver's topics are empty when it starts: there it changes nothing.
+func StartAt(s Start) Option {
+	return dsl.NewOption(dsl.OptStart, func(c *dsl.Options) { c.Start = s })
 }

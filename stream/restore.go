@@ -252,7 +252,9 @@ func (op *opener) positions(ctx context.Context) (map[task.TopicPartition]positi
 		p.end = a.readableEnd(end[tp], readable[tp])
 		switch {
 		case p.offset < 0:
-			p.offset = first[tp]
+			if p.offset, err = a.begin(ctx, tp, first[tp], p.end); err != nil {
+				return nil, err
+			}
 		case p.offset < first[tp]:
 			a.log.Warn("records were deleted from the topic before they were read", "topic", tp.Topic, "partition", tp.Partition,
 				"committed", p.offset, "first", first[tp])

@@ -10,8 +10,8 @@ import (
 func From[K, V any](b *Builder, t Topic[K, V], opts ...Option) KStream[K, V] {
 	at := topo.Caller()
 	d := &b.d
-	c := d.Options(at, "From", dsl.OptName, opts)
-	n := dsl.AddSource(d, at, d.Graph.Name(c.Name, "KSTREAM-SOURCE-"), t.source(), false)
+	c := d.Options(at, "From", dsl.OptName|dsl.OptStart, opts)
+	n := dsl.AddSource(d, at, d.Graph.Name(c.Name, "KSTREAM-SOURCE-"), t.source(), c.Start, false)
 	return KStream[K, V]{dsl.Edge[K, V]{B: d, Ref: topo.Ref{G: &d.Graph, N: n, Sources: []*topo.Node{n}}, Key: t.k, Value: t.v}}
 }
 

@@ -22,7 +22,7 @@ type KTable[K, V any] struct {
 func TableFrom[K, V any](b *Builder, t Topic[K, V], st state.Spec[K, V], opts ...Option) KTable[K, V] {
 	at := topo.Caller()
 	g := &b.d.Graph
-	c := b.d.Options(at, "TableFrom", dsl.OptName|dsl.OptEmission, opts)
+	c := b.d.Options(at, "TableFrom", dsl.OptName|dsl.OptEmission|dsl.OptStart, opts)
 	if st == nil {
 		g.Mistakef(at, "TableFrom: the store is nil")
 		return KTable[K, V]{}
@@ -34,7 +34,7 @@ func TableFrom[K, V any](b *Builder, t Topic[K, V], st state.Spec[K, V], opts ..
 		sourceName = c.Name + "-source"
 	}
 	name := g.Name(c.Name, "KTABLE-SOURCE-")
-	src := dsl.AddSource(&b.d, at, sourceName, t.source(), true)
+	src := dsl.AddSource(&b.d, at, sourceName, t.source(), c.Start, true)
 	in := dsl.Edge[K, V]{B: &b.d, Ref: topo.Ref{G: g, N: src, Sources: []*topo.Node{src}}, Key: t.k, Value: t.v}
 	return TableOf(dsl.SourceTable(in, at, name, st, d, c.Emission))
 }

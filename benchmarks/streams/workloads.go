@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
+	"github.com/moldau-stream/moldau/join"
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
 	"github.com/moldau-stream/moldau/stream"
+	"github.com/moldau-stream/moldau/window"
 )
 
 func texts(name string) stream.Topic[string, string] {
@@ -29,8 +32,33 @@ func build(workload, out string, perUpdate bool) (*stream.Topology, error) {
 		counts := state.KeyValue("counts", serde.String, serde.Int64)
 		stream.Count(stream.From(b, texts("in-"+workload)).GroupByKey(), counts, emission).
 			ToStream().To(stream.NewTopic(out, serde.String, serde.Int64))
+	case "tumbling":
+		windowed(b, workload, out, window.Tumbling(span).Grace(grace), emission)
+	case "sliding":
+		windowed(b, workload, out, window.Sliding(span).Grace(grace), emission)
+	case "session":
+		records := stream.From(b, texts("in-session")).GroupByKey()
+		stream.Count(stream.SessionWindowedBy(records, window.Session(span).Grace(grace)), state.Session("counts", serde.String, serde.Int64), emission).
+			ToStream().To(stream.NewTopic(out, window.SessionSerde(serde.String), serde.Int64))
+	case "join":
+		join.Streams(stream.From(b, texts("in-join-left")), stream.From(b, texts("in-join-right")), join.Within(span).Grace(time.Minute), pair).
+			To(texts(out))
+	case "tablejoin":
+		table := stream.TableFrom(b, texts("in-tablejoin-table"), state.KeyValue("table", serde.String, serde.String))
+		join.Table(stream.From(b, texts("in-tablejoin-stream")), table, pair).To(texts(out))
 	default:
 		return nil, fmt.Errorf("unknown workload %s", workload)
 	}
 	return b.Build()
 }
+
+// The windows of the workloads.
+const span, grace = 10 * time.Second, 10 * time.Second
+
+func windowed(b *stream.Builder, workload, out string, w window.Def, emission stream.Option) {
+	records := stream.From(b, texts("in-"+workload)).GroupByKey()
+	stream.Count(stream.WindowedBy(records, w), state.Window("counts", serde.String, serde.Int64), emission).
+		ToStream().To(stream.NewTopic(out, window.TimeSerde(serde.String, span), serde.Int64))
+}
+
+func pair(l, r string) string { return l + "|" + r }

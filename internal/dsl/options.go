@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
 )
@@ -35,6 +36,7 @@ type Options struct {
 	MaxRecords   int64
 	MaxBytes     int64
 	StopWhenFull bool
+	Start        topo.Start
 	Partitioner  any // Partitioner[K, V] of these types
 	PartitionerKey,
 	PartitionerValue reflect.Type
@@ -64,11 +66,10 @@ const (
 	OptRetries
 	OptPartitioner
 	OptStart
-	OptTimes
 )
 
 var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit", "Grace", "Stores", "SideSerdes",
-	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "Timeout", "Retries", "PartitionBy/PartitionByAny", "StartAt", "Times"}
+	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "Timeout", "Retries", "PartitionBy/PartitionByAny", "StartAt"}
 
 func (s OptionSet) String() string {
 	var names []string
@@ -122,6 +123,9 @@ func (b *Builder) Options(at, op string, known OptionSet, opts []Option) Options
 	}
 	if c.Used&OptRetries != 0 && (c.Retries < 0 || c.Pause < 0) {
 		b.Graph.Mistakef(at, "%s: %d retries after %v: neither can be negative", op, c.Retries, c.Pause)
+	}
+	if c.Used&OptStart != 0 && c.Start.Ago < 0 {
+		b.Graph.Mistakef(at, "%s: option StartAt: Ago(%v) is in the future", op, c.Start.Ago)
 	}
 	return c
 }

@@ -22,7 +22,6 @@ const (
 	NullForeignKey               // a foreign-key join has nothing to look for
 	Outdated                     // an answer within a foreign-key join to a value that has changed since
 	NoPartition                  // the function that chooses partitions of a sink chose none
-	InvalidTime                  // its time is negative, and its source leaves such records out
 	reasons
 )
 
@@ -59,8 +58,6 @@ func (r Reason) String() string {
 		return "outdated"
 	case NoPartition:
 		return "no-partition"
-	case InvalidTime:
-		return "invalid-time"
 	}
 	return "unknown"
 }

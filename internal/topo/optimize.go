@@ -32,10 +32,10 @@ func (g *Graph) optimized() {
 
 // reuseSources takes the changelogs of tables that can be made again from their topics, as Kafka Streams does with
 // reuse.ktable.source.topics. It does so also where the timestamps of the topic are not those of the table; those keep
-// their changelogs here, and so do stores from which entries go by themselves.
+// their changelogs here, and so do tables that do not begin with the first record, and stores from which entries go by themselves.
 func (g *Graph) reuseSources() {
 	for _, s := range g.stores {
-		if s.Source != nil && s.Source.reading.Table && !s.Source.EventTime && s.Spec.Changelog && s.Spec.TTL == 0 {
+		if s.Source != nil && s.Source.reading.Table && s.Source.Start == (Start{}) && !s.Source.EventTime && s.Spec.Changelog && s.Spec.TTL == 0 {
 			s.Spec.Changelog, s.FromSource = false, true
 		}
 	}

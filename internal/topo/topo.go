@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/serde"
@@ -63,6 +64,7 @@ type Node struct {
 	Topic    Topic  // of sources and sinks
 	Router   string // of sinks that choose a topic for each record: the name of the function that does
 	Wire     Wire
+	Start    Start // of sources of users' topics
 
 	// DropNullKeys makes the filter before a repartition topic drop records
 	// with a null key. Build sets it: joins that keep null keys (KIP-962) need
@@ -239,6 +241,23 @@ func (g *Graph) Add(n *Node, parents ...*Node) *Node {
 	return n
 }
 
+// Start says where a source begins to read a partition of which nothing is committed.
+type Start struct {
+	At  StartKind
+	Ago time.Duration // before now, if At is StartAgo
+}
+
+// StartKind is the kind of a Start.
+type StartKind uint8
+
+// The kinds of Start.
+const (
+	StartEarliest  StartKind = iota // at the first record
+	StartLatest                     // behind the last record
+	StartCommitted                  // nowhere: something must be committed
+	StartAgo                        // at the first record that is not older
+)
+
 // Reading says how a source reads its topic.
 type Reading struct {
 	Types string // of key and value, for messages
@@ -267,6 +286,8 @@ func (g *Graph) AddSource(n *Node, how Reading) *Node {
 		g.Mistakef(n.At, "topic %s is read as %s, but as %s at %s: use one topic handle for both", n.Topic.Name, how.Types, old.reading.Types, old.At)
 	case old.reading.Same != how.Same:
 		g.Mistakef(n.At, "topic %s is read with other serdes or event time than at %s: use one topic handle for both", n.Topic.Name, old.At)
+	case old.Start != n.Start:
+		g.Mistakef(n.At, "topic %s is read from another start than at %s: give both the same option StartAt", n.Topic.Name, old.At)
 	default:
 		return old
 	}
