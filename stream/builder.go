@@ -43,6 +43,18 @@ const (
 	//
 	// The second store of the join and its changelog vanish. The first has all its records, so the application goes on.
 	SelfJoin = topo.OneStoreSelfJoins
+
+	// ReuseSourceTopics restores a table that is read from a topic (TableFrom) from that topic, up to the offset that the
+	// application has committed, as Kafka Streams does with topology.optimization=reuse.ktable.source.topics. The topic must be
+	// compacted, or keep its records for ever. A record whose change was undone because an operator failed over it is in the table
+	// after a restore. Tables with EventTime, a time to live or a start behind the first record keep their changelogs.
+	//
+	// Their changelogs vanish, and positions of stores on disk are counted in another topic: begin with an empty
+	// Config.StateDir where this is turned on. It cannot be turned off without a reset of the application.
+	ReuseSourceTopics = topo.ReuseSources
+
+	// OptimizeAll is all of them, as topology.optimization=all.
+	OptimizeAll = MergeRepartitionTopics | SelfJoin | ReuseSourceTopics
 )
 
 // Optimize has Build optimize the topology. Without it nothing is optimized.

@@ -273,11 +273,14 @@ func (op *opener) positions(ctx context.Context) (map[task.TopicPartition]positi
 func (op *opener) openTask(ctx context.Context, id task.ID, at map[task.TopicPartition]position) (t *runningTask, rs []*restoration, err error) {
 	a := op.w.app
 	sub := a.sub(id.Subtopology)
-	t = &runningTask{id: id, worker: op.w, byTP: make(map[task.TopicPartition]*input), changelogs: make(map[string]task.TopicPartition), prod: op.prod, at: at}
+	t = &runningTask{id: id, worker: op.w, byTP: make(map[task.TopicPartition]*input), changelogs: make(map[string]task.TopicPartition), sources: make(map[string]task.TopicPartition), prod: op.prod, at: at}
 	if len(sub.Stores) > 0 {
 		for _, s := range sub.Stores {
-			if s.Spec.Changelog {
+			switch {
+			case s.Spec.Changelog:
 				t.changelogs[s.Name] = task.TopicPartition{Topic: s.ChangelogTopic().For(a.cfg.AppID), Partition: id.Partition}
+			case s.FromSource:
+				t.sources[s.Name] = task.TopicPartition{Topic: s.Source.Topic.Name, Partition: id.Partition}
 			}
 		}
 		if rs, err = op.openStores(ctx, t, sub); err != nil {
@@ -292,8 +295,10 @@ func (op *opener) openTask(ctx context.Context, id task.ID, at map[task.TopicPar
 func (op *opener) openStores(ctx context.Context, t *runningTask, sub *topo.Subtopology) ([]*restoration, error) {
 	a := op.w.app
 	var tps []task.TopicPartition
-	for _, tp := range t.changelogs {
-		tps = append(tps, tp)
+	for _, m := range []map[string]task.TopicPartition{t.changelogs, t.sources} {
+		for _, tp := range m {
+			tps = append(tps, tp)
+		}
 	}
 	// The end is the high watermark, and restore reads committed records up to it: a transaction that is still
 	// open, or whose marker is still on its way, is waited for. The last stable offset would pass over
@@ -301,6 +306,9 @@ func (op *opener) openStores(ctx context.Context, t *runningTask, sub *topo.Subt
 	first, end, err := a.listOffsets(ctx, tps)
 	if err != nil {
 		return nil, err
+	}
+	for _, tp := range t.sources { // what is behind the committed offset is still to be processed
+		end[tp] = t.at[tp].offset
 	}
 	for wiped := false; ; wiped = true {
 		t.stores, err = a.dir.OpenTask(t.id.String(), task.Specs(sub), store.TaskOptions{Restoring: true})
@@ -311,18 +319,25 @@ func (op *opener) openStores(ctx context.Context, t *runningTask, sub *topo.Subt
 		lost := ""
 		for _, s := range sub.Stores {
 			tp, ok := t.changelogs[s.Name]
+			if s.FromSource {
+				tp, ok = t.sources[s.Name], true
+			}
 			if !ok {
 				continue
 			}
 			pos, ok := t.stores.ChangelogPosition(s.Name)
 			switch {
-			case !ok:
+			case !ok, s.FromSource && pos < first[tp]: // what was deleted from the topic of a table is in the table still
 				pos = first[tp]
 			case pos < first[tp] || pos > end[tp]:
 				lost = fmt.Sprintf("store %s is at offset %d of %s, partition %d, which has %d to %d", s.Name, pos, tp.Topic, tp.Partition, first[tp], end[tp])
 			}
 			if pos < end[tp] {
-				rs = append(rs, &restoration{task: t, store: s.Name, tp: tp, next: pos, end: end[tp]})
+				r := &restoration{task: t, store: s.Name, tp: tp, next: pos, end: end[tp]}
+				if s.FromSource {
+					r.reread = s.Reread
+				}
+				rs = append(rs, r)
 			}
 		}
 		if lost == "" {
@@ -395,6 +410,9 @@ type restoration struct {
 	applied  int64 // records of the last apply
 	done     bool
 	recs     []store.ChangelogRecord
+	// reread is set if the topic is that of a table and not a changelog.
+	reread  func(key, value []byte, headers []Header, timestamp int64) (store.ChangelogRecord, bool)
+	headers []Header
 }
 
 // interruption is an error of reading a changelog. Those of writing to a store do not pass.
@@ -402,8 +420,27 @@ type interruption struct{ error }
 
 func (i *interruption) Unwrap() error { return i.error }
 
-// restore reads the changelogs from where the stores are to their ends.
-func (op *opener) restore(ctx context.Context, rs []*restoration) error {
+// restore reads the changelogs from where the stores are to their ends. Topics of tables are read as the application reads its
+// input, which has aborted records too if it is not exactly-once.
+func (op *opener) restore(ctx context.Context, all []*restoration) error {
+	var logs, inputs []*restoration
+	for _, r := range all {
+		if r.reread == nil || op.w.app.cfg.Guarantee == ExactlyOnce {
+			logs = append(logs, r)
+		} else {
+			inputs = append(inputs, r)
+		}
+	}
+	if err := op.restoreFrom(ctx, logs, kgo.ReadCommitted(), all); err != nil {
+		return err
+	}
+	return op.restoreFrom(ctx, inputs, kgo.ReadUncommitted(), all)
+}
+
+func (op *opener) restoreFrom(ctx context.Context, rs []*restoration, isolation kgo.IsolationLevel, all []*restoration) error {
+	if len(rs) == 0 {
+		return nil
+	}
 	a := op.w.app
 	byTP := make(map[task.TopicPartition]*restoration)
 	parts := make(map[string]map[int32]kgo.Offset)
@@ -418,7 +455,7 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 	}
 	cl, err := kgo.NewClient(a.cfg.clientOptions(fmt.Sprintf("restore-%d", op.w.index), a.health,
 		kgo.ConsumePartitions(parts),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchIsolationLevel(isolation),
 		kgo.KeepControlRecords(), // the end of a log may be a transaction's marker
 		kgo.KeepRetryableFetchErrors(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
@@ -439,7 +476,7 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 			return nil
 		}
 		err := op.handOver(r.task)
-		a.progress(op.epoch, op.w.index, -1, countTasks(rs))
+		a.progress(op.epoch, op.w.index, -1, countTasks(all))
 		return err
 	}
 	bad := 0 // polls in a row with nothing but errors
@@ -517,8 +554,23 @@ func (op *opener) restore(ctx context.Context, rs []*restoration) error {
 // apply writes what was read to the store.
 func (r *restoration) apply(records []*kgo.Record) error {
 	r.recs = r.recs[:0]
+	next := records[len(records)-1].Offset + 1
 	for _, rec := range records {
+		if r.reread != nil && rec.Offset >= r.end {
+			next = r.end // the task goes on there
+			break
+		}
 		if rec.Attrs.IsControl() {
+			continue
+		}
+		if r.reread != nil {
+			r.headers = r.headers[:0]
+			for _, h := range rec.Headers {
+				r.headers = append(r.headers, Header(h))
+			}
+			if c, ok := r.reread(rec.Key, rec.Value, r.headers, rec.Timestamp.UnixMilli()); ok {
+				r.recs = append(r.recs, c)
+			}
 			continue
 		}
 		if rec.Key == nil {
@@ -526,7 +578,6 @@ func (r *restoration) apply(records []*kgo.Record) error {
 		}
 		r.recs = append(r.recs, store.ChangelogRecord{Key: rec.Key, Value: rec.Value, Timestamp: rec.Timestamp.UnixMilli()})
 	}
-	next := records[len(records)-1].Offset + 1
 	if err := r.task.stores.RestoreBatch(r.store, r.recs, next); err != nil {
 		return fmt.Errorf("task %s: restore store %s: %w", r.task.id, r.store, err)
 	}

@@ -72,6 +72,7 @@ type runningTask struct {
 	inputs     []*input
 	byTP       map[task.TopicPartition]*input
 	changelogs map[string]task.TopicPartition // by store
+	sources    map[string]task.TopicPartition // by store that is restored from the topic of its table
 	dirty      bool                           // processed something since the last commit
 	waits      time.Time                      // since when it waits for one of its inputs; zero: it does not
 	looking    bool                           // a skipEmpty for that input runs
@@ -368,6 +369,11 @@ func (w *worker) commit(ctx context.Context) bool {
 		for name, tp := range t.changelogs {
 			if n := w.prod.next(tp.Topic, tp.Partition); n > 0 {
 				next[name] = n
+			}
+		}
+		for name, tp := range t.sources {
+			if om, ok := all[tp]; ok {
+				next[name] = om.Next
 			}
 		}
 		if err := t.task.Committed(next); err != nil {

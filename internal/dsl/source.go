@@ -21,7 +21,7 @@ type Topic[K, V any] struct {
 // AddSource adds a source of a user's topic, or returns the one that reads it already.
 func AddSource[K, V any](b *Builder, at, name string, t Topic[K, V], start topo.Start, table bool) *topo.Node {
 	CheckSerdes(b, at, t)
-	n := &topo.Node{Name: name, At: at, Topic: topo.Topic{Name: t.Name}, Start: start}
+	n := &topo.Node{Name: name, At: at, Topic: topo.Topic{Name: t.Name}, Start: start, EventTime: t.Time != nil}
 	n.Wire = WireSource(n, &Codec[K]{t.Key}, &Codec[V]{t.Value}, t.Time)
 	return b.Graph.AddSource(n, topo.Reading{
 		Types: fmt.Sprintf("%s to %s", reflect.TypeFor[K](), reflect.TypeFor[V]()),

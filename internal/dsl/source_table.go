@@ -4,6 +4,7 @@ import (
 	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
+	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
 )
 
@@ -21,6 +22,9 @@ func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], 
 	})
 	materialize := func() {
 		AddStore(b, n, at, st, d)
+		if s := b.Graph.Store(d.Store.Name); s != nil && in.Ref.N.Kind == topo.Source && !in.Ref.N.Topic.Internal {
+			s.Source, s.Reread = in.Ref.N, reread(in, st, t.Versioned)
+		}
 		t.Stored = true
 	}
 	t.Enable = func(force bool) bool {
@@ -44,6 +48,41 @@ func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], 
 	}
 	key, value := StoreSerdes(st)
 	return Table[K, V]{Edge: Edge[K, V]{B: b, Ref: ref, Key: key, Value: value}, T: t, Lookup: LookupStore(st, d.Store.Name)}
+}
+
+// reread is what a table has of a record of its topic: the bytes of its own serdes, as if the record was processed. A record
+// that they cannot read is none, since the application has gone on behind it.
+func reread[K, V any](in Edge[K, V], st state.Spec[K, V], versioned bool) func(key, value []byte, headers []serde.Header, ts int64) (store.ChangelogRecord, bool) {
+	keyH, valH := withHeaders(in.Key), withHeaders(in.Value)
+	nullKey, nullVal := serde.IsNull[K](), serde.IsNull[V]()
+	storedKey, storedVal := StoreSerdes(st)
+	return func(key, value []byte, headers []serde.Header, ts int64) (r store.ChangelogRecord, ok bool) {
+		defer func() {
+			if recover() != nil {
+				ok = false
+			}
+		}()
+		if key == nil {
+			return r, false
+		}
+		r.Timestamp = ts
+		k, err := decode(in.Key, keyH, key, headers)
+		if err != nil || nullKey != nil && nullKey(k) {
+			return r, false
+		}
+		if r.Key, err = storedKey.Append([]byte{}, k); err != nil || value == nil {
+			return r, err == nil
+		}
+		v, err := decode(in.Value, valH, value, headers)
+		if err != nil {
+			return r, false
+		}
+		if !versioned && nullVal != nil && nullVal(v) {
+			return r, true
+		}
+		r.Value, err = storedVal.Append([]byte{}, v)
+		return r, err == nil
+	}
 }
 
 func unstoredInput[K, V any](c *task.Context, outs []any) any {

@@ -40,6 +40,7 @@ type StoreDescription struct {
 	Kind      string `json:"kind,omitempty"`  // empty: not known
 	Types     string `json:"types,omitempty"` // of key and value
 	Changelog *bool  `json:"changelog,omitempty"`
+	Source    string `json:"source,omitempty"` // the topic that stands in for a changelog
 }
 
 // RepartitionDescription is an internal topic between sub-topologies.
@@ -64,7 +65,11 @@ func (t *Topology) Describe() *Description {
 			sub.Nodes = append(sub.Nodes, nd)
 		}
 		for _, st := range s.Stores {
-			sub.Stores = append(sub.Stores, StoreDescription{st.Name, st.Spec.Kind.String(), st.Spec.Types, &st.Spec.Changelog})
+			sd := StoreDescription{Name: st.Name, Kind: st.Spec.Kind.String(), Types: st.Spec.Types, Changelog: &st.Spec.Changelog}
+			if st.FromSource {
+				sd.Source = st.Source.Topic.Name
+			}
+			sub.Stores = append(sub.Stores, sd)
 		}
 		for _, r := range t.Repartitions {
 			if slices.Contains(s.Nodes, r.Source) {

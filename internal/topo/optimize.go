@@ -10,6 +10,8 @@ const (
 	MergeRepartitions Optimization = 1 << iota
 	// OneStoreSelfJoins has inner joins of a stream with itself keep one window.
 	OneStoreSelfJoins
+	// ReuseSources has tables restored from the topics that they are read from, without changelogs.
+	ReuseSources
 )
 
 // Optimize sets the optimizations of Build.
@@ -17,11 +19,25 @@ func (g *Graph) Optimize(o Optimization) { g.optimize = o }
 
 // optimized does to the graph what is set. Streams may prove to be one when their repartition topics are merged.
 func (g *Graph) optimized() {
+	if g.optimize&ReuseSources != 0 {
+		g.reuseSources()
+	}
 	if g.optimize&MergeRepartitions != 0 {
 		g.mergeRepartitions()
 	}
 	if g.optimize&OneStoreSelfJoins != 0 {
 		g.rewriteSelfJoins()
+	}
+}
+
+// reuseSources takes the changelogs of tables that can be made again from their topics, as Kafka Streams does with
+// reuse.ktable.source.topics. It does so also where the timestamps of the topic are not those of the table; those keep
+// their changelogs here, and so do tables that do not begin with the first record, and stores from which entries go by themselves.
+func (g *Graph) reuseSources() {
+	for _, s := range g.stores {
+		if s.Source != nil && s.Source.reading.Table && s.Source.Start == (Start{}) && !s.Source.EventTime && s.Spec.Changelog && s.Spec.TTL == 0 {
+			s.Spec.Changelog, s.FromSource = false, true
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/moldau-stream/moldau/internal/store"
+	"github.com/moldau-stream/moldau/serde"
 )
 
 // Kind tells sources and sinks from the processors between them.
@@ -69,6 +70,8 @@ type Node struct {
 	// with a null key. Build sets it: joins that keep null keys (KIP-962) need
 	// them on the other side.
 	DropNullKeys bool
+	// EventTime: the source takes times from values.
+	EventTime bool
 	// KeepNullKeys marks a join that keeps records with a null key.
 	KeepNullKeys bool
 	// Times are the names under which the node keeps operator time in the
@@ -117,6 +120,12 @@ type Store struct {
 	Global bool
 	// Handle is the typed handle (state.Handle) that declared the store.
 	Handle any
+	// Source is, of a table, the source that it is made of, if it can be made again from its topic. Reread makes, of a record of
+	// that topic, what the store has of it; ok is false if that is nothing.
+	Source *Node
+	Reread func(key, value []byte, headers []serde.Header, timestamp int64) (r store.ChangelogRecord, ok bool)
+	// FromSource: the topic of Source stands in for a changelog, up to the offset that is committed.
+	FromSource bool
 	// Config are topic configurations of the changelog that differ from
 	// Kafka Streams' defaults.
 	Config map[string]string

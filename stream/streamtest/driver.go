@@ -452,6 +452,9 @@ func (r *runner) commit() error {
 		if s.Spec.Changelog {
 			changelog[s.Name] = int64(len(d.logs[s.ChangelogTopic().For(d.o.appID)].partitions[r.id.Partition]))
 		}
+		if s.FromSource {
+			changelog[s.Name] = r.committed[r.source(s)].Next
+		}
 	}
 	if crash == duringCommit {
 		return errCrash

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moldau-stream/moldau/internal/store"
 	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/state"
 )
 
@@ -100,6 +101,11 @@ func (r *runner) open() error {
 				return err
 			}
 		}
+		if s.FromSource {
+			if err := r.restoreFromSource(s); err != nil {
+				return err
+			}
+		}
 	}
 	var err error
 	r.task, err = task.New(task.Config{
@@ -146,6 +152,29 @@ func (r *runner) restore(name, topic string) error {
 		recs = append(recs, store.ChangelogRecord{Key: rec.Key, Value: rec.Value, Timestamp: rec.Time.UnixMilli()})
 	}
 	return r.stores.RestoreBatch(name, recs, int64(len(indices)))
+}
+
+// source is the partition of the topic that a table is restored from.
+func (r *runner) source(s *topo.Store) task.TopicPartition {
+	return task.TopicPartition{Topic: s.Source.Topic.Name, Partition: r.id.Partition}
+}
+
+// restoreFromSource restores a table from its topic, up to the committed offset.
+func (r *runner) restoreFromSource(s *topo.Store) error {
+	tp := r.source(s)
+	l, end := r.d.logs[tp.Topic], r.committed[tp].Next
+	from, ok := r.stores.ChangelogPosition(s.Name)
+	if ok && from == end {
+		return nil
+	}
+	var recs []store.ChangelogRecord
+	for _, i := range l.partitions[tp.Partition][from:end] {
+		rec := l.records[i]
+		if c, ok := s.Reread(rec.Key, rec.Value, rec.Headers, rec.Time.UnixMilli()); ok {
+			recs = append(recs, c)
+		}
+	}
+	return r.stores.RestoreBatch(s.Name, recs, end)
 }
 
 // close ends the task, and its stores if withStores; stores that stay open forget what was not committed.
