@@ -16,5 +16,5 @@ func From[K, V any](b *Builder, t Topic[K, V], opts ...Option) KStream[K, V] {
 }
 
 func (t Topic[K, V]) source() dsl.Topic[K, V] {
-	return dsl.Topic[K, V]{Name: t.name, Key: t.k, Value: t.v, Time: t.time}
+	return dsl.Topic[K, V]{Name: t.name, Key: t.k, Value: t.v, Time: t.time, Stamp: t.mark}
 }

@@ -23,7 +23,7 @@ func (g Global[K, V]) Valid() bool { return g.B != nil }
 func AddGlobal[K, V any](b *Builder, at string, names [2]string, t Topic[K, V], s *topo.Store, wire func(processor *topo.Node) topo.Wire) {
 	CheckSerdes(b, at, t)
 	source := &topo.Node{Name: names[0], At: at, Topic: topo.Topic{Name: t.Name}}
-	source.Wire = WireSource(source, &Codec[K]{t.Key}, &Codec[V]{t.Value}, t.Time)
+	source.Wire = wireSource(source, &Codec[K]{t.Key}, &Codec[V]{t.Value}, t.Time, t.Stamp)
 	processor := &topo.Node{Name: names[1], At: at}
 	processor.Wire = wire(processor)
 	b.Graph.AddGlobal(source, processor, s, topo.Reading{})

@@ -26,7 +26,7 @@ func Repartition[K, V any](e Edge[K, V], at, name string, partitions int32, k se
 		})
 	})
 	sink.Wire = WireSink(&sink, key, value, p)
-	source.Wire = WireSource(&source, key, value, nil)
+	source.Wire = WireSource(&source, key, value)
 	return e.B.Graph.AddRepartition(at, name, partitions, e.Ref.N, &filter, &sink, &source), key, value
 }
 

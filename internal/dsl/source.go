@@ -16,16 +16,21 @@ type Topic[K, V any] struct {
 	Key   serde.Serde[K]
 	Value serde.Serde[V]
 	Time  func(V) time.Time // nil: the record's timestamp
+	Stamp Stamp[K, V]       // the same with more to choose by; nil: Time
 }
+
+// Stamp is the time of a record, in milliseconds, by all that is known of it: where it comes from, and the largest time
+// of its partition so far (-1: none). A negative time is invalid.
+type Stamp[K, V any] func(k K, v V, r *task.Record, from task.TopicPartition, partitionTime int64) int64
 
 // AddSource adds a source of a user's topic, or returns the one that reads it already.
 func AddSource[K, V any](b *Builder, at, name string, t Topic[K, V], start topo.Start, table bool) *topo.Node {
 	CheckSerdes(b, at, t)
-	n := &topo.Node{Name: name, At: at, Topic: topo.Topic{Name: t.Name}, Start: start, EventTime: t.Time != nil}
-	n.Wire = WireSource(n, &Codec[K]{t.Key}, &Codec[V]{t.Value}, t.Time)
+	n := &topo.Node{Name: name, At: at, Topic: topo.Topic{Name: t.Name}, Start: start, EventTime: t.Time != nil || t.Stamp != nil}
+	n.Wire = wireSource(n, &Codec[K]{t.Key}, &Codec[V]{t.Value}, t.Time, t.Stamp)
 	return b.Graph.AddSource(n, topo.Reading{
 		Types: fmt.Sprintf("%s to %s", reflect.TypeFor[K](), reflect.TypeFor[V]()),
-		Same:  fmt.Sprintf("%T %T %x", t.Key, t.Value, reflect.ValueOf(t.Time).Pointer()),
+		Same:  fmt.Sprintf("%T %T %x %x", t.Key, t.Value, reflect.ValueOf(t.Time).Pointer(), reflect.ValueOf(t.Stamp).Pointer()),
 		Table: table,
 	})
 }
@@ -54,6 +59,7 @@ type sourceInput[K, V any] struct {
 	keyH serde.WithHeaders[K] // nil: the serde knows no headers
 	valH serde.WithHeaders[V]
 	time func(V) time.Time // nil: the record's timestamp
+	mark Stamp[K, V]       // nil: time
 	null bool              // time can take a null value
 
 	k K
@@ -61,8 +67,12 @@ type sourceInput[K, V any] struct {
 	m task.Meta
 }
 
-// WireSource wires a source node.
-func WireSource[K, V any](n *topo.Node, key *Codec[K], val *Codec[V], eventTime func(V) time.Time) topo.Wire {
+// WireSource wires a source node of an internal topic.
+func WireSource[K, V any](n *topo.Node, key *Codec[K], val *Codec[V]) topo.Wire {
+	return wireSource(n, key, val, nil, nil)
+}
+
+func wireSource[K, V any](n *topo.Node, key *Codec[K], val *Codec[V], eventTime func(V) time.Time, stamp Stamp[K, V]) topo.Wire {
 	return task.Wire(func(c *task.Context, outs []any) any {
 		return task.Input(&sourceInput[K, V]{
 			c:    c,
@@ -73,6 +83,7 @@ func WireSource[K, V any](n *topo.Node, key *Codec[K], val *Codec[V], eventTime 
 			keyH: withHeaders(key.Serde),
 			valH: withHeaders(val.Serde),
 			time: eventTime,
+			mark: stamp,
 			null: NeedsValue[V]() == 0,
 		})
 	})
@@ -109,7 +120,10 @@ func (s *sourceInput[K, V]) Load(r *task.Record) (int64, error) {
 	} else if s.v, err = decode(s.val, s.valH, r.Value, r.Headers); err != nil {
 		return 0, task.Fail(s.n, task.Decode, fmt.Errorf("value: %w", err))
 	}
-	if s.time != nil && (r.Value != nil || s.null) {
+	if s.mark != nil {
+		from, partitionTime := s.c.Loading()
+		s.m.Time = s.mark(s.k, s.v, r, from, partitionTime)
+	} else if s.time != nil && (r.Value != nil || s.null) {
 		s.m.Time = s.time(s.v).UnixMilli()
 	}
 	return s.m.Time, nil

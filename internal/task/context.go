@@ -37,6 +37,7 @@ type Context struct {
 	clock      func() time.Time
 	id         ID
 	queue      *queue  // of record
+	loading    *queue  // of the record that a source loads
 	record     *Record // being processed; nil: none is
 	now        int64   // see Now
 	streamTime int64
@@ -324,4 +325,9 @@ func (c *Context) done() {
 		c.staged = nil
 	}
 	c.bytes, c.staged, c.changes, c.saved = c.bytes[:0], c.staged[:0], c.changes[:0], c.saved[:0]
+}
+
+// Loading is where the record comes from that a source loads, and the largest time of that partition so far (-1: none).
+func (c *Context) Loading() (from TopicPartition, partitionTime int64) {
+	return c.loading.tp, c.loading.time
 }

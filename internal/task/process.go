@@ -108,7 +108,7 @@ func (t *Task) choose() (*queue, error) {
 			continue
 		}
 		if !q.loaded {
-			t.cur = q
+			t.cur, t.c.loading = q, q
 			t.c.Node = nil
 			r := q.record()
 			ts, err := q.input.Load(r)
@@ -116,7 +116,7 @@ func (t *Task) choose() (*queue, error) {
 				return nil, err
 			}
 			if ts < 0 {
-				return nil, fmt.Errorf("timestamp %d is negative: the record has none, or the topic's EventTime returned a time before 1970", ts)
+				return nil, fmt.Errorf("timestamp %d is negative: the record has none, or the topic's EventTime or Timestamp gave none, or one before 1970", ts)
 			}
 			q.head, q.loaded = ts, true
 		}
