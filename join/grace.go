@@ -43,6 +43,7 @@ type holding[K, L any] struct {
 	kbuf      []byte
 	vbuf      []byte
 	row, held []byte
+	headers   []byte
 	over      []entry
 }
 
@@ -94,7 +95,10 @@ func (h *holding[K, L]) put(k K, v L, at int64) error {
 	*h.time = max(*h.time, at)
 	*h.seq = (max(*h.seq, 0) + 1) & math.MaxInt32
 	h.row = appendHeldKey(h.row[:0], at, h.kbuf, *h.seq)
-	h.held = held{at: at, headers: h.c.Headers, value: h.vbuf}.append(h.held[:0], h.c)
+	from, offset, _ := h.c.Input()
+	h.headers = dsl.AppendHeldHeaders(h.headers[:0], h.c.Headers)
+	held := dsl.Held{Time: at, Offset: offset, Topic: from.Topic, Partition: h.c.Partition(), Headers: h.headers, Value: h.vbuf}
+	h.held = held.Append(h.held[:0])
 	h.c.Saved(h.kv, h.row, nil, 0, false)
 	return h.kv.Put(h.row, h.held, at)
 }
@@ -162,19 +166,22 @@ func (h *holding[K, L]) pass(e entry) error {
 	if err != nil {
 		return task.Fail(h.n, task.Process, err)
 	}
-	r, err := parseHeld(e.list)
-	if err != nil {
+	var r dsl.Held
+	if err := r.Decode(e.list); err != nil {
 		return task.Fail(h.n, task.Process, err)
+	}
+	if r.Value == nil {
+		return task.Fail(h.n, task.Process, errHeld)
 	}
 	h.c.Node = h.n
 	k, err := h.key.Decode(key)
 	if err != nil {
 		return task.Fail(h.n, task.Process, err)
 	}
-	v, err := h.value.Decode(r.value)
+	v, err := h.value.Decode(r.Value)
 	if err != nil {
 		return task.Fail(h.n, task.Process, err)
 	}
-	h.c.Headers = r.headers
+	h.c.Headers = r.DecodeHeaders()
 	return h.out(k, v, task.Meta{Time: at})
 }

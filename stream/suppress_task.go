@@ -87,14 +87,14 @@ func (t *suppressTask[K, V]) refresh() error {
 	}
 	t.queue.reset()
 	t.size = 0
-	var s suppressed
+	var s dsl.Held
 	it := t.kv.Range(nil, nil, false)
 	for it.Next() {
-		if err := s.decode(it.Value()); err != nil {
+		if err := s.Decode(it.Value()); err != nil {
 			_ = it.Close()
 			return t.fail(fmt.Errorf("key %x: %w", it.Key(), err))
 		}
-		t.queue.push(s.since, it.Key())
+		t.queue.push(s.Since, it.Key())
 		t.size += int64(len(it.Key()) + len(it.Value()))
 	}
 	if err := it.Close(); err != nil {
@@ -116,24 +116,24 @@ func (t *suppressTask[K, V]) hold(k K, v, old V, m task.Meta) error {
 		return t.fail(err)
 	}
 	t.c.Saved(t.kv, key, held, ts, had)
-	t.headers = appendSuppressedHeaders(t.headers[:0], t.c.Headers)
-	s := suppressed{time: m.Time, headers: t.headers}
-	if s.old, s.value, err = t.encode(v, old, m); err != nil {
+	t.headers = dsl.AppendHeldHeaders(t.headers[:0], t.c.Headers)
+	s := dsl.Held{Time: m.Time, Offset: -1, Partition: t.c.Partition(), Headers: t.headers}
+	if s.Old, s.Value, err = t.encode(v, old, m); err != nil {
 		return t.fail(err)
 	}
 	if had {
-		var before suppressed
-		if err := before.decode(held); err != nil {
+		var before dsl.Held
+		if err := before.Decode(held); err != nil {
 			return t.fail(fmt.Errorf("key %x: %w", key, err))
 		}
-		s.prior, s.since = before.prior, before.since
+		s.Prior, s.Since = before.Prior, before.Since
 		t.size -= int64(len(held))
 	} else {
-		s.prior, s.since = s.old, t.time(k, m)
-		t.queue.push(s.since, key)
+		s.Prior, s.Since = s.Old, t.time(k, m)
+		t.queue.push(s.Since, key)
 		t.size += int64(len(key))
 	}
-	t.row = s.append(t.row[:0], t.c.Partition())
+	t.row = s.Append(t.row[:0])
 	t.size += int64(len(t.row))
 	if err := t.kv.Put(key, t.row, m.Time); err != nil {
 		return t.fail(err)
@@ -192,50 +192,50 @@ func (t *suppressTask[K, V]) send() error {
 	if err != nil {
 		return t.fail(err)
 	}
-	var s suppressed
+	var s dsl.Held
 	if !had {
 		return t.fail(fmt.Errorf("key %x is not held back any more", key)) // a bug
 	}
-	if err := s.decode(held); err != nil {
+	if err := s.Decode(held); err != nil {
 		return t.fail(fmt.Errorf("key %x: %w", key, err))
 	}
 	t.c.Saved(t.kv, key, held, ts, had)
-	if s.value != nil || !t.dropDeletions {
+	if s.Value != nil || !t.dropDeletions {
 		if err := t.forward(key, &s); err != nil {
 			return err
 		}
 	}
 	t.size -= int64(len(key) + len(held))
 	t.queue.pop()
-	if err := t.kv.Put(key, nil, s.time); err != nil {
+	if err := t.kv.Put(key, nil, s.Time); err != nil {
 		return t.fail(err)
 	}
 	return nil
 }
 
 // forward sends a change with its own headers.
-func (t *suppressTask[K, V]) forward(key []byte, s *suppressed) error {
+func (t *suppressTask[K, V]) forward(key []byte, s *dsl.Held) error {
 	k, err := t.enc.Decode(key)
 	if err != nil {
 		return task.Fail(t.n, task.Process, err)
 	}
 	var v, old V
-	m := task.Meta{Time: s.time, Null: task.OldIsNull}
-	if s.value == nil {
+	m := task.Meta{Time: s.Time, Null: task.OldIsNull}
+	if s.Value == nil {
 		m.Null |= task.ValueIsNull
-	} else if v, err = t.value.Decode(s.value); err != nil {
+	} else if v, err = t.value.Decode(s.Value); err != nil {
 		return t.fail(fmt.Errorf("value: %w", err))
 	}
 	// The old value is that of the last change, as in Kafka Streams, not the one that was sent before.
-	if t.sendOld && s.old != nil {
+	if t.sendOld && s.Old != nil {
 		m.Null &^= task.OldIsNull
-		if old, err = t.value.Decode(s.old); err != nil {
+		if old, err = t.value.Decode(s.Old); err != nil {
 			return t.fail(fmt.Errorf("value: %w", err))
 		}
 	}
 	current := t.c.Headers
 	defer func() { t.c.Headers = current }()
-	t.c.Headers = s.decodeHeaders()
+	t.c.Headers = s.DecodeHeaders()
 	return t.out(k, v, old, m)
 }
 
@@ -254,14 +254,14 @@ func lookupSuppressed[K, V any](c *task.Context, name string, key serde.Serde[K]
 		if !had {
 			return parent.Get(k)
 		}
-		var s suppressed
-		if err := s.decode(held); err != nil {
+		var s dsl.Held
+		if err := s.Decode(held); err != nil {
 			return v, 0, false, fmt.Errorf("store %q: key %x: %w", name, b, err)
 		}
-		if s.prior == nil {
+		if s.Prior == nil {
 			return v, 0, false, nil
 		}
-		if v, err = value.Decode(s.prior); err != nil {
+		if v, err = value.Decode(s.Prior); err != nil {
 			return v, 0, false, fmt.Errorf("store %q: value: %w", name, err)
 		}
 		return v, -1, true, nil // its time is not known
