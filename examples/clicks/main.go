@@ -12,13 +12,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"iter"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -27,24 +23,11 @@ import (
 	"github.com/moldau-stream/moldau/stream"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "clicks:", err)
-		os.Exit(1)
-	}
-}
+func main() { cluster.Main("clicks", run) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	var o cluster.Options
-	var g cluster.Generator
-	f := flag.NewFlagSet("clicks", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	o.Flags(f)
-	g.Flags(f, 1_000_000)
-	if err := f.Parse(args); err != nil {
+	o, g, err := cluster.Parse("clicks", args, 1_000_000, stderr)
+	if err != nil {
 		return err
 	}
 	c, err := cluster.Open(ctx, o, stderr)

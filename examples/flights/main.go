@@ -14,9 +14,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -25,15 +22,7 @@ import (
 	"github.com/moldau-stream/moldau/stream"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "flights:", err)
-		os.Exit(1)
-	}
-}
+func main() { cluster.Main("flights", run) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	var o cluster.Options

@@ -11,14 +11,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -26,24 +22,11 @@ import (
 	"github.com/moldau-stream/moldau/stream"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "orders:", err)
-		os.Exit(1)
-	}
-}
+func main() { cluster.Main("orders", run) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	var o cluster.Options
-	var g cluster.Generator
-	f := flag.NewFlagSet("orders", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	o.Flags(f)
-	g.Flags(f, 100_000)
-	if err := f.Parse(args); err != nil {
+	o, g, err := cluster.Parse("orders", args, 100_000, stderr)
+	if err != nil {
 		return err
 	}
 	c, err := cluster.Open(ctx, o, stderr)

@@ -16,9 +16,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -51,6 +53,17 @@ func (o *Options) Flags(f *flag.FlagSet) {
 	f.StringVar(&o.StateDir, "state", "", "directory for the stores, and for the broker inside this process; default: a temporary one, deleted at the end")
 	f.IntVar(&o.Partitions, "partitions", 4, "partitions of the topics")
 	f.BoolVar(&o.Verbose, "v", false, "log what the application does")
+}
+
+// Main runs an example until it has ended or is interrupted; it ends the process with 1 after an error.
+func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
 }
 
 // Cluster is where the topics are.

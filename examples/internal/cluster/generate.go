@@ -32,6 +32,15 @@ func (g *Generator) Flags(f *flag.FlagSet, events int) {
 	f.IntVar(&g.Events, "events", events, "how many events to make")
 }
 
+// Parse reads the flags of an example that makes its input: those of all examples, and its own.
+func Parse(name string, args []string, events int, stderr io.Writer) (o Options, g Generator, err error) {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.SetOutput(stderr)
+	o.Flags(f)
+	g.Flags(f, events)
+	return o, g, f.Parse(args)
+}
+
 // Rand is the generator's source of random numbers.
 func (g *Generator) Rand() *rand.Rand { return rand.New(rand.NewPCG(g.Seed, 0)) }
 
