@@ -40,25 +40,13 @@ func (t *Task) emit(e *emitter, d *store.Dirty) error {
 	if same, err := t.asBefore(d); err != nil || same {
 		return err
 	}
-	for attempt := 1; ; attempt++ {
-		err := t.forward(e, d)
-		if err == nil {
-			t.metrics.Emitted.Add(1)
-			return nil
-		}
-		re := t.recordError(nil, err, attempt)
-		act, err := t.decide(re)
-		if err != nil {
-			return err
-		}
-		switch act {
-		case Retry:
-			continue
-		case DeadLetter:
-			return t.deadLetter(re, d.Key, d.Value, d.Timestamp, t.c.Headers)
-		}
-		return nil
+	done, err := t.underPolicy(
+		func() error { return t.forward(e, d) },
+		func(re *RecordError) error { return t.deadLetter(re, d.Key, d.Value, d.Timestamp, t.c.Headers) })
+	if done {
+		t.metrics.Emitted.Add(1)
 	}
+	return err
 }
 
 // asBefore tells whether a key has what it had at the last commit, because the

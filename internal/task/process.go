@@ -254,6 +254,27 @@ func (t *Task) decide(e *RecordError) (Action, error) {
 	return act, nil
 }
 
+// underPolicy calls what belongs to no input record until it is done, or the policy leaves it out. dead sends it to the
+// dead-letter topic.
+func (t *Task) underPolicy(f func() error, dead func(*RecordError) error) (done bool, err error) {
+	for attempt := 1; ; attempt++ {
+		err := f()
+		if err == nil {
+			return true, nil
+		}
+		re := t.recordError(nil, err, attempt)
+		act, err := t.decide(re)
+		switch {
+		case err != nil:
+			return false, err
+		case act == DeadLetter:
+			return false, dead(re)
+		case act != Retry:
+			return false, nil
+		}
+	}
+}
+
 // ask calls the error handler once for an error.
 func (t *Task) ask(e *RecordError) (Action, error) {
 	if e.final {

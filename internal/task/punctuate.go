@@ -248,24 +248,10 @@ func (t *Task) punctuate(q *punctuations, now int64) (fired bool, err error) {
 // fire calls what a node does when time has passed, under the policy for errors.
 func (t *Task) fire(n *topo.Node, now int64, f func() error) error {
 	t.cur = nil
-	for attempt := 1; ; attempt++ {
-		err := t.call(n, now, f, t.send)
-		if err == nil {
-			return nil
-		}
-		re := t.recordError(nil, err, attempt)
-		act, err := t.decide(re)
-		if err != nil {
-			return err
-		}
-		switch act {
-		case Retry:
-			continue
-		case DeadLetter:
-			return t.deadLetter(re, nil, nil, now, nil)
-		}
-		return nil
-	}
+	_, err := t.underPolicy(
+		func() error { return t.call(n, now, f, t.send) },
+		func(e *RecordError) error { return t.deadLetter(e, nil, nil, now, nil) })
+	return err
 }
 
 // call calls a function of a node outside of any record, and then send for what it forwarded.
