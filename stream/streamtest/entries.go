@@ -1,9 +1,11 @@
 package streamtest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/moldau-stream/moldau/internal/store"
@@ -19,7 +21,9 @@ type Entry[K, V any] struct {
 }
 
 // Entries returns the entries of a store of any kind in all partitions, as the tasks see them now: those of a window or
-// session store that have not expired. They come partition by partition, within one in the order of the store.
+// session store that have not expired, and of a versioned store all versions of its history, with the times from which they are
+// valid. They come partition by partition, within one in the order of the store: that of the keys, or for windows and sessions
+// that of time; versions of a key by time.
 //
 //	for _, e := range streamtest.Entries(d, perMinute) { // a state.Windowed[string, int64]
 //		e.Key.Key, e.Key.Start, e.Value, e.Time
@@ -85,8 +89,31 @@ func entries[K, V any](r *runner, s state.Spec[K, V], all []Entry[K, V]) ([]Entr
 			key := binary.BigEndian.AppendUint64(append([]byte{}, rows.Key()...), uint64(rows.End()))
 			return binary.BigEndian.AppendUint64(key, uint64(rows.Start()))
 		})
+	case store.VersionedKeyValue:
+		keys, err := keysOf(kv)
+		if err != nil {
+			return nil, err
+		}
+		versions := store.OpenVersioned(kv, r.task.Time(store.TimeName(name)))
+		for _, key := range keys {
+			if err := eachRow(versions.Versions(key, math.MinInt64, math.MaxInt64), add, (*store.Rows).Key); err != nil {
+				return nil, err
+			}
+		}
+		return all, nil
 	}
 	return nil, fmt.Errorf("store %q: the entries of a %s cannot be listed", name, kv.Spec().Kind)
+}
+
+// keysOf returns the keys of a versioned store, in order.
+func keysOf(kv *store.KV) ([][]byte, error) {
+	var keys [][]byte
+	err := kv.Rows(nil, math.MinInt64, math.MaxInt64, func(row store.Row) error {
+		keys = append(keys, append([]byte{}, row.Key...))
+		return nil
+	})
+	slices.SortFunc(keys, bytes.Compare)
+	return slices.CompactFunc(keys, bytes.Equal), err
 }
 
 // eachRow calls add for each row, with the key as the serdes of handles know it.

@@ -1,6 +1,7 @@
 package streamtest_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -36,4 +37,34 @@ func TestEntriesHaveKeysValuesAndTimesOfAllPartitions(t *testing.T) {
 			require.Equal(t, int64(100), e.Time.UnixMilli(), "the latest time")
 		}
 	}
+}
+
+func TestEntriesOfAVersionedStoreAreTheVersionsOfItsHistory(t *testing.T) {
+	texts := serde.Nullable(serde.String)
+	topic := stream.NewTopic("in", texts, texts)
+	prices := state.Versioned("prices", texts, texts, 100*time.Millisecond)
+	b := stream.NewBuilder()
+	stream.TableFrom(b, topic, prices)
+	d := streamtest.New(t, b)
+
+	in := streamtest.Input(d, topic)
+	send := func(at int64, k string, v stream.Opt[string]) { in.SendAt(time.UnixMilli(at), stream.Some(k), v) }
+	send(10, "b", stream.Some("old"))
+	send(20, "b", stream.Some("overlaps the history"))
+	send(15, "", stream.Some("latest of its key"))
+	send(90, "b", stream.Opt[string]{})
+	send(95, "b", stream.Some("new"))
+	send(130, "ab", stream.Some("last"))
+	send(10, "ab", stream.Some("too late"))
+
+	var got []string
+	for _, e := range streamtest.Entries(d, prices) {
+		got = append(got, fmt.Sprintf("%q %s @%d", e.Key.Or("null"), e.Value.Or("null"), e.Time.UnixMilli()))
+	}
+	require.Equal(t, []string{
+		`"" latest of its key @15`,
+		`"ab" last @130`,
+		`"b" overlaps the history @20`,
+		`"b" new @95`,
+	}, got)
 }
