@@ -10,7 +10,6 @@ import (
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
 	"github.com/moldau-stream/moldau/stream"
-	"github.com/moldau-stream/moldau/stream/streamtest"
 )
 
 // errNotBuilt is the error of a scenario with an operation that the DSL does not have.
@@ -24,9 +23,6 @@ func textStore(name string) state.KV[text, text] { return state.KeyValue(name, t
 
 func countStore(name string) state.KV[text, int64] { return state.KeyValue(name, texts, serde.Int64) }
 
-// contents reads a store to its end.
-type contents func(d *streamtest.Driver) []row
-
 // program is a scenario's topology in the making: handles by the names that the scenario gives them.
 type program struct {
 	b        *stream.Builder
@@ -34,9 +30,9 @@ type program struct {
 	tables   map[string]stream.KTable[text, text]
 	globals  map[string]stream.GlobalKTable[text, text]
 	windowed map[string]windowed
-	sinks    []string            // topics that the topology writes
-	stores   map[string]contents // what the corpus lists of a store
-	unlisted []string            // prefixes of the names of stores that the corpus doesn't list
+	sinks    []string // topics that the topology writes
+	stores   map[string]contents
+	unlisted []string // prefixes of the names of stores that the corpus doesn't list
 }
 
 // build makes the DSL calls of a scenario.
@@ -73,19 +69,6 @@ func (p *program) add(o op) error {
 	return errors.New("unknown operation")
 }
 
-// keep has the final content of a store compared.
-func keep[K, V any](p *program, h state.Spec[K, V], key func(K) row, show func(V) string) {
-	p.stores[h.StoreName()] = func(d *streamtest.Driver) []row {
-		var all []row
-		for _, e := range streamtest.Entries(d, h) {
-			r, value := key(e.Key), show(e.Value)
-			r.Value, r.TS = &value, millis(e.Time)
-			all = append(all, r)
-		}
-		return all
-	}
-}
-
 func plainKey(k text) row { return row{Key: k.Or("null")} }
 
 func showText(v text) string   { return v.Or("null") }
@@ -104,7 +87,7 @@ func (p *program) materialized(o op) []stream.Option {
 		return nil
 	}
 	h := textStore(o.Store)
-	keep(p, h, plainKey, showText)
+	keep(p, h, showText)
 	return []stream.Option{stream.Materialized(h)}
 }
 

@@ -42,15 +42,15 @@ func (p *program) aggregate(g stream.GroupedStream[text, text], o op) error {
 	switch o.Kind {
 	case "count":
 		h := countStore(o.Store)
-		keep(p, h, plainKey, showCount)
+		keep(p, h, showCount)
 		p.tables[o.Out] = stream.MapTable(stream.Count(g, h), decimal)
 	case "reduce":
 		h := textStore(o.Store)
-		keep(p, h, plainKey, showText)
+		keep(p, h, showText)
 		p.tables[o.Out] = stream.Reduce(g, appendCapped, h)
 	case "aggregate":
 		h := textStore(o.Store)
-		keep(p, h, plainKey, showText)
+		keep(p, h, showText)
 		p.tables[o.Out] = stream.Aggregate(g, empty, appendCapped, h)
 	default:
 		return errors.New("unknown kind " + o.Kind)

@@ -5,22 +5,15 @@ import (
 
 	"github.com/moldau-stream/moldau/state"
 	"github.com/moldau-stream/moldau/stream"
-	"github.com/moldau-stream/moldau/stream/streamtest"
 )
+
+func processStore(name string) state.KV[text, text] { return textStore(name).WithoutTimestamps() }
 
 // addProcess adds processors with a store of their own.
 func (p *program) addProcess(o op) error {
 	in := p.streams[o.In]
-	st := state.KeyValue(o.Store, texts, texts).WithoutTimestamps()
-	keep(p, st, plainKey, showText)
-	timed := p.stores[o.Store]
-	p.stores[o.Store] = func(d *streamtest.Driver) []row {
-		all := timed(d)
-		for i := range all {
-			all[i].TS = nil // the store keeps none
-		}
-		return all
-	}
+	st := processStore(o.Store)
+	keepPlain(p, st)
 	switch o.Op {
 	case "process":
 		var out stream.KStream[text, text]

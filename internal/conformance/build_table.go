@@ -13,19 +13,21 @@ func (p *program) addTable(o op) error {
 	switch o.Op {
 	case "table":
 		if o.Versioned != nil {
-			p.tables[o.Out] = stream.TableFrom(p.b, topic(o.Topic), state.Versioned(o.Store, texts, texts, ms(*o.Versioned)))
+			h := state.Versioned(o.Store, texts, texts, ms(*o.Versioned))
+			keepVersions(p, h)
+			p.tables[o.Out] = stream.TableFrom(p.b, topic(o.Topic), h)
 			return nil
 		}
 		h := textStore(o.Store)
-		keep(p, h, plainKey, showText)
+		keep(p, h, showText)
 		p.tables[o.Out] = stream.TableFrom(p.b, topic(o.Topic), h)
 	case "globalTable":
 		h := textStore(o.Store)
-		keep(p, h, plainKey, showText)
+		keep(p, h, showText)
 		p.globals[o.Out] = stream.GlobalFrom(p.b, topic(o.Topic), h)
 	case "toTable":
 		h := textStore(o.Store)
-		keep(p, h, plainKey, showText)
+		keep(p, h, showText)
 		p.tables[o.Out] = p.streams[o.In].ToTable(h)
 	case "tFilter":
 		p.tables[o.Out] = table.Filter(predicate(o.Pred), p.materialized(o)...)
@@ -52,15 +54,15 @@ func (p *program) tableAggregate(table stream.KTable[text, text], o op) error {
 	switch o.Kind {
 	case "count":
 		h := countStore(o.Store)
-		keep(p, h, plainKey, showCount)
+		keep(p, h, showCount)
 		p.tables[o.Out] = stream.MapTable(stream.CountTable(g, h), decimal)
 	case "reduce":
 		h := textStore(o.Store)
-		keep(p, h, plainKey, showText)
+		keep(p, h, showText)
 		p.tables[o.Out] = stream.ReduceTable(g, plus, minus, h)
 	case "aggregate":
 		h := textStore(o.Store)
-		keep(p, h, plainKey, showText)
+		keep(p, h, showText)
 		p.tables[o.Out] = stream.AggregateTable(g, empty, plus, minus, h)
 	default:
 		return errors.New("unknown kind " + o.Kind)

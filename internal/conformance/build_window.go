@@ -62,7 +62,7 @@ func (p *program) aggregateWindows(g stream.GroupedStream[text, text], o op) err
 	switch o.Kind {
 	case "count":
 		h := state.Window(o.Store, texts, serde.Int64)
-		keep(p, h, windowKey(o.Window), showCount)
+		keepWindows(p, h, o.Window, showCount)
 		p.windowed[o.Out] = windowed{times: stream.MapTable(stream.Count(w, h, opts...), decimal)}
 		return nil
 	case "reduce":
@@ -72,7 +72,7 @@ func (p *program) aggregateWindows(g stream.GroupedStream[text, text], o op) err
 	default:
 		return errors.New("unknown kind " + o.Kind)
 	}
-	keep(p, h, windowKey(o.Window), showText)
+	keepWindows(p, h, o.Window, showText)
 	p.windowed[o.Out] = windowed{times: t}
 	return nil
 }
@@ -82,7 +82,10 @@ func (p *program) aggregateSessions(w stream.GroupedStream[window.SessionKey[tex
 	t := windowed{session: true}
 	switch o.Kind {
 	case "count":
-		t.sessions = stream.MapTable(stream.Count(w, state.Session(o.Store, texts, serde.Int64), opts...), decimal)
+		h := state.Session(o.Store, texts, serde.Int64)
+		keepSessions(p, h, showCount)
+		p.windowed[o.Out] = windowed{sessions: stream.MapTable(stream.Count(w, h, opts...), decimal), session: true}
+		return nil
 	case "reduce":
 		t.sessions = stream.Reduce(w, appendCapped, h, opts...)
 	case "aggregate":
@@ -90,6 +93,7 @@ func (p *program) aggregateSessions(w stream.GroupedStream[window.SessionKey[tex
 	default:
 		return errors.New("unknown kind " + o.Kind)
 	}
+	keepSessions(p, h, showText)
 	p.windowed[o.Out] = t
 	return nil
 }
@@ -138,16 +142,18 @@ func (p *program) cogroup(o op) error {
 	switch {
 	case o.Window == nil:
 		h := textStore(o.Store)
-		keep(p, h, plainKey, showText)
+		keep(p, h, showText)
 		p.tables[o.Out] = stream.AggregateCogrouped(cogrouped(groups), empty, h)
 	case o.Window.Type == "session":
+		h := state.Session(o.Store, texts, texts)
+		keepSessions(p, h, showText)
 		t := stream.AggregateCogroupedSessions(cogrouped(each(groups, func(g stream.GroupedStream[text, text]) stream.GroupedStream[window.SessionKey[text], text] {
 			return stream.SessionWindowedBy(g, o.Window.session())
-		})), empty, appendCapped, state.Session(o.Store, texts, texts))
+		})), empty, appendCapped, h)
 		p.windowed[o.Out] = windowed{sessions: t, session: true}
 	default:
 		h := state.Window(o.Store, texts, texts)
-		keep(p, h, windowKey(o.Window), showText)
+		keepWindows(p, h, o.Window, showText)
 		t := stream.AggregateCogrouped(cogrouped(each(groups, func(g stream.GroupedStream[text, text]) stream.GroupedStream[window.Key[text], text] {
 			return stream.WindowedBy(g, o.Window.def())
 		})), empty, h)

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -9,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/moldau-stream/moldau/stream"
 	"github.com/moldau-stream/moldau/stream/streamtest"
@@ -118,7 +118,7 @@ func (r *run) run(tb *probe, m mode, restart *int64) error {
 	}
 	r.shape(topology)
 	r.at = "start"
-	opts := append([]streamtest.Option{streamtest.StartTime(time.UnixMilli(1_000_000))}, m.opts...)
+	opts := append([]streamtest.Option{streamtest.StartTime(Start())}, m.opts...)
 	if v := os.Getenv("MOLDAU_CONFORMANCE_CACHE"); v != "" {
 		bytes, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
@@ -138,11 +138,7 @@ func (r *run) run(tb *probe, m mode, restart *int64) error {
 	for i, step := range s.Steps {
 		r.at = fmt.Sprintf("step %d", i)
 		crash(r.d)
-		if step.Advance != nil {
-			r.d.Advance(ms(*step.Advance))
-		} else {
-			streamtest.Input(r.d, topic(step.Topic)).SendRecord(input(step.record))
-		}
+		send(r.d, step)
 		r.step(i)
 	}
 	crash(r.d)
@@ -184,19 +180,29 @@ func (r *run) step(i int) {
 
 // end compares what is left at the end.
 func (r *run) end(topology *stream.Topology) {
-	for name, want := range r.s.Stores {
-		read := r.p.stores[name]
-		if read == nil {
+	for name := range r.s.Stores {
+		if _, ok := r.p.stores[name]; !ok {
 			r.differ("store "+name, "a store", "none")
-			continue
 		}
-		r.at = "store " + name
-		sets(&r.differences, r.at, want, read(r.d))
 	}
-	for name := range r.p.stores {
-		if _, ok := r.s.Stores[name]; !ok {
+	for name, st := range r.p.stores {
+		r.at = "store " + name
+		all := st.entries(r.d)
+		want, ok := r.s.Stores[name]
+		switch {
+		case ok:
+			sets(&r.differences, r.at, want, all)
+		case !st.unlisted:
 			r.differ("stores", "no store "+name, "one")
 		}
+		queried, err := st.query(context.Background(), r.d, all)
+		if err != nil {
+			r.differ(r.at, "answers to queries", err)
+		}
+		if st.untimed {
+			all = withoutTimes(all)
+		}
+		sets(&r.differences, r.at+", by a query", all, queried)
 	}
 	// The corpus lists the stores that it names. Those of joins and suppressions are in the description.
 	var changelogs []string
@@ -237,21 +243,6 @@ func comparable(text string) string {
 		}
 	}
 	return strings.TrimRight(strings.Join(lines, "\n"), "\n")
-}
-
-func input(r record) stream.Record[text, text] {
-	in := stream.Record[text, text]{Key: opt(r.Key), Value: opt(r.Value), Time: time.UnixMilli(r.TS)}
-	for _, h := range r.Headers {
-		in.Headers = append(in.Headers, stream.Header{Key: h[0], Value: []byte(h[1])})
-	}
-	return in
-}
-
-func opt(s *string) text {
-	if s == nil {
-		return text{}
-	}
-	return stream.Some(*s)
 }
 
 func pointer(o text) *string {

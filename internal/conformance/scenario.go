@@ -217,9 +217,15 @@ func (s *scenario) Compact(store string, records []ChangelogRecord) []row {
 	return slices.Collect(maps.Values(last))
 }
 
-// PunctuatesByClock tells whether a processor of the scenario is called by the wall clock.
-func (s *scenario) PunctuatesByClock() bool {
-	return slices.ContainsFunc(s.Topology, func(o op) bool { return o.Kind == "wall-clock" })
+// ByClock are the stores of processors that are called by the wall clock.
+func (s *scenario) ByClock() []state.KV[stream.Opt[string], stream.Opt[string]] {
+	var all []state.KV[stream.Opt[string], stream.Opt[string]]
+	for _, o := range s.Topology {
+		if o.Kind == "wall-clock" {
+			all = append(all, processStore(o.Store))
+		}
+	}
+	return all
 }
 
 // Reads are the topics that the topology reads.

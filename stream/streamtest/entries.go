@@ -84,8 +84,8 @@ func entries[K, V any](r *runner, s state.Spec[K, V], all []Entry[K, V]) ([]Entr
 			return binary.BigEndian.AppendUint32(key, rows.Seq())
 		})
 	case store.Session:
-		rows := store.OpenSessions(kv, r.task.Time(store.TimeName(name))).Ended(0, math.MaxInt64)
-		return all, eachRow(rows, add, func(rows *store.Rows) []byte {
+		sessions := store.OpenSessions(kv, r.task.Time(store.TimeName(name)))
+		return all, eachRow(sessions.Ended(sessions.First(), math.MaxInt64), add, func(rows *store.Rows) []byte {
 			key := binary.BigEndian.AppendUint64(append([]byte{}, rows.Key()...), uint64(rows.End()))
 			return binary.BigEndian.AppendUint64(key, uint64(rows.Start()))
 		})

@@ -11,6 +11,7 @@ import (
 	"github.com/moldau-stream/moldau/state"
 	"github.com/moldau-stream/moldau/stream"
 	"github.com/moldau-stream/moldau/stream/streamtest"
+	"github.com/moldau-stream/moldau/window"
 )
 
 func TestEntriesHaveKeysValuesAndTimesOfAllPartitions(t *testing.T) {
@@ -67,4 +68,22 @@ func TestEntriesOfAVersionedStoreAreTheVersionsOfItsHistory(t *testing.T) {
 		`"b" overlaps the history @20`,
 		`"b" new @95`,
 	}, got)
+}
+
+func TestEntriesOfASessionStoreHaveNotExpired(t *testing.T) {
+	topic := stream.NewTopic("in", serde.String, serde.String)
+	visits := state.Session("visits", serde.String, serde.Int64).Retention(100 * time.Millisecond)
+	b := stream.NewBuilder()
+	stream.Count(stream.SessionWindowedBy(stream.From(b, topic).GroupByKey(), window.Session(10*time.Millisecond)), visits)
+	d := streamtest.New(t, b)
+
+	in := streamtest.Input(d, topic)
+	for _, at := range []int64{10, 50, 51, 150} {
+		in.SendAt(time.UnixMilli(at), "k", "v")
+	}
+	var got []int64
+	for _, e := range streamtest.Entries(d, visits) {
+		got = append(got, e.Key.End.UnixMilli())
+	}
+	require.Equal(t, []int64{51, 150}, got)
 }

@@ -35,8 +35,7 @@ const patience = 60 * time.Second
 //	MOLDAU_CONFORMANCE_SEED=7         which ones
 //	MOLDAU_CONFORMANCE_BROKERS=h:p    on this cluster, of Apache Kafka for example, instead of the embedded broker
 //
-// and the variables of conformance.TestConformance that choose scenarios. Scenarios with punctuation by wall clock are
-// left out where nothing shows that a punctuation has come and gone.
+// and the variables of conformance.TestConformance that choose scenarios.
 func TestOnBroker(t *testing.T) {
 	if testing.Short() {
 		t.Skip("short")
@@ -96,9 +95,6 @@ func choose(t *testing.T, all []*conformance.Scenario) []*conformance.Scenario {
 	byFamily := map[string][]*conformance.Scenario{}
 	var families []string
 	for _, s := range all {
-		if s.PunctuatesByClock() {
-			continue
-		}
 		if byFamily[s.Family] == nil {
 			families = append(families, s.Family)
 		}
@@ -137,10 +133,11 @@ type run struct {
 var runs atomic.Int64
 
 func attempt(t *testing.T, s *conformance.Scenario) (differences []string, err error) {
-	topology, written, err := conformance.Interpret(s)
+	p, err := conformance.Interpret(s)
 	if err != nil {
 		return nil, err
 	}
+	topology, written := p.Topology, p.Written
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	r := &run{s: s, topology: topology, written: written, appID: "app", read: map[string][]*kgo.Record{}, next: map[string]int64{}, sent: map[string]int64{}}
@@ -170,7 +167,7 @@ func attempt(t *testing.T, s *conformance.Scenario) (differences []string, err e
 	}
 
 	var clock atomic.Int64
-	clock.Store(1_000_000)
+	clock.Store(conformance.Start().UnixMilli())
 	app, err := stream.New(topology, stream.Config{
 		AppID: r.appID, Brokers: seeds, StateDir: t.TempDir(), Workers: 1, CommitInterval: time.Millisecond,
 		EmitPerUpdate: true, Client: opts,
@@ -220,20 +217,14 @@ func attempt(t *testing.T, s *conformance.Scenario) (differences []string, err e
 	for i, step := range s.Steps {
 		if step.Advance != nil {
 			clock.Add(*step.Advance)
-			continue
+			err = r.punctuated(running, app)
+		} else {
+			err = r.send(running, app, step.Record())
 		}
-		rec := &kgo.Record{Topic: step.Topic, Key: raw(step.Key), Value: raw(step.Value), Timestamp: time.UnixMilli(step.TS)}
-		for _, h := range step.Headers {
-			rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
+		if err == nil {
+			err = r.settle(running)
 		}
-		if err := r.client.ProduceSync(running, rec).FirstErr(); err != nil {
-			return differences, fmt.Errorf("step %d: %w", i, errors.Join(err, context.Cause(running)))
-		}
-		r.sent[step.Topic] = rec.Offset + 1
-		if err := r.global(running, app, step.Record()); err != nil {
-			return differences, fmt.Errorf("step %d: %w", i, err)
-		}
-		if err := r.settle(running); err != nil {
+		if err != nil {
 			return differences, fmt.Errorf("step %d: %w", i, errors.Join(err, context.Cause(running)))
 		}
 		for _, name := range written {
@@ -247,6 +238,13 @@ func attempt(t *testing.T, s *conformance.Scenario) (differences []string, err e
 			seen[name] = len(r.read[name])
 			differences = append(differences, compare(fmt.Sprintf("step %d, topic %s", i, name), want, got)...)
 		}
+	}
+	for name, want := range p.Contents(t) {
+		got, err := p.Query(running, app, name, want)
+		if err != nil {
+			return differences, fmt.Errorf("store %s: %w", name, err)
+		}
+		differences = append(differences, conformance.Differences("store "+name, want, got)...)
 	}
 	for name, want := range s.Changelogs {
 		var all []conformance.ChangelogRecord
@@ -336,6 +334,9 @@ func (r *run) topics(ctx context.Context, external bool) error {
 				err = resp.Err
 			}
 			if err == nil {
+				if err = r.known(ctx, name, resp.ID); err != nil {
+					return err
+				}
 				break
 			}
 			if !external || ctx.Err() != nil || !strings.Contains(err.Error(), "TOPIC_ALREADY_EXISTS") { // being deleted
@@ -344,6 +345,19 @@ func (r *run) topics(ctx context.Context, external bool) error {
 		}
 	}
 	return nil
+}
+
+// known waits until the broker knows of a topic what its controller knows.
+func (r *run) known(ctx context.Context, name string, id kadm.TopicID) error {
+	for {
+		all, err := r.admin.Metadata(ctx, name)
+		if err != nil {
+			return fmt.Errorf("wait for topic %s: %w", name, err)
+		}
+		if t := all.Topics[name]; t.Err == nil && t.ID == id {
+			return nil
+		}
+	}
 }
 
 // remove takes the topics away from a cluster that goes on.
@@ -355,6 +369,55 @@ func (r *run) remove() {
 		names = append(names, r.appID+"-"+name)
 	}
 	r.admin.DeleteTopics(ctx, names...) // what is not there cannot be deleted
+}
+
+// send writes a record. That of a global table is then in it.
+func (r *run) send(ctx context.Context, app *stream.App, in conformance.Record) error {
+	rec := &kgo.Record{Topic: in.Topic, Key: raw(in.Key), Value: raw(in.Value), Timestamp: time.UnixMilli(in.TS)}
+	for _, h := range in.Headers {
+		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: h[0], Value: []byte(h[1])})
+	}
+	if err := r.client.ProduceSync(ctx, rec).FirstErr(); err != nil {
+		return err
+	}
+	r.sent[in.Topic] = rec.Offset + 1
+	return r.global(ctx, app, in)
+}
+
+// punctuated waits until what is due on the clock was called, and is committed. A query of what is not yet committed is answered
+// between two looks at the clock, so the second answer comes after one; and what the processors do when they are called shows in
+// their stores.
+func (r *run) punctuated(ctx context.Context, app *stream.App) error {
+	read := func(h state.KV[stream.Opt[string], stream.Opt[string]], opts ...state.QueryOption) (string, error) {
+		q, err := state.Query(ctx, app, h, opts...)
+		if err != nil {
+			return "", err
+		}
+		var s strings.Builder
+		all := q.All()
+		for k, v := range all.All() {
+			fmt.Fprintf(&s, "%q=%q ", k.Or(""), v.Or(""))
+		}
+		return s.String(), all.Err()
+	}
+	for _, h := range r.s.ByClock() {
+		for committed := ""; ; {
+			if _, err := read(h, state.Uncommitted()); err != nil {
+				return err
+			}
+			now, err := read(h, state.Uncommitted())
+			if err == nil {
+				committed, err = read(h)
+			}
+			if err != nil {
+				return err
+			}
+			if now == committed {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // global waits until a record of a global table is in it.
