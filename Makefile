@@ -11,7 +11,7 @@ DIFFERENTIAL_PORT ?= 9280
 export ACCEPTANCE ?= $(abspath ../shared/acceptance)
 
 .DEFAULT_GOAL := help
-.PHONY: help conformance conformance-runtime build test race lint fmt cross fuzz bench bench-broker bench-streams crash kill-etl powercut interop acceptance differential optimize-descriptions takeover wordcount ci clean
+.PHONY: help conformance conformance-runtime build test race lint fmt cross fuzz bench bench-broker bench-streams crash kill-etl powercut interop acceptance differential optimize-descriptions takeover registry wordcount ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ optimize-descriptions: ## what Kafka Streams makes of topologies with optimizati
 takeover: ## our application goes on where one of Kafka Streams stopped: needs Java 17 and Maven (ARGS=-takeover.update)
 	mvn -B -q -f internal/takeovertest/java/pom.xml compile dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/bin/takeover/lib
 	$(GO) test -count=1 -v -timeout 20m ./internal/takeovertest -takeover.java $(CURDIR)/bin/takeover -takeover.kafka-node $(ACCEPTANCE)/kafka-node $(ARGS)
+
+registry: ## our serdes against a real schema registry, with a Java application beside: needs Java 17 and Maven
+	./internal/registrytest/run
 
 wordcount: ## run the example: count the words of a book exactly-once (ARGS='-follow')
 	$(GO) run ./examples/wordcount $(ARGS)
