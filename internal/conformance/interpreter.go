@@ -63,9 +63,9 @@ func (p *Program) Contents(t testing.TB) map[string][]Row {
 	return all
 }
 
-// Query reads what is committed in a store. A versioned store is asked for the keys of like.
-func (p *Program) Query(ctx context.Context, h state.Host, store string, like []Row) ([]Row, error) {
-	return p.p.stores[store].query(ctx, h, like)
+// Query reads a store by state.Query and its like. A versioned store is asked for the keys of like.
+func (p *Program) Query(ctx context.Context, h state.Host, store string, like []Row, opts ...state.QueryOption) ([]Row, error) {
+	return p.p.stores[store].query(ctx, h, like, opts...)
 }
 
 // send has a driver take a step.

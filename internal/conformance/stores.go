@@ -15,8 +15,8 @@ import (
 type contents struct {
 	// entries reads what the tasks of a driver have.
 	entries func(d *streamtest.Driver) []row
-	// query reads what is committed, as state.Query shows it. A versioned store is asked for the keys of like.
-	query func(ctx context.Context, h state.Host, like []row) ([]row, error)
+	// query reads what state.Query shows. A versioned store is asked for the keys of like.
+	query func(ctx context.Context, h state.Host, like []row, opts ...state.QueryOption) ([]row, error)
 	// untimed says that a query does not show the times of values.
 	untimed bool
 	// unlisted says that the corpus does not list the store, but its changelog.
@@ -27,8 +27,8 @@ type contents struct {
 func keep[V any](p *program, h state.KV[text, V], show func(V) string) {
 	p.stores[h.StoreName()] = contents{
 		entries: entriesOf(h, plainKey, show),
-		query: func(ctx context.Context, host state.Host, _ []row) ([]row, error) {
-			q, err := state.Query(ctx, host, h)
+		query: func(ctx context.Context, host state.Host, _ []row, opts ...state.QueryOption) ([]row, error) {
+			q, err := state.Query(ctx, host, h, opts...)
 			if err != nil {
 				return nil, err
 			}
@@ -54,8 +54,8 @@ func keepPlain(p *program, h state.KV[text, text]) {
 	timed := p.stores[h.StoreName()]
 	p.stores[h.StoreName()] = contents{
 		entries: func(d *streamtest.Driver) []row { return withoutTimes(timed.entries(d)) },
-		query: func(ctx context.Context, host state.Host, like []row) ([]row, error) {
-			all, err := timed.query(ctx, host, like)
+		query: func(ctx context.Context, host state.Host, like []row, opts ...state.QueryOption) ([]row, error) {
+			all, err := timed.query(ctx, host, like, opts...)
 			return withoutTimes(all), err
 		},
 	}
@@ -65,8 +65,8 @@ func keepWindows[V any](p *program, h state.Windowed[text, V], w *windows, show 
 	key := windowKey(w)
 	p.stores[h.StoreName()] = contents{
 		entries: entriesOf(h, key, show),
-		query: func(ctx context.Context, host state.Host, _ []row) ([]row, error) {
-			q, err := state.QueryWindow(ctx, host, h)
+		query: func(ctx context.Context, host state.Host, _ []row, opts ...state.QueryOption) ([]row, error) {
+			q, err := state.QueryWindow(ctx, host, h, opts...)
 			if err != nil {
 				return nil, err
 			}
@@ -82,8 +82,8 @@ func keepSessions[V any](p *program, h state.Sessions[text, V], show func(V) str
 	}
 	p.stores[h.StoreName()] = contents{
 		entries: entriesOf(h, key, show),
-		query: func(ctx context.Context, host state.Host, _ []row) ([]row, error) {
-			q, err := state.QuerySession(ctx, host, h)
+		query: func(ctx context.Context, host state.Host, _ []row, opts ...state.QueryOption) ([]row, error) {
+			q, err := state.QuerySession(ctx, host, h, opts...)
 			if err != nil {
 				return nil, err
 			}
@@ -97,8 +97,8 @@ func keepSessions[V any](p *program, h state.Sessions[text, V], show func(V) str
 func keepVersions(p *program, h state.VersionedKV[text, text]) {
 	p.stores[h.StoreName()] = contents{
 		entries: entriesOf(h, plainKey, showText),
-		query: func(ctx context.Context, host state.Host, like []row) ([]row, error) {
-			q, err := state.QueryVersioned(ctx, host, h)
+		query: func(ctx context.Context, host state.Host, like []row, opts ...state.QueryOption) ([]row, error) {
+			q, err := state.QueryVersioned(ctx, host, h, opts...)
 			if err != nil {
 				return nil, err
 			}
