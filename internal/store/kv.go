@@ -32,7 +32,7 @@ type KV struct {
 	// Of stores with a stream time, which are all but key-value stores without a TTL:
 	clock     *int64 // stream time of the open transaction, nil as long as nobody has opened the store
 	latest    int64  // what clock points to if the store moves it itself: that of the last records
-	seen      int64  // stream time of what is in the engine or was restored
+	seen      int64  // stream time of what was committed or restored
 	committed int64  // stream time of the last commit
 	cursor    []byte // where the search for entries whose TTL is over goes on
 

@@ -336,6 +336,7 @@ func (t *Task) Commit(positions map[string]int64) error {
 			changed = true
 			if k.timed() {
 				k.committed = k.now()
+				k.seen = k.committed // what is restored after it is as late as it was
 			}
 			if k.index != nil {
 				k.expire(n)

@@ -128,3 +128,19 @@ func TestSeedsExploreOrdersThatAllCountTheSame(t *testing.T) {
 	}
 	require.Greater(t, len(orders), 5)
 }
+
+func TestALateVersionIsAsLateForAStoreThatHasNotHeardOfItsCommit(t *testing.T) {
+	texts := serde.Nullable(serde.String)
+	topic := stream.NewTopic("in", texts, texts)
+	rows := state.Versioned("rows", texts, texts, 10*time.Millisecond)
+	b := stream.NewBuilder()
+	stream.TableFrom(b, topic, rows)
+	d := streamtest.New(t, b)
+	in := streamtest.Input(d, topic)
+	in.SendAt(time.UnixMilli(5), stream.Some("k"), stream.Some("v"))
+	in.SendAt(time.UnixMilli(100), stream.Some("other"), stream.Some("v"))
+	d.CrashDuringCommit()
+	in.SendAt(time.UnixMilli(6), stream.Some("k"), stream.Opt[string]{}) // in the changelog, but too late for the store
+	require.True(t, d.Crashed())
+	require.Len(t, streamtest.Entries(d, rows), 2)
+}
