@@ -262,13 +262,6 @@ func (h *history) get(k text, at int64) text {
 	return text{}
 }
 
-func present(v text) opt {
-	if isNull(v) {
-		return opt{}
-	}
-	return stream.Some(v)
-}
-
 // tableOf makes a table of rights, or lefts, that keeps versions or not.
 func tableOf(b *stream.Builder, from stream.Topic[text, text], versioned bool, retention int64) stream.KTable[text, text] {
 	name := from.Name() + "-rows"
