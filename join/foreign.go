@@ -20,8 +20,8 @@ import (
 // a value that has changed meanwhile is dropped. Both are found by the serialized left value, so its serde must write
 // equal values as equal bytes. A right value that is written as no bytes at all counts as absent, as in Kafka Streams.
 //
-// The options are stream.Named, SideSerdes (the key is that of the left table) and stream.Materialized, EmitPerUpdate and
-// EmitPerCommit for the result.
+// The options are stream.Named, SideSerdes (the key is that of the left table), stream.Materialized, and those of emission
+// for the result.
 func ForeignKey[K, L, FK, R, O any](l stream.KTable[K, L], r stream.KTable[FK, R], fk func(L) FK, f func(L, R) O, opts ...stream.Option) stream.KTable[K, O] {
 	return foreignKey(l, r, newCall("ForeignKey", inner, false), ofValue[K](fk), f != nil, both[K](f), opts)
 }

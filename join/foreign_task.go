@@ -128,7 +128,7 @@ func (j *foreignJoin[K, L, FK, R, O]) receive(c *task.Context, n *topo.Node, out
 
 // look answers subscriptions with the rows of the right table.
 func (j *foreignJoin[K, L, FK, R, O]) look(c *task.Context, n *topo.Node, out messages) messages {
-	get := j.r.Lookup(c).Get
+	get := j.r.Lookup(c).Sent
 	value, answer := make([]byte, 0, 64), make([]byte, 0, 64)
 	return func(foreign, msg []byte, ts int64, _ int32) error {
 		s, err := parseSubscription(msg)
@@ -216,7 +216,7 @@ func (j *foreignJoin[K, L, FK, R, O]) tell(c *task.Context, n *topo.Node, out me
 
 // resolve makes results of the answers to the left values of now.
 func (j *foreignJoin[K, L, FK, R, O]) resolve(c *task.Context, n *topo.Node, out task.Stream[K, O]) messages {
-	get := j.l.Lookup(c).Get
+	get := j.l.Lookup(c).Sent
 	null := dsl.NullValue[O]()
 	value := make([]byte, 0, 64)
 	return func(key, msg []byte, ts int64, _ int32) error {

@@ -96,8 +96,8 @@ func (h *holding[K, L]) put(k K, v L, at int64) error {
 	*h.seq = (max(*h.seq, 0) + 1) & math.MaxInt32
 	h.row = appendHeldKey(h.row[:0], at, h.kbuf, *h.seq)
 	from, offset, _ := h.c.Input()
-	h.headers = dsl.AppendHeldHeaders(h.headers[:0], h.c.Headers)
-	held := dsl.Held{Time: at, Offset: offset, Topic: from.Topic, Partition: h.c.Partition(), Headers: h.headers, Value: h.vbuf}
+	h.headers = task.AppendHeldHeaders(h.headers[:0], h.c.Headers)
+	held := task.Held{Time: at, Offset: offset, Topic: from.Topic, Partition: h.c.Partition(), Headers: h.headers, Value: h.vbuf}
 	h.held = held.Append(h.held[:0])
 	h.c.Saved(h.kv, h.row, nil, 0, false)
 	return h.kv.Put(h.row, h.held, at)
@@ -166,7 +166,7 @@ func (h *holding[K, L]) pass(e entry) error {
 	if err != nil {
 		return task.Fail(h.n, task.Process, err)
 	}
-	var r dsl.Held
+	var r task.Held
 	if err := r.Decode(e.list); err != nil {
 		return task.Fail(h.n, task.Process, err)
 	}

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// A record that is held back for its grace has Kafka Streams' bytes: a dsl.Held without prior and old value under the key
+// A record that is held back for its grace has Kafka Streams' bytes: a task.Held without prior and old value under the key
 //
 //	0x00 ‖ time (8, big-endian) ‖ key ‖ sequence number (4)
 

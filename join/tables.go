@@ -65,7 +65,7 @@ func tables[K, L, R, O any](ls stream.KTable[K, L], rs stream.KTable[K, R], c ca
 	this := &topo.Node{Name: named(g, o.Name, "-join-this", "KTABLE-JOINTHIS-"), At: c.at}
 	this.Wire = task.Wire(func(ctx *task.Context, outs []any) any {
 		s := tableSide[K, L, R, O]{
-			c: ctx, n: this, other: r.Lookup(ctx).Get, out: task.Tables[K, O](outs), versioned: l.T.Versioned, sendOld: out.SendOld,
+			c: ctx, n: this, other: r.Lookup(ctx).Sent, out: task.Tables[K, O](outs), versioned: l.T.Versioned, sendOld: out.SendOld,
 			needsOther: c.kind == inner, otherSuffices: c.kind == outer, f: f,
 		}
 		return s.input()
@@ -73,7 +73,7 @@ func tables[K, L, R, O any](ls stream.KTable[K, L], rs stream.KTable[K, R], c ca
 	other := &topo.Node{Name: named(g, o.Name, "-join-other", "KTABLE-JOINOTHER-"), At: c.at}
 	other.Wire = task.Wire(func(ctx *task.Context, outs []any) any {
 		s := tableSide[K, R, L, O]{
-			c: ctx, n: other, other: l.Lookup(ctx).Get, out: task.Tables[K, O](outs), versioned: r.T.Versioned, sendOld: out.SendOld,
+			c: ctx, n: other, other: l.Lookup(ctx).Sent, out: task.Tables[K, O](outs), versioned: r.T.Versioned, sendOld: out.SendOld,
 			needsOther: c.kind != outer, otherSuffices: c.kind != inner,
 			f: func(k K, r stream.Opt[R], l stream.Opt[L]) O { return f(k, l, r) },
 		}
@@ -99,15 +99,16 @@ func tables[K, L, R, O any](ls stream.KTable[K, L], rs stream.KTable[K, R], c ca
 		return true
 	}
 	if st != nil {
-		dsl.AddStore(b, merge, c.at, st, d)
+		dsl.AddStore(b, merge, c.at, st, d, o.Emission)
 		t.Key, t.Value = dsl.StoreSerdes(st)
-		t.Lookup = dsl.LookupStore(st, d.Store.Name)
-		out.Read = func() []string { return []string{d.Store.Name} }
+		t.Lookup = dsl.LookupStore(st, d.Store.Name, o.Emission)
+		out.Read = func() []string { return dsl.TableStores(d.Store.Name, o.Emission) }
 		return stream.TableOf(t)
 	}
 	out.Read = func() []string { return append(l.T.Readable(), r.T.Readable()...) }
 	t.Lookup = func(ctx *task.Context) dsl.Lookup[K, O] {
-		return dsl.Lookup[K, O]{Get: joinedRow(c.kind, l.Lookup(ctx).Get, r.Lookup(ctx).Get, f)}
+		l, r := l.Lookup(ctx), r.Lookup(ctx)
+		return dsl.Lookup[K, O]{Get: joinedRow(c.kind, l.Get, r.Get, f), Sent: joinedRow(c.kind, l.Sent, r.Sent, f)}
 	}
 	return stream.TableOf(t)
 }
@@ -116,7 +117,7 @@ func tables[K, L, R, O any](ls stream.KTable[K, L], rs stream.KTable[K, R], c ca
 func materialized[K, O any](b *dsl.Builder, c call, o dsl.Options, prefix string) (state.Spec[K, O], state.Declaration) {
 	if o.Used&dsl.OptStore == 0 {
 		if o.Used&dsl.OptEmission != 0 {
-			b.Graph.Mistakef(c.at, "%s: EmitPerUpdate and EmitPerCommit need the option Materialized", c.op)
+			b.Graph.Mistakef(c.at, "%s: options of emission need the option Materialized", c.op)
 		}
 		return nil, state.Declaration{}
 	}

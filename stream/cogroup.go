@@ -35,7 +35,7 @@ type cogroup[K, A any] interface {
 	// wire completes the node of the group. x is for groups with windows, o for the others.
 	wire(n *topo.Node, x wiring, st state.Spec[K, A], f cofolding[A], t *dsl.TableNode, e task.Emission)
 	// table is the result, without its Ref.
-	table(b *dsl.Builder, x wiring, st state.Spec[K, A], key serde.Serde[K]) dsl.Table[K, A]
+	table(b *dsl.Builder, x wiring, st state.Spec[K, A], key serde.Serde[K], e task.Emission) dsl.Table[K, A]
 }
 
 // cofolding is what all groups have in common.
@@ -122,7 +122,7 @@ func aggregateCogrouped[K, A any](c CogroupedStream[K, A], op string, ok bool, f
 	for i, g := range c.groups {
 		refs[i] = g.source(at, d.Store.Name, st)
 	}
-	t := first.table(b, x, st, key)
+	t := first.table(b, x, st, key, o.Emission)
 	var nodes, sources []*topo.Node
 	for i, g := range c.groups {
 		given := ""
@@ -138,9 +138,9 @@ func aggregateCogrouped[K, A any](c CogroupedStream[K, A], op string, ok bool, f
 		g.wire(n, x, st, f, t.T, o.Emission)
 		b.Graph.Add(n, refs[i].N)
 		if i == 0 {
-			b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
+			dsl.AddStore(b, n, at, st, d, o.Emission)
 		} else {
-			b.Graph.ConnectStores(n, d.Store.Name)
+			b.Graph.ConnectStores(n, dsl.TableStores(d.Store.Name, o.Emission)...)
 		}
 		nodes = append(nodes, n)
 		sources = dsl.UnionSources(sources, refs[i].Sources)
@@ -207,14 +207,14 @@ func (c *cogroupOf[K, V, A]) wire(n *topo.Node, x wiring, st state.Spec[K, A], f
 	})
 }
 
-func (c *cogroupOf[K, V, A]) table(b *dsl.Builder, x wiring, st state.Spec[K, A], key serde.Serde[K]) dsl.Table[K, A] {
+func (c *cogroupOf[K, V, A]) table(b *dsl.Builder, x wiring, st state.Spec[K, A], key serde.Serde[K], e task.Emission) dsl.Table[K, A] {
 	if c.g.w != nil {
-		return windowedTable(b, x, c.g.w, st, key)
+		return windowedTable(b, x, c.g.w, st, key, e)
 	}
 	_, value := dsl.StoreSerdes(st)
 	t := dsl.Table[K, A]{Edge: dsl.Edge[K, A]{B: b, Key: key, Value: value}, T: &dsl.TableNode{Stored: true}}
-	t.Lookup = dsl.LookupStore(st, x.store)
+	t.Lookup = dsl.LookupStore(st, x.store, e)
 	t.T.Enable = func(bool) bool { return true }
-	t.T.Read = func() []string { return []string{x.store} }
+	t.T.Read = func() []string { return dsl.TableStores(x.store, e) }
 	return t
 }

@@ -46,7 +46,8 @@
 // # Tables
 //
 // A table emits the last change of each key at every commit (EmitPerCommit), or each
-// change at once (EmitPerUpdate). That decides how often one sees a table, never
+// change at once (EmitPerUpdate), or the last one once in an interval (EmitEvery); with
+// EmitOnChange only what differs. That decides how often one sees a table, never
 // what it holds.
 //
 // # Time

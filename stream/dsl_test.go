@@ -84,7 +84,7 @@ func TestBuildReportsEveryMistakeWithItsPlace(t *testing.T) {
 		`store words is already declared at HERE`,
 		`Count: the store is nil`,
 		`Filter: Materialized: the handle state.KV[string,int64] is not one of a store of string to string`,
-		`Filter: EmitPerUpdate and EmitPerCommit need the option Materialized with a named store`,
+		`Filter: options of emission need the option Materialized with a named store`,
 		`Repartition: the option Serdes is for string and int64, but the records have string and string`,
 		`SplitNamed: a name is empty`,
 		`To: an option is nil`,

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/moldau-stream/moldau/internal/dsl"
@@ -23,7 +24,7 @@ type aggregation[V, A any] struct {
 // fold is an aggregation over windows in a task.
 //
 //	a record --> windows that it is in --> rows.update --> store --> the next node at once    (per update)
-//	                                                          |----> at the next commit       (per commit)
+//	                                                          |----> at a commit              (per commit, every)
 //	                                                          \----> rows.final               (on close)
 type fold[G, V, A any] struct {
 	aggregation[V, A]
@@ -40,7 +41,8 @@ type fold[G, V, A any] struct {
 	before   []byte // another one, for the old value, because the store changes its bytes in place
 	sendOld  bool
 	now      bool // updates are sent on at once
-	later    bool // updates are sent on at the next commit
+	later    bool // updates are sent on at a commit
+	onChange bool // updates that change nothing are not
 	acc      A    // of a session
 	begun    bool // acc is a value
 }
@@ -61,9 +63,11 @@ func newFold[G, V, A any](c *task.Context, n *topo.Node, x wiring, st state.Spec
 		sendOld:     sendOld,
 		now:         !x.onClose && c.PerUpdate(e),
 		later:       !x.onClose && !c.PerUpdate(e),
+		onChange:    e.OnChange,
 	}
+	c.OutputsFirst(e)
 	if r.later {
-		c.OnEmit(n, kv, r.emit)
+		c.OnEmit(n, kv, e, r.emit)
 	}
 	return r
 }
@@ -102,7 +106,7 @@ func (f *fold[G, V, A]) update(g G, key []byte, start int64, base []byte, at int
 				return err
 			}
 		}
-		acc = f.add(acc, v)
+		acc = f.aggregation.add(acc, v)
 	case f.first != nil:
 		acc = f.first(v)
 	default:
@@ -112,7 +116,7 @@ func (f *fold[G, V, A]) update(g G, key []byte, start int64, base []byte, at int
 				change.Null = 0
 			}
 		}
-		acc = f.add(f.init(), v)
+		acc = f.aggregation.add(f.init(), v)
 	}
 	value, err := f.encode(acc)
 	if err != nil {
@@ -121,20 +125,28 @@ func (f *fold[G, V, A]) update(g G, key []byte, start int64, base []byte, at int
 	if value == nil {
 		change.Null |= task.ValueIsNull
 	}
+	same, err := f.has(key, start, value)
+	if err != nil {
+		return err
+	}
 	if err := f.store(key, start, start, value, change.Time); err != nil {
 		return err
 	}
-	if !f.now {
+	if same || !f.now {
 		return nil
 	}
 	return f.out(g, acc, old, change)
 }
 
 func (f *fold[G, V, A]) fill(g G, key []byte, start int64, base []byte, at int64) error {
+	same, err := f.has(key, start, base)
+	if err != nil {
+		return err
+	}
 	if err := f.store(key, start, start, base, at); err != nil {
 		return err
 	}
-	if !f.now {
+	if same || !f.now {
 		return nil
 	}
 	return f.final(g, base, at)
@@ -172,18 +184,18 @@ func (f *fold[G, V, A]) merge(value []byte) error {
 	return nil
 }
 
-func (f *fold[G, V, A]) put(g G, key []byte, start, end int64, v V, m task.Meta) error {
-	change := task.Meta{Time: end, Null: task.OldIsNull}
+func (f *fold[G, V, A]) add(v V) ([]byte, error) {
 	f.c.Node = f.n
 	if f.begun {
-		f.acc = f.add(f.acc, v)
+		f.acc = f.aggregation.add(f.acc, v)
 	} else {
 		f.acc = f.first(v)
 	}
-	value, err := f.encode(f.acc)
-	if err != nil {
-		return err
-	}
+	return f.encode(f.acc)
+}
+
+func (f *fold[G, V, A]) put(g G, key []byte, start, end int64, value []byte, m task.Meta) error {
+	change := task.Meta{Time: end, Null: task.OldIsNull}
 	if value == nil {
 		change.Null |= task.ValueIsNull
 	}
@@ -208,6 +220,26 @@ func (f *fold[G, V, A]) remove(g G, key []byte, start, end int64, value []byte, 
 		change.Null = task.ValueIsNull
 	}
 	return f.out(g, none, old, change)
+}
+
+func (f *fold[G, V, A]) same(old, value []byte) bool {
+	return f.onChange && value != nil && bytes.Equal(old, value)
+}
+
+func (f *fold[G, V, A]) keep(key []byte, start, end int64, value []byte, m task.Meta) error {
+	return f.store(key, start, end, value, m.Time)
+}
+
+// has tells whether a window has a value already, nil: none, and nobody wants to know.
+func (f *fold[G, V, A]) has(key []byte, start int64, value []byte) (bool, error) {
+	if !f.onChange || !f.now {
+		return false, nil
+	}
+	old, _, ok, err := f.windows.Get(key, start)
+	if err != nil {
+		return false, f.fail(err)
+	}
+	return ok == (value != nil) && bytes.Equal(old, value), nil
 }
 
 // encode returns the bytes of a value, nil if it is null.
@@ -237,8 +269,8 @@ func (f *fold[G, V, A]) store(key []byte, start, end int64, value []byte, ts int
 	return nil
 }
 
-// emit sends on what a commit changed in one row.
-func (f *fold[G, V, A]) emit(d *store.Dirty) error {
+// emit sends on what a commit has to of one row.
+func (f *fold[G, V, A]) emit(d *task.Emitted) error {
 	g, err := f.t.DecodeKey(d.Key)
 	if err != nil {
 		return f.fail(err)
@@ -254,11 +286,11 @@ func (f *fold[G, V, A]) emit(d *store.Dirty) error {
 		return f.fail(err)
 	}
 	if f.sendOld {
-		b, _, had, err := d.Old()
+		b, err := d.Old()
 		if err != nil {
 			return f.fail(err)
 		}
-		if had {
+		if b != nil {
 			m.Null &^= task.OldIsNull
 			if old, err = f.t.DecodeValue(b); err != nil {
 				return f.fail(err)
@@ -285,12 +317,12 @@ func aggregateWindowed[G, V, A any](g GroupedStream[G, V], at, op, prefix string
 	}
 	x := wiring{store: d.Store.Name, handle: st, onClose: onClose, observed: d.Store.Name + "/o", needs: windowNeeds(f)}
 	in := dsl.Edge[G, V]{B: b, Ref: g.w.source(at, d.Store.Name, st)}
-	t := windowedTable(b, x, g.w, st, key)
+	t := windowedTable(b, x, g.w, st, key, o.Emission)
 	n := &topo.Node{Name: name, At: at}
 	n.Wire = wireWindowed(n, x, g.w, st, f, t.T, o.Emission)
 	g.w.node(n, x)
 	t.Ref = in.Then(n)
-	b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}, n)
+	dsl.AddStore(b, n, at, st, d, o.Emission)
 	return TableOf(t)
 }
 
@@ -303,7 +335,7 @@ func checkOnClose(b *dsl.Builder, at, op string, o dsl.Options, closes bool) {
 		b.Graph.Mistakef(at, "%s: EmitOnClose: the windows never end", op)
 	}
 	if o.Used&dsl.OptEmission != 0 {
-		b.Graph.Mistakef(at, "%s: EmitOnClose does not go with EmitPerUpdate and EmitPerCommit", op)
+		b.Graph.Mistakef(at, "%s: EmitOnClose sends one result of each window, at its time: the other options of emission do not go with it", op)
 	}
 }
 
@@ -316,22 +348,26 @@ func windowNeeds[V, A any](f aggregation[V, A]) task.Null {
 }
 
 // windowedTable is the table that aggregations over windows make in a store; it has no Ref yet.
-func windowedTable[G, V, A any](b *dsl.Builder, x wiring, w windowing[G, V], st state.Spec[G, A], key serde.Serde[G]) dsl.Table[G, A] {
+func windowedTable[G, V, A any](b *dsl.Builder, x wiring, w windowing[G, V], st state.Spec[G, A], key serde.Serde[G], e task.Emission) dsl.Table[G, A] {
+	if x.onClose {
+		e.When = task.EmitPerUpdate // final results do not wait
+	}
 	_, value := state.Serdes(st)
 	t := dsl.Table[G, A]{Edge: dsl.Edge[G, A]{B: b, Key: key, Value: value}, T: &dsl.TableNode{Stored: true}}
 	t.T.Enable = func(bool) bool { return true }
-	t.T.Read = func() []string { return []string{x.store} }
+	t.T.Read = func() []string { return dsl.TableStores(x.store, e) }
 	t.Lookup = func(c *task.Context) dsl.Lookup[G, A] {
-		row := w.lookup(c, x.store, x.handle)
+		row, sent := w.lookup(c, x.store, x.handle, false), w.lookup(c, x.store, x.handle, true)
 		values := state.Open(st, c.KV(x.store))
-		return dsl.Lookup[G, A]{Get: func(g G) (a A, ts int64, ok bool, err error) {
+		get := func(g G) (a A, ts int64, ok bool, err error) {
 			value, ts, ok, err := row(g)
 			if err != nil || !ok {
 				return a, 0, false, err
 			}
 			a, err = values.DecodeValue(value)
 			return a, ts, err == nil, err
-		}}
+		}
+		return dsl.Lookup[G, A]{Get: get, Sent: dsl.LookupSent(c, values, e, get, func(g G, _ []byte) ([]byte, int64, bool, error) { return sent(g) })}
 	}
 	return t
 }

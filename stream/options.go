@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/moldau-stream/moldau/internal/dsl"
-	"github.com/moldau-stream/moldau/internal/task"
 	"github.com/moldau-stream/moldau/internal/topo"
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
@@ -40,17 +39,6 @@ func Serdes[K, V any](k serde.Serde[K], v serde.Serde[V]) Option {
 // store, so that it can be queried. The handle must be of the types of the result.
 func Materialized(store state.Handle) Option {
 	return dsl.NewOption(dsl.OptStore, func(c *dsl.Options) { c.Store = store })
-}
-
-// EmitPerUpdate makes a table send each update on at once.
-func EmitPerUpdate() Option {
-	return dsl.NewOption(dsl.OptEmission, func(c *dsl.Options) { c.Emission = task.EmitPerUpdate })
-}
-
-// EmitPerCommit makes a table send on, at each commit, the last update of every
-// key that changed: far fewer records where keys change often.
-func EmitPerCommit() Option {
-	return dsl.NewOption(dsl.OptEmission, func(c *dsl.Options) { c.Emission = task.EmitPerCommit })
 }
 
 // EmitOnClose makes an aggregation over windows send one result for each window: when it has closed, which is when the

@@ -279,6 +279,17 @@ func (p *producer) flush(ctx context.Context) error {
 	return nil
 }
 
+// flushOutputs is flush for the middle of a commit.
+func (p *producer) flushOutputs() error {
+	ctx, stop := context.WithTimeoutCause(p.app.hard, p.app.cfg.TaskTimeout, errTaskTimeout)
+	defer stop()
+	err := p.flush(ctx)
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("flush: %w", context.Cause(ctx))
+	}
+	return err
+}
+
 // offsets are what a worker commits: by topic and partition.
 type offsets map[task.TopicPartition]task.OffsetAndMetadata
 

@@ -363,9 +363,13 @@ func (op *opener) handOver(t *runningTask) error {
 		t.stores.Ready()
 	}
 	t.metrics = a.taskMetrics(t.id)
+	var flush func() error
+	if a.cfg.Guarantee == AtLeastOnce {
+		flush = t.prod.flushOutputs
+	}
 	tk, err := task.New(task.Config{
 		EmitPerUpdate: a.cfg.EmitPerUpdate,
-		AppID:         a.cfg.AppID, ID: t.id, Sub: a.sub(t.id.Subtopology), Stores: t.stores, Output: t.prod, PartitionsOf: t.prod.partitionsOf,
+		AppID:         a.cfg.AppID, ID: t.id, Sub: a.sub(t.id.Subtopology), Stores: t.stores, Output: t.prod, Flush: flush, PartitionsOf: t.prod.partitionsOf,
 		Globals: a.globals.viewsOf(), Context: a.running, Clock: a.cfg.Now, IdleAdvance: a.cfg.IdleAdvance, MaxIdle: a.cfg.MaxTaskIdle,
 		OnError: a.onError(), DeadLetter: a.cfg.DeadLetterTopic, Metrics: &t.metrics.Metrics,
 	})

@@ -36,14 +36,18 @@ func openSessions(c *task.Context, name string) *store.Sessions {
 	return store.OpenSessions(c.KV(name), c.Time(store.TimeName(name)))
 }
 
-func (w *sessions[K, V]) lookup(c *task.Context, name string, h state.Handle) func(window.SessionKey[K]) ([]byte, int64, bool, error) {
+func (w *sessions[K, V]) lookup(c *task.Context, name string, h state.Handle, sent bool) func(window.SessionKey[K]) ([]byte, int64, bool, error) {
 	rows, enc := openSessions(c, name), dsl.NewKeyEncoder(name, w.inner(h))
+	get := rows.Get
+	if sent {
+		get = rows.Sent
+	}
 	return func(k window.SessionKey[K]) ([]byte, int64, bool, error) {
 		key, err := enc.Encode(k.Key)
 		if err != nil {
 			return nil, 0, false, err
 		}
-		value, _, ok, err := rows.Get(key, k.Start.UnixMilli(), k.End.UnixMilli())
+		value, _, ok, err := get(key, k.Start.UnixMilli(), k.End.UnixMilli())
 		return value, k.End.UnixMilli(), ok, err
 	}
 }
@@ -101,6 +105,15 @@ func (t *sessionTask[K, V]) update(k K, v V, m task.Meta) error {
 		t.c.Drop(task.Expired)
 		return nil
 	}
+	value, err := t.rows.add(v)
+	if err != nil {
+		return err
+	}
+	for _, j := range t.joined {
+		if j.start == start && j.end == end && t.rows.same(t.values[j.from:j.to], value) {
+			return t.rows.keep(key, start, end, value, m)
+		}
+	}
 	if start != end || start != m.Time {
 		for _, j := range t.joined {
 			if err := t.rows.remove(t.key(k, j.start, j.end), key, j.start, j.end, t.values[j.from:j.to:j.to], m); err != nil {
@@ -108,7 +121,7 @@ func (t *sessionTask[K, V]) update(k K, v V, m task.Meta) error {
 			}
 		}
 	}
-	return t.rows.put(t.key(k, start, end), key, start, end, v, m)
+	return t.rows.put(t.key(k, start, end), key, start, end, value, m)
 }
 
 // join merges the sessions that a time joins, and returns the ends of the whole.

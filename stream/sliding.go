@@ -36,8 +36,8 @@ func (w *slidingWindows[K, V]) declare(b *dsl.Builder, at, op string, d *state.D
 	return w.declareWindows(b, at, op, d, h)
 }
 
-func (w *slidingWindows[K, V]) lookup(c *task.Context, name string, h state.Handle) func(window.Key[K]) ([]byte, int64, bool, error) {
-	return w.lookupWindow(c, name, h)
+func (w *slidingWindows[K, V]) lookup(c *task.Context, name string, h state.Handle, sent bool) func(window.Key[K]) ([]byte, int64, bool, error) {
+	return w.lookupWindow(c, name, h, sent)
 }
 
 // base is the value of a row that another row continues, copied.

@@ -134,7 +134,7 @@ func suppress[K, V any](t KTable[K, V], at, op string, o dsl.Options, s suppress
 		Timestamped: true,
 		Changelog:   true,
 		Cached:      true,
-		LogVersion:  dsl.HeldVersion,
+		LogVersion:  task.HeldVersion,
 		Types:       reflect.TypeFor[K]().String() + " to held-back changes of " + reflect.TypeFor[V]().String(),
 	}}, n)
 	r.Lookup = func(c *task.Context) dsl.Lookup[K, V] {

@@ -87,7 +87,7 @@ func (t *suppressTask[K, V]) refresh() error {
 	}
 	t.queue.reset()
 	t.size = 0
-	var s dsl.Held
+	var s task.Held
 	it := t.kv.Range(nil, nil, false)
 	for it.Next() {
 		if err := s.Decode(it.Value()); err != nil {
@@ -116,13 +116,13 @@ func (t *suppressTask[K, V]) hold(k K, v, old V, m task.Meta) error {
 		return t.fail(err)
 	}
 	t.c.Saved(t.kv, key, held, ts, had)
-	t.headers = dsl.AppendHeldHeaders(t.headers[:0], t.c.Headers)
-	s := dsl.Held{Time: m.Time, Offset: -1, Partition: t.c.Partition(), Headers: t.headers}
+	t.headers = task.AppendHeldHeaders(t.headers[:0], t.c.Headers)
+	s := task.Held{Time: m.Time, Offset: -1, Partition: t.c.Partition(), Headers: t.headers}
 	if s.Old, s.Value, err = t.encode(v, old, m); err != nil {
 		return t.fail(err)
 	}
 	if had {
-		var before dsl.Held
+		var before task.Held
 		if err := before.Decode(held); err != nil {
 			return t.fail(fmt.Errorf("key %x: %w", key, err))
 		}
@@ -192,7 +192,7 @@ func (t *suppressTask[K, V]) send() error {
 	if err != nil {
 		return t.fail(err)
 	}
-	var s dsl.Held
+	var s task.Held
 	if !had {
 		return t.fail(fmt.Errorf("key %x is not held back any more", key)) // a bug
 	}
@@ -214,7 +214,7 @@ func (t *suppressTask[K, V]) send() error {
 }
 
 // forward sends a change with its own headers.
-func (t *suppressTask[K, V]) forward(key []byte, s *dsl.Held) error {
+func (t *suppressTask[K, V]) forward(key []byte, s *task.Held) error {
 	k, err := t.enc.Decode(key)
 	if err != nil {
 		return task.Fail(t.n, task.Process, err)
@@ -242,7 +242,7 @@ func (t *suppressTask[K, V]) forward(key []byte, s *dsl.Held) error {
 // lookupSuppressed reads a table with changes held back: of their keys it has what was sent before.
 func lookupSuppressed[K, V any](c *task.Context, name string, key serde.Serde[K], value serde.Serde[V], parent dsl.Lookup[K, V]) dsl.Lookup[K, V] {
 	kv, enc := c.KV(name), dsl.NewKeyEncoder(name, key)
-	return dsl.Lookup[K, V]{Get: func(k K) (v V, ts int64, ok bool, err error) {
+	get := func(k K) (v V, ts int64, ok bool, err error) {
 		b, err := enc.Encode(k)
 		if err != nil {
 			return v, 0, false, err
@@ -252,9 +252,9 @@ func lookupSuppressed[K, V any](c *task.Context, name string, key serde.Serde[K]
 			return v, 0, false, err
 		}
 		if !had {
-			return parent.Get(k)
+			return parent.Sent(k)
 		}
-		var s dsl.Held
+		var s task.Held
 		if err := s.Decode(held); err != nil {
 			return v, 0, false, fmt.Errorf("store %q: key %x: %w", name, b, err)
 		}
@@ -265,5 +265,6 @@ func lookupSuppressed[K, V any](c *task.Context, name string, key serde.Serde[K]
 			return v, 0, false, fmt.Errorf("store %q: value: %w", name, err)
 		}
 		return v, -1, true, nil // its time is not known
-	}}
+	}
+	return dsl.Lookup[K, V]{Get: get, Sent: get}
 }

@@ -162,7 +162,7 @@ func deriveTable[K, V, R any](t KTable[K, V], at, op, prefix string, sparse bool
 		}
 	}
 	if c.Used&dsl.OptEmission != 0 && !out.Stored {
-		b.Graph.Mistakef(at, "%s: EmitPerUpdate and EmitPerCommit need the option Materialized with a named store", op)
+		b.Graph.Mistakef(at, "%s: options of emission need the option Materialized with a named store", op)
 	}
 	if sparse {
 		out.SendOld = t.e.T.EnableOld(false)
@@ -180,12 +180,12 @@ func deriveTable[K, V, R any](t KTable[K, V], at, op, prefix string, sparse bool
 	r := dsl.Table[K, R]{Edge: dsl.Edge[K, R]{B: b, Ref: ref, Key: t.e.Key}, T: out}
 	if out.Stored {
 		d := state.Declare(st)
-		out.Versioned = dsl.AddStore(b, n, at, st, d)
+		out.Versioned = dsl.AddStore(b, n, at, st, d, c.Emission)
 		dsl.CheckEmission(b, at, op, c, d)
 		r.Key, r.Value = dsl.StoreSerdes(st)
-		r.Lookup = dsl.LookupStore(st, d.Store.Name)
+		r.Lookup = dsl.LookupStore(st, d.Store.Name, c.Emission)
 		out.Enable = func(bool) bool { return true }
-		out.Read = func() []string { return []string{d.Store.Name} }
+		out.Read = func() []string { return dsl.TableStores(d.Store.Name, c.Emission) }
 		return TableOf(r)
 	}
 	out.Versioned = t.e.T.Versioned
@@ -206,10 +206,16 @@ func deriveLookup[K, V, R any](parent dsl.Lookup[K, V], f func(K, V) (R, bool)) 
 		var none R
 		return none, 0, false, err
 	}
-	l := dsl.Lookup[K, R]{Get: func(k K) (R, int64, bool, error) {
-		v, ts, ok, err := parent.Get(k)
-		return compute(k, v, ts, ok, err)
-	}}
+	l := dsl.Lookup[K, R]{
+		Get: func(k K) (R, int64, bool, error) {
+			v, ts, ok, err := parent.Get(k)
+			return compute(k, v, ts, ok, err)
+		},
+		Sent: func(k K) (R, int64, bool, error) {
+			v, ts, ok, err := parent.Sent(k)
+			return compute(k, v, ts, ok, err)
+		},
+	}
 	if parent.AsOf != nil {
 		l.AsOf = func(k K, at int64) (R, int64, bool, error) {
 			v, ts, ok, err := parent.AsOf(k, at)

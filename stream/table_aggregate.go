@@ -72,10 +72,10 @@ func aggregateTable[K, V, A any](g GroupedTable[K, V], op, prefix string, st sta
 		return aggregateChanges(dsl.NewTableStore(c, n, st, d.Store.Name, t.T.SendOld, o.Emission, outs), f)
 	})
 	t.Ref = in.Then(n)
-	t.T.Versioned = dsl.AddStore(b, n, at, st, d)
-	t.Lookup = dsl.LookupStore(st, d.Store.Name)
+	t.T.Versioned = dsl.AddStore(b, n, at, st, d, o.Emission)
+	t.Lookup = dsl.LookupStore(st, d.Store.Name, o.Emission)
 	t.T.Enable = func(bool) bool { return true }
-	t.T.Read = func() []string { return []string{d.Store.Name} }
+	t.T.Read = func() []string { return dsl.TableStores(d.Store.Name, o.Emission) }
 	return TableOf(t)
 }
 

@@ -43,19 +43,23 @@ func (w *timeWindows[K, V]) declare(b *dsl.Builder, at, op string, d *state.Decl
 }
 
 // lookupWindow reads a row of a window store.
-func (w *windowInput[K, V]) lookupWindow(c *task.Context, name string, h state.Handle) func(window.Key[K]) ([]byte, int64, bool, error) {
+func (w *windowInput[K, V]) lookupWindow(c *task.Context, name string, h state.Handle, sent bool) func(window.Key[K]) ([]byte, int64, bool, error) {
 	rows, enc := openWindows(c, name), dsl.NewKeyEncoder(name, w.inner(h))
+	get := rows.Get
+	if sent {
+		get = rows.Sent
+	}
 	return func(k window.Key[K]) ([]byte, int64, bool, error) {
 		key, err := enc.Encode(k.Key)
 		if err != nil {
 			return nil, 0, false, err
 		}
-		return rows.Get(key, k.Start.UnixMilli())
+		return get(key, k.Start.UnixMilli())
 	}
 }
 
-func (w *timeWindows[K, V]) lookup(c *task.Context, name string, h state.Handle) func(window.Key[K]) ([]byte, int64, bool, error) {
-	return w.lookupWindow(c, name, h)
+func (w *timeWindows[K, V]) lookup(c *task.Context, name string, h state.Handle, sent bool) func(window.Key[K]) ([]byte, int64, bool, error) {
+	return w.lookupWindow(c, name, h, sent)
 }
 
 // openWindows opens a window store without duplicates.

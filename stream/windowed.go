@@ -81,8 +81,8 @@ type windowing[G, V any] interface {
 	node(n *topo.Node, w wiring)
 	// wire makes the input of the node in a task.
 	wire(c *task.Context, n *topo.Node, w wiring, r rows[G, V]) any
-	// lookup reads a row of the store.
-	lookup(c *task.Context, store string, h state.Handle) func(G) (value []byte, ts int64, ok bool, err error)
+	// lookup reads a row of the store: as it is, or as it was sent on.
+	lookup(c *task.Context, store string, h state.Handle, sent bool) func(G) (value []byte, ts int64, ok bool, err error)
 	// closes tells whether the windows end.
 	closes() bool
 	// same tells whether another one has the same windows.
@@ -121,10 +121,14 @@ type rows[G, V any] interface {
 	// final sends the result of a window that has closed.
 	final(g G, value []byte, at int64) error
 
-	// begin begins a session that merge adds others to. put adds a value and makes it a row.
+	// begin begins a session that merge adds others to. add adds a value and returns its bytes, which put makes a row.
 	begin()
 	merge(value []byte) error
-	put(g G, key []byte, start, end int64, v V, m task.Meta) error
+	add(v V) ([]byte, error)
+	put(g G, key []byte, start, end int64, value []byte, m task.Meta) error
+	// same tells whether a value takes the place of an equal one, and nobody wants to know; keep only stores it then.
+	same(old, value []byte) bool
+	keep(key []byte, start, end int64, value []byte, m task.Meta) error
 	// remove deletes a session that has become part of another one.
 	remove(g G, key []byte, start, end int64, value []byte, m task.Meta) error
 }

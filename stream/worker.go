@@ -305,8 +305,11 @@ func (w *worker) recordFailed(t *runningTask, err error) {
 // recoverable is the failure of the cluster in an error of a task, if there is one that a new producer may heal.
 func recoverable(err error) error {
 	var send *sendError
-	if errors.As(err, &send) && !permanent(send.err) {
+	switch {
+	case errors.As(err, &send) && !permanent(send.err):
 		return send
+	case errors.Is(err, errTaskTimeout):
+		return err
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func GlobalTable[K, V any](b *Builder, at string, names [2]string, t Topic[K, V]
 	s := &topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st}
 	AddGlobal(b, at, names, t, s, func(n *topo.Node) topo.Wire {
 		return task.Wire(func(c *task.Context, outs []any) any {
-			return sourceTableInput(NewTableStore(c, n, st, d.Store.Name, false, task.EmitPerUpdate, outs))
+			return sourceTableInput(NewTableStore(c, n, st, d.Store.Name, false, task.Emission{When: task.EmitPerUpdate}, outs))
 		})
 	})
 	return Global[K, V]{B: b, Key: st.KeySerde(), Value: st.ValueSerde(), Lookup: func(c *task.Context) Lookup[K, V] {

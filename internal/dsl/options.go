@@ -29,6 +29,7 @@ type Options struct {
 	ValueType    reflect.Type
 	Store        state.Handle
 	Emission     task.Emission
+	Whens        int // options that set when the emission is
 	Grace        time.Duration
 	BaseStore    string // of the names of a join's stores
 	Other        any    // Serde[R] of the right side of a join, whose left side has Key and Value
@@ -68,7 +69,7 @@ const (
 	OptStart
 )
 
-var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit", "Grace", "Stores", "SideSerdes",
+var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit/EmitEvery/EmitOnChange", "Grace", "Stores", "SideSerdes",
 	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "Timeout", "Retries", "PartitionBy/PartitionByAny", "StartAt"}
 
 func (s OptionSet) String() string {
@@ -111,6 +112,12 @@ func (b *Builder) Options(at, op string, known OptionSet, opts []Option) Options
 	}
 	if c.Used&OptBaseStore != 0 {
 		b.Graph.CheckName(at, op+": option Stores:", c.BaseStore)
+	}
+	if c.Whens > 1 {
+		b.Graph.Mistakef(at, "%s: EmitPerUpdate, EmitPerCommit and EmitEvery exclude each other", op)
+	}
+	if c.Emission.When == task.EmitEvery && c.Emission.Every < time.Millisecond {
+		b.Graph.Mistakef(at, "%s: EmitEvery(%v): the shortest interval is a millisecond", op, c.Emission.Every)
 	}
 	if c.Used&OptGrace != 0 && c.Grace < 0 {
 		b.Graph.Mistakef(at, "%s: a grace of %v: it cannot be negative", op, c.Grace)

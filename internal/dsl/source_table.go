@@ -12,7 +12,7 @@ import (
 // only if an operator needs it to be.
 func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], d state.Declaration, e task.Emission) Table[K, V] {
 	b := in.B
-	t := &TableNode{Stored: st.StoreName() != "", Versioned: d.Store.Kind == store.VersionedKeyValue}
+	t := &TableNode{Stored: st.StoreName() != "" || e.NeedsStore(), Versioned: d.Store.Kind == store.VersionedKeyValue}
 	n := &topo.Node{Name: name, At: at}
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		if !t.Stored {
@@ -21,7 +21,7 @@ func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], 
 		return sourceTableInput(NewTableStore(c, n, st, d.Store.Name, t.SendOld, e, outs))
 	})
 	materialize := func() {
-		AddStore(b, n, at, st, d)
+		AddStore(b, n, at, st, d, e)
 		if s := b.Graph.Store(d.Store.Name); s != nil && in.Ref.N.Kind == topo.Source && !in.Ref.N.Topic.Internal {
 			s.Source, s.Reread = in.Ref.N, reread(in, st, t.Versioned)
 		}
@@ -37,7 +37,7 @@ func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], 
 		if !t.Stored {
 			materialize()
 		}
-		return []string{d.Store.Name}
+		return TableStores(d.Store.Name, e)
 	}
 	ref := in.Then(n)
 	if t.Versioned {
@@ -47,7 +47,7 @@ func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], 
 		materialize()
 	}
 	key, value := StoreSerdes(st)
-	return Table[K, V]{Edge: Edge[K, V]{B: b, Ref: ref, Key: key, Value: value}, T: t, Lookup: LookupStore(st, d.Store.Name)}
+	return Table[K, V]{Edge: Edge[K, V]{B: b, Ref: ref, Key: key, Value: value}, T: t, Lookup: LookupStore(st, d.Store.Name, e)}
 }
 
 // reread is what a table has of a record of its topic: the bytes of its own serdes, as if the record was processed. A record

@@ -1,6 +1,7 @@
 package dsl
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/moldau-stream/moldau/internal/store"
@@ -30,28 +31,59 @@ func StoreSerdes[K, V any](st state.Spec[K, V]) (serde.Serde[K], serde.Serde[V])
 	return nil, nil
 }
 
-// AddStore declares the store of a table and connects it to the node that writes it. It is whether the table keeps versions.
-func AddStore(b *Builder, n *topo.Node, at string, h state.Handle, d state.Declaration) (versioned bool) {
+// AddStore declares the store of a table, and what its emission needs, and connects them to the node that writes it. It is
+// whether the table keeps versions.
+func AddStore(b *Builder, n *topo.Node, at string, h state.Handle, d state.Declaration, e task.Emission) (versioned bool) {
 	versioned = d.Store.Kind == store.VersionedKeyValue
 	if versioned {
 		n.Times = append(n.Times, store.TimeName(d.Store.Name))
 	}
 	b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: h}, n)
+	if e.When == task.EmitEvery {
+		name := task.HeldStore(d.Store.Name)
+		n.Times = append(n.Times, task.EmittedTime(d.Store.Name))
+		b.Graph.AddStore(&topo.Store{Name: name, At: at, Spec: store.Spec{
+			Name:        name,
+			Timestamped: true,
+			InMemory:    d.Store.InMemory,
+			Changelog:   d.Store.Changelog,
+			Cached:      true,
+			LogVersion:  task.HeldVersion,
+			Types:       "held-back changes of " + d.Store.Types,
+		}}, n)
+	}
 	return versioned
 }
 
+// TableStores are the stores that a table with a store of that name is read from.
+func TableStores(name string, e task.Emission) []string {
+	if e.When == task.EmitEvery {
+		return []string{name, task.HeldStore(name)}
+	}
+	return []string{name}
+}
+
 // CheckEmission reports an emission that the store cannot have: the versions of a key in a versioned store are many, and each
-// is a change of its own, so all go on at once.
+// is a change of its own, also one that repeats the value of the version before. So all go on at once.
 func CheckEmission(b *Builder, at, op string, o Options, d state.Declaration) {
-	if o.Emission == task.EmitPerCommit && d.Store.Kind == store.VersionedKeyValue {
+	if d.Store.Kind != store.VersionedKeyValue {
+		return
+	}
+	switch {
+	case o.Emission.When == task.EmitPerCommit:
 		b.Graph.Mistakef(at, "%s: EmitPerCommit is not for tables that keep versions: store %q", op, d.Store.Name)
+	case o.Emission.When == task.EmitEvery:
+		b.Graph.Mistakef(at, "%s: EmitEvery is not for tables that keep versions: store %q", op, d.Store.Name)
+	}
+	if o.Emission.OnChange {
+		b.Graph.Mistakef(at, "%s: EmitOnChange is not for tables that keep versions: store %q", op, d.Store.Name)
 	}
 }
 
 // TableStore is the store of a table in a task, with the table's output.
 //
 //	Update --> store --> the next node at once            (per update, and always if it keeps versions)
-//	               \---> at the next commit, by emit      (per commit)
+//	               \---> at a commit, by emit             (per commit, every)
 type TableStore[K, V any] struct {
 	C         *task.Context
 	N         *topo.Node
@@ -62,6 +94,7 @@ type TableStore[K, V any] struct {
 	out       task.Table[K, V]
 	sendOld   bool
 	perUpdate bool
+	onChange  bool // of perUpdate; else the task looks
 	// ForwardsOld: Update wants the old value.
 	ForwardsOld bool
 	// reads: whoever calls Update must read the old bytes first, for the old
@@ -81,7 +114,9 @@ func NewTableStore[K, V any](c *task.Context, n *topo.Node, st state.Spec[K, V],
 		out:       task.Tables[K, V](outs),
 		sendOld:   sendOld,
 		perUpdate: c.PerUpdate(e),
+		onChange:  e.OnChange,
 	}
+	c.OutputsFirst(e)
 	if s.versions != nil {
 		s.perUpdate = true
 		s.vbuf = make([]byte, 0, 64) // never nil, so that an empty value is not a null one
@@ -92,7 +127,7 @@ func NewTableStore[K, V any](c *task.Context, n *topo.Node, st state.Spec[K, V],
 	s.ForwardsOld = s.sendOld && s.perUpdate
 	s.reads = s.ForwardsOld || c.Undoable() && s.versions == nil
 	if !s.perUpdate {
-		c.OnEmit(n, kv, s.emit)
+		c.OnEmit(n, kv, e, s.emit)
 	}
 	return s
 }
@@ -167,23 +202,34 @@ func (s *TableStore[K, V]) Update(k K, key []byte, v, old V, m task.Meta) error 
 	if s.versions != nil {
 		return s.updateVersion(k, key, v, old, m)
 	}
-	var headers []byte
+	var headers, value []byte
 	if !s.perUpdate {
 		headers = s.C.EncodedHeaders()
 	}
 	var err error
-	if m.Null&task.ValueIsNull != 0 {
-		err = s.KV.PutWithHeaders(key, nil, m.Time, headers)
-	} else {
-		err = s.T.PutEncoded(key, v, m.Time, headers)
+	same := false
+	if m.Null&task.ValueIsNull == 0 {
+		value, err = s.T.EncodeValue(v)
+	}
+	if err == nil && s.onChange && s.perUpdate {
+		same, err = s.has(key, value)
+	}
+	if err == nil {
+		err = s.KV.PutWithHeaders(key, value, m.Time, headers)
 	}
 	if err != nil {
 		return task.Fail(s.N, task.Process, err)
 	}
-	if !s.perUpdate {
+	if same || !s.perUpdate {
 		return nil
 	}
 	return s.out(k, v, old, m)
+}
+
+// has tells whether a key has a value already, nil: none.
+func (s *TableStore[K, V]) has(key, value []byte) (bool, error) {
+	b, _, ok, err := s.KV.Get(key)
+	return ok == (value != nil) && bytes.Equal(b, value), err
 }
 
 // updateVersion is Update of a store that keeps versions. A version from before the history is not kept and not sent on.
@@ -208,8 +254,8 @@ func (s *TableStore[K, V]) updateVersion(k K, key []byte, v, old V, m task.Meta)
 	return s.out(k, v, old, m)
 }
 
-// emit sends on what a commit changed in one key.
-func (s *TableStore[K, V]) emit(d *store.Dirty) error {
+// emit sends on what a commit has to of one key.
+func (s *TableStore[K, V]) emit(d *task.Emitted) error {
 	k, err := s.T.DecodeKey(d.Key)
 	if err != nil {
 		return task.Fail(s.N, task.Process, err)
@@ -222,11 +268,11 @@ func (s *TableStore[K, V]) emit(d *store.Dirty) error {
 		return task.Fail(s.N, task.Process, err)
 	}
 	if s.sendOld {
-		b, _, had, err := d.Old()
+		b, err := d.Old()
 		if err != nil {
 			return task.Fail(s.N, task.Process, err)
 		}
-		if had {
+		if b != nil {
 			m.Null &^= task.OldIsNull
 			if old, err = s.T.DecodeValue(b); err != nil {
 				return task.Fail(s.N, task.Process, err)

@@ -24,6 +24,7 @@ type entry struct {
 	live     bool // false: the place is free
 	oldKnown bool // old is what the key had at the last commit; false: the engine has it
 	oldThere bool // old is a value; false: there was no such key
+	emitted  bool // Dirty.Emitted was called
 
 	// Room for the small keys and values that most are: no memory of their own.
 	inlineKey [32]byte

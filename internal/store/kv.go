@@ -269,6 +269,24 @@ func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
 	return e.old, k.time(e.oldTs), true, nil
 }
 
+// Emitted says that what the transaction wrote went on from the table of the store, or never will; see KV.Sent.
+func (d *Dirty) Emitted() { d.e.emitted = true }
+
+// Sent is Get of the value that went on from the table of the store: the one of the last commit, for a key that was written
+// since and is not Emitted.
+func (k *KV) Sent(key []byte) (value []byte, ts int64, ok bool, err error) {
+	e := k.entries.find(key)
+	if e == nil || !e.dirty || e.emitted {
+		return k.Get(key)
+	}
+	d := Dirty{k: k, e: e}
+	value, ts, ok, err = d.Old()
+	if err != nil || !ok || k.expiredEntry(ts) {
+		return nil, 0, false, err
+	}
+	return value, ts, true, nil
+}
+
 // AsBefore tells whether the store has what it had at the last commit, in spite of changes meanwhile.
 func (d *Dirty) AsBefore() (bool, error) {
 	if _, _, _, err := d.Old(); err != nil {
@@ -303,7 +321,7 @@ func (k *KV) commit() {
 
 // settle ends the transaction for an entry: there is no old value any more.
 func (k *KV) settle(e *entry) {
-	e.dirty, e.oldKnown, e.silent = false, false, false
+	e.dirty, e.oldKnown, e.silent, e.emitted = false, false, false, false
 	if len(e.headers) > 0 {
 		e.headers = e.headers[:0]
 	}

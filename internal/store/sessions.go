@@ -47,6 +47,15 @@ func (s *Sessions) Get(key []byte, start, end int64) (value []byte, ts int64, ok
 	return s.k.Get(s.row)
 }
 
+// Sent is Get of what went on from the table of the store, see KV.Sent.
+func (s *Sessions) Sent(key []byte, start, end int64) (value []byte, ts int64, ok bool, err error) {
+	if end < s.First() {
+		return nil, 0, false, nil
+	}
+	s.row = s.k.layout.append(s.row[:0], key, rowRef{end, start})
+	return s.k.Sent(s.row)
+}
+
 // Find returns the sessions of a key that end at earliestEnd or later and start at latestStart or earlier, by end and
 // start.
 func (s *Sessions) Find(key []byte, earliestEnd, latestStart int64) *Rows {

@@ -70,6 +70,15 @@ func (w *Windows) Get(key []byte, start int64) (value []byte, ts int64, ok bool,
 	return w.k.Get(w.row)
 }
 
+// Sent is Get of what went on from the table of the store, see KV.Sent.
+func (w *Windows) Sent(key []byte, start int64) (value []byte, ts int64, ok bool, err error) {
+	if start < w.first() {
+		return nil, 0, false, nil
+	}
+	w.row = w.k.layout.append(w.row[:0], key, rowRef{at: start})
+	return w.k.Sent(w.row)
+}
+
 // Range returns the rows of a key with a start between from and to, both included, by start and sequence number.
 func (w *Windows) Range(key []byte, from, to int64, reverse bool) *Rows {
 	from = max(from, w.first())

@@ -2,7 +2,6 @@ package task
 
 import (
 	"fmt"
-	"runtime/debug"
 
 	"github.com/moldau-stream/moldau/internal/store"
 )
@@ -13,72 +12,23 @@ import (
 func (t *Task) Prepare() (Commit, error) {
 	defer t.publish(0)
 	t.cur, t.c.record, t.c.commit = nil, nil, false
-	for i := range t.c.emitters {
-		e := &t.c.emitters[i]
-		if err := e.kv.Dirty(func(d *store.Dirty) error { return t.emit(e, d) }); err != nil {
-			return Commit{}, fmt.Errorf("task %s: emit %s: %w", t.id, e.node.Name, err)
-		}
+	if err := t.emitAll(); err != nil {
+		return Commit{}, err
 	}
 	if t.stores != nil {
 		if err := t.stores.RemoveExpired(); err != nil {
 			return Commit{}, err
 		}
 	}
+	if t.flush != nil && t.c.outputsFirst {
+		if err := t.flush(); err != nil {
+			return Commit{}, fmt.Errorf("task %s: %w", t.id, err)
+		}
+	}
 	if err := t.changelogs(); err != nil {
 		return Commit{}, err
 	}
 	return t.offsets(), nil
-}
-
-// emit sends one changed key of a table on, under the policy for errors.
-func (t *Task) emit(e *emitter, d *store.Dirty) error {
-	if d.Value == nil {
-		if _, _, was, err := d.Old(); err != nil || !was {
-			return err // came and went between two commits: nobody saw it
-		}
-	}
-	if same, err := t.asBefore(d); err != nil || same {
-		return err
-	}
-	done, err := t.underPolicy(
-		func() error { return t.forward(e, d) },
-		func(re *RecordError) error { return t.deadLetter(re, d.Key, d.Value, d.Timestamp, t.c.Headers) })
-	if done {
-		t.metrics.Emitted.Add(1)
-	}
-	return err
-}
-
-// asBefore tells whether a key has what it had at the last commit, because the
-// records that changed it were undone.
-func (t *Task) asBefore(d *store.Dirty) (bool, error) {
-	if !t.c.undone {
-		return false, nil
-	}
-	return d.AsBefore()
-}
-
-func (t *Task) forward(e *emitter, d *store.Dirty) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			t.stack = debug.Stack()
-			err = &PanicError{p}
-		}
-	}()
-	c := t.c
-	c.Node = e.node
-	c.Headers = nil
-	c.begin()
-	if d.Headers != nil {
-		if c.hdec, err = decodeHeaders(c.hdec[:0], d.Headers); err != nil {
-			return err
-		}
-		c.Headers = c.hdec
-	}
-	if err := e.forward(d); err != nil {
-		return err
-	}
-	return t.send()
 }
 
 // changelogs sends the last value of every key that changed, in the order of

@@ -52,27 +52,22 @@ type Context struct {
 	kept         []*Punctuation   // whose next firing is in times
 	loaded       map[string]int64 // times of the last commit
 
-	send       func() error // hands the staged outputs over
-	bytes      []byte       // of the staged outputs
-	staged     []Out
-	changes    []change // of stores, by the current record; only if undoable
-	saved      []byte   // their keys and old values
-	dropped    [reasons]int64
-	droppedFor map[string]int64
-	emitters   []emitter
-	advances   []advance
-	times      map[string]*int64
-	before     []int64 // times before the current record, in the order of ordered; only if undoable
-	ordered    []*int64
-	shared     map[any]any
-	hbuf       []byte   // encoded headers
-	hdec       []Header // decoded ones
-}
-
-type emitter struct {
-	node    *topo.Node
-	kv      *store.KV
-	forward func(d *store.Dirty) error
+	send         func() error // hands the staged outputs over
+	bytes        []byte       // of the staged outputs
+	staged       []Out
+	changes      []change // of stores, by the current record; only if undoable
+	saved        []byte   // their keys and old values
+	dropped      [reasons]int64
+	droppedFor   map[string]int64
+	emitters     []*emitter
+	outputsFirst bool // see Config.Flush
+	advances     []advance
+	times        map[string]*int64
+	before       []int64 // times before the current record, in the order of ordered; only if undoable
+	ordered      []*int64
+	shared       map[any]any
+	hbuf         []byte   // encoded headers
+	hdec         []Header // decoded ones
 }
 
 // change is what a key had before the current record changed it.
@@ -123,33 +118,6 @@ func (c *Context) PartitionsOf(topic string) (int32, error) {
 // Generation changes whenever changes of stores may have been taken back. What an operator keeps in memory about its
 // stores it must read again from them then. It is never 0.
 func (c *Context) Generation() uint64 { return c.taken + 1 }
-
-// Emission says when changes of a table go on.
-type Emission uint8
-
-// The emissions.
-const (
-	EmitDefault   Emission = iota // as the task is configured
-	EmitPerUpdate                 // each at once
-	EmitPerCommit                 // the last one of a key, at the next commit
-)
-
-// PerUpdate resolves an operator's choice.
-func (c *Context) PerUpdate(e Emission) bool {
-	return e == EmitPerUpdate || e == EmitDefault && c.perUpdate
-}
-
-// OnEmit has forward called at each commit for every key of the store that was
-// written since the last one, unless it is deleted and was not there before
-// either. Nodes emit in topological order. Where nodes share a store, the first one's call counts.
-func (c *Context) OnEmit(n *topo.Node, kv *store.KV, forward func(d *store.Dirty) error) {
-	for i := range c.emitters {
-		if c.emitters[i].kv == kv {
-			return
-		}
-	}
-	c.emitters = append(c.emitters, emitter{n, kv, forward})
-}
 
 // Time is an operator's time under a name, which is kept in the metadata of
 // committed offsets. It starts at -1.

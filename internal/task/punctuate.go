@@ -192,10 +192,11 @@ func (c *Context) rewind() {
 	heap.Init(&c.wall)
 }
 
-// Punctuate calls what is due on the wall clock, and moves stream time on if the input is idle for Config.IdleAdvance. fired
-// says that something was called, so that there is something to commit. After an error the task must be rolled back or closed.
+// Punctuate calls what is due on the wall clock, moves stream time on if the input is idle for Config.IdleAdvance, and asks for
+// a commit where tables are due to send changes on. fired says that something was called, so that there is something to
+// commit. After an error the task must be rolled back or closed.
 func (t *Task) Punctuate() (fired bool, err error) {
-	if len(t.c.wall) == 0 && t.idle.after == 0 {
+	if len(t.c.wall) == 0 && t.idle.after == 0 && len(t.c.emitters) == 0 {
 		return false, nil
 	}
 	fired, err = t.whileIdle()
@@ -203,6 +204,11 @@ func (t *Task) Punctuate() (fired bool, err error) {
 		var called bool
 		called, err = t.punctuate(&t.c.wall, t.c.WallClock())
 		fired = fired || called
+	}
+	if err == nil {
+		var due bool
+		due, err = t.whenDue()
+		fired = fired || due
 	}
 	t.publish(0)
 	return fired, err
@@ -213,6 +219,9 @@ func (t *Task) Punctuate() (fired bool, err error) {
 func (t *Task) NextPunctuation() (at int64, ok bool) {
 	if len(t.c.wall) > 0 {
 		at, ok = t.c.wall[0].next, true
+	}
+	if due, waits := t.nextDue(); waits && (!ok || due < at) {
+		at, ok = due, true
 	}
 	if t.idle.after > 0 && (!ok || t.idle.next < at) {
 		at, ok = t.idle.next, true

@@ -45,6 +45,9 @@ type Config struct {
 	// Globals are the global stores, by name.
 	Globals map[string]store.View
 	Output  Output
+	// Flush waits until all that was sent is stored. It is called before changelog records are sent where they must not be
+	// ahead of results: without transactions, for tables whose emission depends on what they sent before. nil: they may.
+	Flush func() error
 	// PartitionsOf is the number of partitions of a topic, for sinks that choose the partition. nil: they cannot.
 	PartitionsOf func(topic string) (int32, error)
 	// EmitPerUpdate is the emission of the operators that chose none: each
@@ -80,6 +83,7 @@ type Task struct {
 	sub     *topo.Subtopology
 	stores  *store.Task
 	out     Output
+	flush   func() error
 	onError ErrorHandler
 	dead    string
 	metrics *Metrics
@@ -88,9 +92,10 @@ type Task struct {
 	time    int64 // stream time: the largest timestamp processed
 	late    Sample
 	cur     *queue
-	stack   []byte // of the panic that ended run
-	started bool   // Start was called
-	fired   bool   // a punctuation was called since the last Prepare
+	stack   []byte  // of the panic that ended run
+	emitted Emitted // at hand
+	started bool    // Start was called
+	fired   bool    // a punctuation was called since the last Prepare
 	idle    idleness
 	maxIdle int64 // milliseconds
 
@@ -114,6 +119,7 @@ func New(c Config) (*Task, error) {
 		sub:            c.Sub,
 		stores:         c.Stores,
 		out:            c.Output,
+		flush:          c.Flush,
 		onError:        c.OnError,
 		dead:           c.DeadLetter,
 		metrics:        c.Metrics,
@@ -172,7 +178,7 @@ func (t *Task) wire(partitions int32) {
 			t.addQueue(TopicPartition{n.Topic.For(t.c.appID), t.id.Partition + p}, input.(Input))
 		}
 	}
-	slices.SortStableFunc(t.c.emitters, func(a, b emitter) int { return a.node.Index - b.node.Index })
+	slices.SortStableFunc(t.c.emitters, func(a, b *emitter) int { return a.node.Index - b.node.Index })
 	t.c.sortAdvances()
 }
 

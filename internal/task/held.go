@@ -1,11 +1,9 @@
-package dsl
+package task
 
 import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-
-	"github.com/moldau-stream/moldau/internal/task"
 )
 
 // Held is a record, or a change of a table, that is held back: what suppression and streams joined with a grace store. Its
@@ -60,7 +58,7 @@ func appendSized(b, v []byte) []byte {
 }
 
 // AppendHeldHeaders encodes headers as Held has them.
-func AppendHeldHeaders(b []byte, hs []task.Header) []byte {
+func AppendHeldHeaders(b []byte, hs []Header) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(hs)))
 	for _, h := range hs {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(h.Key)))
@@ -143,16 +141,16 @@ func (s *Held) Decode(b []byte) error {
 
 // DecodeHeaders makes headers that do not refer to the bytes: outputs keep them until the record is done,
 // when the row is gone.
-func (s *Held) DecodeHeaders() []task.Header {
+func (s *Held) DecodeHeaders() []Header {
 	r := reader{b: s.Headers}
 	n := r.uint32()
 	if n == 0 {
 		return nil
 	}
-	hs := make([]task.Header, 0, min(int(n), len(s.Headers)/8+1))
+	hs := make([]Header, 0, min(int(n), len(s.Headers)/8+1))
 	for range n {
 		key := r.sized()
-		hs = append(hs, task.Header{Key: string(key), Value: bytes.Clone(r.sized())})
+		hs = append(hs, Header{Key: string(key), Value: bytes.Clone(r.sized())})
 	}
 	return hs
 }
