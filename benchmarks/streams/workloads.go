@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moldau-stream/moldau/benchmarks/streams/payments"
 	"github.com/moldau-stream/moldau/join"
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
@@ -47,7 +48,13 @@ func build(workload, out string, perUpdate bool) (*stream.Topology, error) {
 		table := stream.TableFrom(b, texts("in-tablejoin-table"), state.KeyValue("table", serde.String, serde.String))
 		join.Table(stream.From(b, texts("in-tablejoin-stream")), table, pair).To(texts(out))
 	default:
-		return nil, fmt.Errorf("unknown workload %s", workload)
+		values, ok := payments.Serde(workload)
+		if !ok {
+			return nil, fmt.Errorf("unknown workload %s", workload)
+		}
+		counted := stream.From(b, stream.NewTopic("in-"+workload, serde.String, values)).
+			Filter(func(_ string, p payments.Payment) bool { return payments.Counts(p) })
+		stream.MapValues(counted, payments.WithFee).To(stream.NewTopic(out, serde.String, values))
 	}
 	return b.Build()
 }
