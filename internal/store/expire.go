@@ -3,7 +3,7 @@ package store
 // Rows that have expired go without a trace in the changelog: reads do not show them, and what holds them forgets them bit
 // by bit, as the stream time of commits moves:
 //
-//	the engine          whole segments, with each write
+//	the engine          whole segments, with each write; versions one by one, see history.go
 //	the index, cache    a few keys at each commit
 
 // openIndex makes the index of a store; empty says that the engine has nothing.
@@ -38,7 +38,7 @@ func (k *KV) expire(n int) {
 	from := k.liveFrom(k.committed)
 	n = sweepAtLeast + 2*n
 	if !k.layout.segmented() {
-		return // versions go when their keys get newer ones
+		return // versions go with rows of the open transaction: forgetHistory
 	}
 	k.index.sweep(n, from)
 	if k.index.order != nil {

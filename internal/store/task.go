@@ -328,6 +328,11 @@ func (t *Task) Commit(positions map[string]int64) error {
 				return t.fail("commit", err)
 			}
 		}
+		if k.spec.Kind == VersionedKeyValue && len(k.dirty) > 0 {
+			if err := k.forgetHistory(sweepAtLeast + 2*len(k.dirty)); err != nil {
+				return t.fail("commit", err)
+			}
+		}
 	}
 	changed, epoch := false, t.epoch
 	for _, k := range t.stores {
