@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/moldau-stream/moldau/internal/dsl"
 	"github.com/moldau-stream/moldau/internal/task"
 )
 
@@ -124,8 +123,8 @@ func TestRecordsThatAreHeldForTheirGraceHaveTheBytesOfKafkaStreams(t *testing.T)
 	_, _, err = splitHeldKey(make([]byte, 12))
 	require.ErrorIs(t, err, errHeld)
 
-	headers := dsl.AppendHeldHeaders(nil, []task.Header{{Key: "h", Value: []byte("1")}, {Key: "n"}})
-	h := dsl.Held{Time: 1234, Offset: 9, Topic: "topic", Partition: 2, Headers: headers, Value: []byte("yy")}
+	headers := task.AppendHeldHeaders(nil, []task.Header{{Key: "h", Value: []byte("1")}, {Key: "n"}})
+	h := task.Held{Time: 1234, Offset: 9, Topic: "topic", Partition: 2, Headers: headers, Value: []byte("yy")}
 	require.Equal(t, graceValue, hex.EncodeToString(h.Append(nil)))
 }
 

@@ -1,12 +1,10 @@
-package dsl
+package task
 
 import (
 	"encoding/hex"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/moldau-stream/moldau/internal/task"
 )
 
 // What buffers of Kafka Streams 4.3.1 wrote.
@@ -19,7 +17,7 @@ const (
 )
 
 func held() map[string]Held {
-	headers := AppendHeldHeaders(nil, []task.Header{{Key: "h", Value: []byte("1")}, {Key: "n"}})
+	headers := AppendHeldHeaders(nil, []Header{{Key: "h", Value: []byte("1")}, {Key: "n"}})
 	none := AppendHeldHeaders(nil, nil)
 	x, y := []byte("x"), []byte("yy")
 	return map[string]Held{
@@ -46,7 +44,7 @@ func TestWhatIsHeldBackHasTheBytesOfKafkaStreams(t *testing.T) {
 }
 
 func TestHeadersOfWhatIsHeldBack(t *testing.T) {
-	want := []task.Header{{Key: "h", Value: []byte("1")}, {Key: "n"}, {Key: "", Value: []byte{}}}
+	want := []Header{{Key: "h", Value: []byte("1")}, {Key: "n"}, {Key: "", Value: []byte{}}}
 	h := Held{Headers: AppendHeldHeaders(nil, want), Value: []byte("v")}
 	var got Held
 	require.NoError(t, got.Decode(h.Append(nil)))
