@@ -54,7 +54,7 @@ type App struct {
 	features features
 	topicIDs topicIDs
 	starts   map[task.TopicPartition]int64 // under mu: where inputs began of which nothing was committed
-	plan     *topo.Plan
+	layout   atomic.Pointer[layout]
 	fetcher  *fetcher
 	globals  *globals // nil: there are none
 	workers  []*worker
@@ -65,6 +65,9 @@ type App struct {
 	produced    topicCounts
 	workerStats []*workerMetrics
 	skipped     atomic.Int64 // records that were deleted from an input before they were read
+
+	looking sync.Mutex    // one look at the topics at a time
+	lookNow chan struct{} // holds one: the topics are to be looked at
 
 	mu        sync.Mutex
 	failure   error // the first
@@ -90,6 +93,7 @@ func New(t *Topology, c Config) (*App, error) {
 		topology:    t.Graph(),
 		log:         c.Logger.With("app", c.AppID),
 		workersDone: make(chan struct{}),
+		lookNow:     make(chan struct{}, 1),
 		pending:     make([]int, c.Workers),
 		restoring:   make([]int, c.Workers),
 		taskStats:   make(map[task.ID]*taskMetrics),
@@ -212,11 +216,12 @@ func (a *App) run(ctx context.Context) (err error) {
 	}
 	loops.Go(a.purge)
 
-	g, err := a.join(a.sources(), a.plan.Partition)
+	g, err := a.join()
 	if err != nil {
 		a.fail(err)
 	} else {
 		loops.Go(func() { g.run(a.running) })
+		loops.Go(func() { a.watchTopics(a.running, g) })
 	}
 
 	<-a.running.Done()
@@ -252,11 +257,9 @@ func (a *App) start() error {
 	if err := a.retry(a.running, "ask for the cluster's features", func(ctx context.Context) error { return a.features.detect(ctx, a.client) }); err != nil {
 		return err
 	}
-	plan, err := a.prepareTopics(a.running)
-	if err != nil {
+	if _, err := a.look(a.running); err != nil {
 		return err
 	}
-	a.plan = plan
 	a.states.set(func(f *facts) { f.checked = true })
 	return nil
 }
@@ -293,33 +296,7 @@ func (a *App) watchHealth() {
 	}
 }
 
-// sources are the source topics of each sub-topology.
-func (a *App) sources() []sourceTopics {
-	var out []sourceTopics
-	for _, s := range a.topology.Subs {
-		if len(s.Sources) == 0 {
-			continue
-		}
-		st := sourceTopics{Subtopology: s.ID}
-		for _, n := range s.Sources {
-			st.Topics = append(st.Topics, n.Topic.For(a.cfg.AppID))
-		}
-		slices.Sort(st.Topics)
-		out = append(out, st)
-	}
-	return out
-}
-
 func (a *App) sub(id int32) *topo.Subtopology { return a.topology.Sub(id) }
-
-// inputsOf are the source partitions of a task.
-func (a *App) inputsOf(id task.ID) []task.TopicPartition {
-	var tps []task.TopicPartition
-	for topic := range taskPartitions(a.sources(), a.plan.Partition, []task.ID{id}) {
-		tps = append(tps, task.TopicPartition{Topic: topic, Partition: id.Partition})
-	}
-	return tps
-}
 
 // claimState is what a process that starts says it owned: the tasks whose stores it has.
 func (a *App) claimState() error {
@@ -341,8 +318,8 @@ func (a *App) ownedTasks() []task.ID {
 	return slices.Clone(a.owned)
 }
 
-// assign distributes tasks to workers.
-func (a *App) assign(m membership, ids []task.ID) {
+// assign distributes tasks, which are of a layout, to workers.
+func (a *App) assign(m membership, l *layout, ids []task.ID) {
 	per := make([][]task.ID, len(a.workers))
 	for i, id := range ids {
 		w := i % len(per)
@@ -358,7 +335,7 @@ func (a *App) assign(m membership, ids []task.ID) {
 	a.mu.Unlock()
 	a.states.set(func(f *facts) { f.joined, f.lost, f.pending, f.restoring = true, "", len(ids), 0 })
 	for i, w := range a.workers {
-		w.post(message{fn: func(w *worker) { w.assign(epoch, m, per[i]) }})
+		w.post(message{fn: func(w *worker) { w.assign(epoch, m, l, per[i]) }})
 	}
 }
 

@@ -374,7 +374,7 @@ func TestWhatBadSetupsGet(t *testing.T) {
 		c := wordCluster(t)
 		c.topic("wc-by-word-repartition", 3)
 		err := c.start(wordCount(t), c.config(stream.ExactlyOnce)).wait()
-		require.ErrorContains(t, err, "wc-by-word-repartition has 3 partitions, but the topology needs 4")
+		require.ErrorContains(t, err, "existing internal topic wc-by-word-repartition has invalid partitions: expected 4, because topic lines has 4; actual 3")
 	})
 	t.Run("twice", func(t *testing.T) {
 		c := wordCluster(t)

@@ -23,8 +23,12 @@ const protocolName = "moldau"
 // sourceTopics are the topics of one sub-topology: partition i of every one of them belongs to task i.
 type sourceTopics struct {
 	Subtopology int32
-	Topics      []string // sorted
+	Topics      []string // that its sources name; sorted
+	Patterns    []string // of its other sources
+	Matched     []string // topics that match the patterns; sorted
 }
+
+func (s sourceTopics) all() []string { return slices.Concat(s.Topics, s.Matched) }
 
 // balancer assigns whole tasks to the members of the application's group.
 //
@@ -36,12 +40,18 @@ type sourceTopics struct {
 //
 // It is the glue to kgo; the decision is in assignTasks, which is pure.
 type balancer struct {
-	subtopologies []sourceTopics
-	processID     uuid.UUID
-	workers       int
-	owned         func() []task.ID // tasks that this process has now, or has state of
+	look      func() *layout // which tasks there are now; it asks the cluster
+	processID uuid.UUID
+	workers   int
+	owned     func() []task.ID // tasks that this process has now, or has state of
 
-	madeFor atomic.Uint64 // fingerprint of what the last assignment divides; 0: not known
+	received atomic.Pointer[assignment] // the last one
+}
+
+// assignment is what a member got.
+type assignment struct {
+	made       uint64 // fingerprint of what was divided; 0: not known
+	partitions map[string][]int32
 }
 
 var _ kgo.GroupBalancer = (*balancer)(nil)
@@ -51,50 +61,50 @@ func (b *balancer) IsCooperative() bool  { return false }
 
 // JoinGroupMetadata is the subscription in the consumer protocol's format, so that stock tools show the
 // topics; what is ours is in the user data.
-func (b *balancer) JoinGroupMetadata(topics []string, _ map[string][]int32, generation int32) []byte {
+func (b *balancer) JoinGroupMetadata(_ []string, _ map[string][]int32, generation int32) []byte {
+	l := b.look()
 	meta := kmsg.NewConsumerMemberMetadata()
 	meta.Version = 0
-	meta.Topics = topics
+	meta.Topics = l.all()
+	var patterns []string
+	for _, s := range l.subs {
+		patterns = append(patterns, s.Patterns...)
+	}
 	meta.UserData = appendMemberData(nil, memberData{
 		ProcessID:  b.processID,
 		Workers:    uint16(min(b.workers, 1<<16-1)),
 		Generation: generation,
 		Tasks:      b.owned(),
+		Patterns:   patterns,
 	})
 	return meta.AppendTo(nil)
 }
 
-// ParseSyncAssignment returns the partitions of our tasks.
-func (b *balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
-	b.madeFor.Store(0)
-	if len(assignment) == 0 {
+// ParseSyncAssignment keeps the partitions of our tasks. kgo hears of none: another client reads them.
+func (b *balancer) ParseSyncAssignment(data []byte) (map[string][]int32, error) {
+	b.received.Store(&assignment{})
+	if len(data) == 0 {
 		return nil, nil // a member that got nothing
 	}
 	var a kmsg.ConsumerMemberAssignment
-	if err := a.ReadFrom(assignment); err != nil {
-		return nil, fmt.Errorf("decode assignment of %d bytes: %w", len(assignment), err)
+	if err := a.ReadFrom(data); err != nil {
+		return nil, fmt.Errorf("decode assignment of %d bytes: %w", len(data), err)
 	}
 	made, _, err := parseAssignmentData(a.UserData)
 	if err != nil {
 		return nil, err
 	}
-	b.madeFor.Store(made)
 	parts := make(map[string][]int32, len(a.Topics))
 	for _, t := range a.Topics {
 		parts[t.Topic] = append(parts[t.Topic], t.Partitions...)
 	}
-	return parts, nil
+	b.received.Store(&assignment{made, parts})
+	return nil, nil
 }
 
 // MemberBalancer is called on the leader.
 func (b *balancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.GroupMemberBalancer, map[string]struct{}, error) {
-	gb := &groupBalancer{subtopologies: b.subtopologies}
-	topics := make(map[string]struct{})
-	for _, s := range b.subtopologies {
-		for _, t := range s.Topics {
-			topics[t] = struct{}{}
-		}
-	}
+	gb := &groupBalancer{layout: b.look()}
 	for i := range members {
 		m := &members[i]
 		var meta kmsg.ConsumerMemberMetadata
@@ -111,13 +121,13 @@ func (b *balancer) MemberBalancer(members []kmsg.JoinGroupResponseMember) (kgo.G
 		}
 		gb.members = append(gb.members, member{ID: m.MemberID, SortKey: id, Topics: meta.Topics, memberData: data})
 	}
-	return gb, topics, nil
+	return gb, nil, nil // no topics: how many partitions there are is in the layout
 }
 
 // groupBalancer is one rebalance on the leader.
 type groupBalancer struct {
-	subtopologies []sourceTopics
-	members       []member
+	layout  *layout
+	members []member
 }
 
 var _ kgo.GroupMemberBalancerOrError = (*groupBalancer)(nil)
@@ -126,43 +136,35 @@ func (g *groupBalancer) Balance(map[string]int32) kgo.IntoSyncAssignment {
 	panic("stream: kgo called Balance although BalanceOrError exists")
 }
 
-func (g *groupBalancer) BalanceOrError(partitions map[string]int32) (kgo.IntoSyncAssignment, error) {
-	for _, s := range g.subtopologies {
-		for _, t := range s.Topics {
-			if partitions[t] == 0 {
-				return nil, fmt.Errorf("source topic %q of sub-topology %d does not exist; create it, then the group rebalances", t, s.Subtopology)
-			}
-		}
-	}
-	tasks, err := assignTasks(g.subtopologies, partitions, g.members)
+func (g *groupBalancer) BalanceOrError(map[string]int32) (kgo.IntoSyncAssignment, error) {
+	tasks, err := assignTasks(g.layout.subs, g.layout.plan.Partition, g.members)
 	if err != nil {
 		return nil, err
 	}
-	return &plan{g: g, partitions: partitions, tasks: tasks}, nil
+	return &division{g: g, tasks: tasks}, nil
 }
 
-// plan is who gets which tasks.
-type plan struct {
-	g          *groupBalancer
-	partitions map[string]int32
-	tasks      map[string][]task.ID // by member id
+// division is who gets which tasks.
+type division struct {
+	g     *groupBalancer
+	tasks map[string][]task.ID // by member id
 }
 
-// IntoSyncAssignment encodes the plan, in the order of the members, topics and partitions.
-func (p *plan) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment {
-	out := make([]kmsg.SyncGroupRequestGroupAssignment, 0, len(p.g.members))
-	made := fingerprint(p.g.subtopologies, p.partitions)
-	for _, m := range p.g.members {
-		ids := p.tasks[m.ID]
+// IntoSyncAssignment encodes the division, in the order of the members, topics and partitions.
+func (d *division) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment {
+	out := make([]kmsg.SyncGroupRequestGroupAssignment, 0, len(d.g.members))
+	l := d.g.layout
+	for _, m := range d.g.members {
+		ids := d.tasks[m.ID]
 		a := kmsg.NewConsumerMemberAssignment()
 		a.Version = 0
-		parts := taskPartitions(p.g.subtopologies, p.partitions, ids)
+		parts := taskPartitions(l.subs, l.plan.Partition, ids)
 		for _, t := range slices.Sorted(maps.Keys(parts)) {
 			at := kmsg.NewConsumerMemberAssignmentTopic()
 			at.Topic, at.Partitions = t, parts[t]
 			a.Topics = append(a.Topics, at)
 		}
-		a.UserData = appendAssignmentData(nil, made, ids)
+		a.UserData = appendAssignmentData(nil, l.made, ids)
 		sync := kmsg.NewSyncGroupRequestGroupAssignment()
 		sync.MemberID = m.ID
 		sync.MemberAssignment = a.AppendTo(nil)
@@ -171,13 +173,17 @@ func (p *plan) IntoSyncAssignment() []kmsg.SyncGroupRequestGroupAssignment {
 	return out
 }
 
-// fingerprint tells apart what can be divided: source topics by sub-topology, with their numbers of partitions. It is never 0.
-func fingerprint(subs []sourceTopics, partitions map[string]int32) uint64 {
+// fingerprint tells apart what can be divided: source topics by sub-topology, with their numbers of partitions, and the ids of those that
+// may go and come. It is never 0.
+func fingerprint(subs []sourceTopics, partitions map[string]int32, ids map[string][16]byte) uint64 {
 	h := fnv.New64a()
 	for _, s := range subs {
 		fmt.Fprintf(h, "%d\n", s.Subtopology)
 		for _, t := range s.Topics {
 			fmt.Fprintf(h, "%s %d\n", t, partitions[t])
+		}
+		for _, t := range s.Matched {
+			fmt.Fprintf(h, "%s %d %x\n", t, partitions[t], ids[t])
 		}
 	}
 	return max(h.Sum64(), 1)
@@ -191,7 +197,7 @@ func taskPartitions(subs []sourceTopics, partitions map[string]int32, ids []task
 			if s.Subtopology != id.Subtopology {
 				continue
 			}
-			for _, t := range s.Topics {
+			for _, t := range s.all() {
 				if id.Partition < partitions[t] {
 					out[t] = append(out[t], id.Partition)
 				}
@@ -210,14 +216,14 @@ func tasksOf(subs []sourceTopics, partitions map[string]int32, assigned map[stri
 	seen := make(map[task.ID]int)
 	known := 0
 	for _, s := range subs {
-		for _, t := range s.Topics {
+		for _, t := range s.all() {
 			ps, ok := assigned[t]
 			if ok {
 				known++
 			}
 			for _, p := range ps {
 				if p >= partitions[t] {
-					return nil, fmt.Errorf("topic %s has more partitions than the %d that it had when the application started: start it again", t, partitions[t])
+					return nil, fmt.Errorf("topic %s has more partitions than the %d that this process knows of", t, partitions[t])
 				}
 				seen[task.ID{Subtopology: s.Subtopology, Partition: p}]++
 			}
@@ -225,7 +231,7 @@ func tasksOf(subs []sourceTopics, partitions map[string]int32, assigned map[stri
 	}
 	if known != len(assigned) {
 		for t := range assigned {
-			if !slices.ContainsFunc(subs, func(s sourceTopics) bool { return slices.Contains(s.Topics, t) }) {
+			if !slices.ContainsFunc(subs, func(s sourceTopics) bool { return slices.Contains(s.all(), t) }) {
 				return nil, fmt.Errorf("assigned topic %q is no source of this topology; do all instances run the same program?", t)
 			}
 		}
@@ -256,7 +262,7 @@ func allTasks(subs []sourceTopics, partitions map[string]int32) []task.ID {
 	var ids []task.ID
 	for _, s := range subs {
 		var n int32
-		for _, t := range s.Topics {
+		for _, t := range s.all() {
 			n = max(n, partitions[t])
 		}
 		for p := range n {
@@ -296,7 +302,7 @@ func assignTasks(subs []sourceTopics, partitions map[string]int32, members []mem
 	for _, s := range subs {
 		tasks := allTasks([]sourceTopics{s}, partitions)
 		eligible := func(i int) bool {
-			return !slices.ContainsFunc(s.Topics, func(t string) bool { return !slices.Contains(ms[i].Topics, t) })
+			return contains(ms[i].Topics, s.Topics) && contains(ms[i].Patterns, s.Patterns)
 		}
 		owns := make([]int, len(ms)) // of this sub-topology
 		for _, id := range tasks {
@@ -350,6 +356,11 @@ func assignTasks(subs []sourceTopics, partitions map[string]int32, members []mem
 		out[ms[i].ID] = got[i]
 	}
 	return out, nil
+}
+
+// contains is whether all of some are among all.
+func contains(all, some []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
 
 func (m *member) weight() int { return max(int(m.Workers), 1) }

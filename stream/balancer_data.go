@@ -14,7 +14,7 @@ import (
 // in and the oldest version whose readers understand them; a reader takes the fields that it knows and
 // ignores the rest, so that a rolling upgrade works in both directions.
 //
-//	subscription:  version(1) oldest(1) process id(16) workers(2) generation(4) n(4) { sub-topology(4) partition(4) }*
+//	subscription:  version(1) oldest(1) process id(16) workers(2) generation(4) n(4) { sub-topology(4) partition(4) }* n(4) { size(4) pattern }*
 //	assignment:    version(1) oldest(1) made for(8) n(4) { sub-topology(4) partition(4) }*
 const (
 	userDataVersion = 1
@@ -30,6 +30,7 @@ type memberData struct {
 	Workers    uint16
 	Generation int32     // of the last assignment; a claim of a newer generation wins
 	Tasks      []task.ID // that it has, or has the state of
+	Patterns   []string  // of its sources
 }
 
 func appendMemberData(b []byte, d memberData) []byte {
@@ -37,7 +38,32 @@ func appendMemberData(b []byte, d memberData) []byte {
 	b = append(b, d.ProcessID[:]...)
 	b = binary.BigEndian.AppendUint16(b, d.Workers)
 	b = binary.BigEndian.AppendUint32(b, uint32(d.Generation))
-	return appendTasks(b, d.Tasks)
+	b = appendTasks(b, d.Tasks)
+	if len(d.Patterns) > 0 {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(d.Patterns)))
+		for _, p := range d.Patterns {
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(p))), p...)
+		}
+	}
+	return b
+}
+
+// parsePatterns reads the patterns of a subscription, which is none where there are none, or something of another version.
+func parsePatterns(b []byte) []string {
+	var patterns []string
+	if len(b) < 4 {
+		return nil
+	}
+	n := binary.BigEndian.Uint32(b)
+	for b = b[4:]; n > 0; n-- {
+		if len(b) < 4 || uint64(binary.BigEndian.Uint32(b)) > uint64(len(b)-4) {
+			return nil
+		}
+		size := binary.BigEndian.Uint32(b)
+		patterns = append(patterns, string(b[4:4+size]))
+		b = b[4+size:]
+	}
+	return patterns
 }
 
 func parseMemberData(b []byte) (memberData, error) {
@@ -52,7 +78,8 @@ func parseMemberData(b []byte) (memberData, error) {
 	copy(d.ProcessID[:], b)
 	d.Workers = binary.BigEndian.Uint16(b[16:])
 	d.Generation = int32(binary.BigEndian.Uint32(b[18:]))
-	d.Tasks, err = parseTasks(b[22:])
+	d.Tasks, b, err = parseTasks(b[22:])
+	d.Patterns = parsePatterns(b)
 	return d, err
 }
 
@@ -69,7 +96,7 @@ func parseAssignmentData(b []byte) (made uint64, ids []task.ID, err error) {
 	if len(b) < 8 {
 		return 0, nil, fmt.Errorf("user data of the %s protocol is cut off: %d bytes after the version", protocolName, len(b))
 	}
-	ids, err = parseTasks(b[8:])
+	ids, _, err = parseTasks(b[8:])
 	return binary.BigEndian.Uint64(b), ids, err
 }
 
@@ -98,23 +125,23 @@ func appendTasks(b []byte, ids []task.ID) []byte {
 	return b
 }
 
-func parseTasks(b []byte) ([]task.ID, error) {
+func parseTasks(b []byte) (ids []task.ID, rest []byte, err error) {
 	if len(b) < 4 {
-		return nil, fmt.Errorf("user data of the %s protocol is cut off before its tasks", protocolName)
+		return nil, nil, fmt.Errorf("user data of the %s protocol is cut off before its tasks", protocolName)
 	}
 	n := binary.BigEndian.Uint32(b)
 	b = b[4:]
 	if n > maxTasks || int64(n)*8 > int64(len(b)) {
-		return nil, fmt.Errorf("user data of the %s protocol claims %d tasks in %d bytes", protocolName, n, len(b))
+		return nil, nil, fmt.Errorf("user data of the %s protocol claims %d tasks in %d bytes", protocolName, n, len(b))
 	}
-	ids := make([]task.ID, n)
+	ids = make([]task.ID, n)
 	for i := range ids {
 		s, p := int32(binary.BigEndian.Uint32(b)), int32(binary.BigEndian.Uint32(b[4:]))
 		if s < 0 || p < 0 {
-			return nil, fmt.Errorf("user data of the %s protocol names task %d_%d", protocolName, s, p)
+			return nil, nil, fmt.Errorf("user data of the %s protocol names task %d_%d", protocolName, s, p)
 		}
 		ids[i] = task.ID{Subtopology: s, Partition: p}
 		b = b[8:]
 	}
-	return ids, nil
+	return ids, b, nil
 }

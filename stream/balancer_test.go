@@ -2,7 +2,6 @@ package stream
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"testing"
 
@@ -12,10 +11,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/moldau-stream/moldau/internal/task"
+	"github.com/moldau-stream/moldau/internal/topo"
 )
 
 var (
-	testSubs = []sourceTopics{{0, []string{"a", "b"}}, {1, []string{"c"}}}
+	testSubs = []sourceTopics{{Subtopology: 0, Topics: []string{"a", "b"}}, {Subtopology: 1, Topics: []string{"c"}}}
 	testPart = map[string]int32{"a": 4, "b": 3, "c": 2}
 )
 
@@ -34,9 +34,13 @@ func ids(names ...string) []task.ID {
 func topicsOf(subs []sourceTopics) []string {
 	var out []string
 	for _, s := range subs {
-		out = append(out, s.Topics...)
+		out = append(out, s.all()...)
 	}
 	return out
+}
+
+func testLayout() *layout {
+	return &layout{plan: &topo.Plan{Partition: testPart}, subs: testSubs, made: fingerprint(testSubs, testPart, nil)}
 }
 
 func TestOneMemberGetsEveryTask(t *testing.T) {
@@ -137,23 +141,23 @@ func TestPartOfATaskIsRefused(t *testing.T) {
 
 func TestBalancerThroughTheWire(t *testing.T) {
 	newBalancer := func(owned ...string) *balancer {
-		return &balancer{subtopologies: testSubs, processID: uuid.New(), workers: 2, owned: func() []task.ID { return ids(owned...) }}
+		return &balancer{look: testLayout, processID: uuid.New(), workers: 2, owned: func() []task.ID { return ids(owned...) }}
 	}
 	b1, b2 := newBalancer("0_1", "0_3"), newBalancer()
-	topics := topicsOf(testSubs)
-	gb, want, err := b1.MemberBalancer([]kmsg.JoinGroupResponseMember{
-		{MemberID: "m1", ProtocolMetadata: b1.JoinGroupMetadata(topics, nil, 4)},
-		{MemberID: "m2", ProtocolMetadata: b2.JoinGroupMetadata(topics, nil, -1)},
+	gb, _, err := b1.MemberBalancer([]kmsg.JoinGroupResponseMember{
+		{MemberID: "m1", ProtocolMetadata: b1.JoinGroupMetadata(nil, nil, 4)},
+		{MemberID: "m2", ProtocolMetadata: b2.JoinGroupMetadata(nil, nil, -1)},
 	})
 	require.NoError(t, err)
-	require.ElementsMatch(t, topics, slices.Collect(maps.Keys(want)))
-	into, err := gb.(*groupBalancer).BalanceOrError(testPart)
+	into, err := gb.(*groupBalancer).BalanceOrError(nil)
 	require.NoError(t, err)
 	var all []task.ID
 	for _, a := range into.IntoSyncAssignment() {
 		parts, err := b2.ParseSyncAssignment(a.MemberAssignment)
 		require.NoError(t, err)
-		got, err := tasksOf(testSubs, testPart, parts)
+		require.Empty(t, parts, "the client of the group reads nothing")
+		require.Equal(t, testLayout().made, b2.received.Load().made)
+		got, err := tasksOf(testSubs, testPart, b2.received.Load().partitions)
 		require.NoError(t, err)
 		if a.MemberID == "m1" {
 			require.Subset(t, got, ids("0_1", "0_3"))
@@ -161,15 +165,29 @@ func TestBalancerThroughTheWire(t *testing.T) {
 		all = append(all, got...)
 	}
 	require.ElementsMatch(t, allTasks(testSubs, testPart), all)
+}
 
-	_, err = gb.(*groupBalancer).BalanceOrError(map[string]int32{"a": 4, "b": 3})
-	require.ErrorContains(t, err, `source topic "c" of sub-topology 1 does not exist`)
+func TestTasksOfAPatternGoToMembersWithThePattern(t *testing.T) {
+	subs := []sourceTopics{{Subtopology: 0, Patterns: []string{"s-.*"}, Matched: []string{"s-1"}}}
+	parts := map[string]int32{"s-1": 2}
+	older := member{ID: "older program", SortKey: "1", Topics: []string{"s-1"}, memberData: memberData{Workers: 1}}
+	with := member{ID: "with", SortKey: "2", memberData: memberData{Workers: 1, Patterns: []string{"s-.*"}}}
+	got, err := assignTasks(subs, parts, []member{older, with})
+	require.NoError(t, err)
+	require.Equal(t, ids("0_0", "0_1"), got["with"], "also if it has not seen the topic yet")
+	_, err = assignTasks(subs, parts, []member{older})
+	require.ErrorContains(t, err, "task 0_0")
 }
 
 func TestUserDataOfOtherVersions(t *testing.T) {
-	d := memberData{ProcessID: uuid.New(), Workers: 3, Generation: 5, Tasks: ids("0_1", "2_0")}
+	with := memberData{ProcessID: uuid.New(), Workers: 3, Generation: 5, Tasks: ids("0_1", "2_0"), Patterns: []string{"a.*", "b"}}
+	got, err := parseMemberData(appendMemberData(nil, with))
+	require.NoError(t, err)
+	require.Equal(t, with, got)
+	d := with
+	d.Patterns = nil
 	b := appendMemberData(nil, d)
-	got, err := parseMemberData(append(slices.Clone(b), "fields of a later version"...))
+	got, err = parseMemberData(append(slices.Clone(b), "fields of a later version"...))
 	require.NoError(t, err, "what is behind the known fields is ignored")
 	require.Equal(t, d, got)
 
@@ -205,7 +223,7 @@ func FuzzUserData(f *testing.F) {
 			require.ElementsMatch(t, tasks, again)
 			require.Equal(t, made, madeAgain)
 		}
-		bal := &balancer{subtopologies: testSubs}
+		bal := &balancer{look: testLayout}
 		_, _ = bal.ParseSyncAssignment(b)
 		_, _, _ = bal.MemberBalancer([]kmsg.JoinGroupResponseMember{{MemberID: "m", ProtocolMetadata: b}})
 	})

@@ -39,6 +39,7 @@ type fetcher struct {
 	// What the client fetches, of the poll loop: it follows inputs when todo is done. A batch that was polled before
 	// a partition was removed and added again must not reach the new input, which begins elsewhere.
 	live map[task.TopicPartition]*input
+	ids  map[string][16]byte // of topics that the client knows; of the poll loop
 
 	budget int64        // bytes of backlog of all partitions together
 	total  atomic.Int64 // that are used
@@ -69,7 +70,7 @@ type input struct {
 }
 
 func newFetcher(a *App) *fetcher {
-	return &fetcher{app: a, cl: a.client, inputs: make(map[task.TopicPartition]*input), live: make(map[task.TopicPartition]*input), budget: a.cfg.inputBytes()}
+	return &fetcher{app: a, cl: a.client, inputs: make(map[task.TopicPartition]*input), live: make(map[task.TopicPartition]*input), ids: make(map[string][16]byte), budget: a.cfg.inputBytes()}
 }
 
 // add starts to fetch inputs at offsets.
@@ -81,6 +82,7 @@ func (f *fetcher) add(at map[*input]int64) {
 	f.divide()
 	f.mu.Unlock()
 	f.do(func() {
+		f.renew(at)
 		parts := make(map[string]map[int32]kgo.Offset)
 		for in, offset := range at {
 			if f.current(in.tp) != in {
@@ -94,6 +96,22 @@ func (f *fetcher) add(at map[*input]int64) {
 		}
 		f.cl.AddConsumePartitions(parts)
 	})
+}
+
+// renew has the client forget topics that were deleted: it asks for them for ever, and if they are made anew keeps to the id that it knows.
+func (f *fetcher) renew(at map[*input]int64) {
+	l := f.app.layout.Load()
+	for topic, old := range f.ids {
+		if id, ok := l.ids[topic]; !ok || id != old {
+			f.cl.PurgeTopicsFromConsuming(topic)
+			delete(f.ids, topic)
+		}
+	}
+	for in := range at {
+		if id, ok := l.ids[in.tp.Topic]; ok {
+			f.ids[in.tp.Topic] = id
+		}
+	}
 }
 
 // remove stops inputs. When it returns, none of them gets another batch.
@@ -326,6 +344,12 @@ func (f *fetcher) failed(ctx context.Context, topic string, partition int32, err
 		return
 	}
 	for tp := range f.live {
+		if gone(err) {
+			if f.app.layout.Load().source(tp.Topic) == nil {
+				continue // seen already: the group is about to take it away
+			}
+			f.app.lookSoon()
+		}
 		// An error can be of all partitions of a topic (-1), or of all that a broker has (no topic).
 		if topic == "" || tp.Topic == topic && (partition < 0 || tp.Partition == partition) {
 			if err := f.app.unreadable.failed(tp, err); err != nil {

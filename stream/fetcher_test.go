@@ -17,6 +17,7 @@ func TestABatchDoesNotReachAnInputThatWasAddedAfterItsPoll(t *testing.T) {
 	require.NoError(t, err)
 	defer cl.Close()
 	app.client = cl
+	app.layout.Store(&layout{})
 	f := newFetcher(app)
 	between := func() { // what the poll loop does between two polls
 		todo := f.todo

@@ -115,11 +115,11 @@ func (a *App) openGlobals(ctx context.Context) (err error) {
 func (g *globals) open(ctx context.Context, sub *topo.Subtopology) (*globalStore, error) {
 	a := g.app
 	declared := sub.Stores[0]
-	s := &globalStore{name: declared.Name, topic: sub.Sources[0].Topic.For(a.cfg.AppID)}
+	s := &globalStore{name: declared.Name, topic: sub.Sources[0].Topics[0].For(a.cfg.AppID)}
 	g.stores = append(g.stores, s)
 	g.byTopic[s.topic] = s
 	var tps []task.TopicPartition
-	for p := range a.plan.Partition[s.topic] {
+	for p := range a.layout.Load().plan.Partition[s.topic] {
 		tps = append(tps, task.TopicPartition{Topic: s.topic, Partition: p})
 	}
 	first, end, err := a.listOffsets(ctx, tps)

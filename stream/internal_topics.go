@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -16,53 +14,31 @@ import (
 	"github.com/moldau-stream/moldau/internal/topo"
 )
 
-// prepareTopics checks the topics of the program, creates the internal ones that are missing and returns
-// the plan of tasks.
-func (a *App) prepareTopics(ctx context.Context) (*topo.Plan, error) {
-	read, written := a.topology.UserTopics()
-	if a.cfg.DeadLetterTopic != "" {
-		written = append(written, a.cfg.DeadLetterTopic)
-	}
-	names := slices.Concat(read, written)
-	partitions, err := a.partitionCounts(ctx, names)
-	if err != nil {
-		return nil, err
-	}
-	var missing []string
-	for _, t := range names {
-		if partitions[t] == 0 && !slices.Contains(missing, t) {
-			missing = append(missing, t)
-		}
-	}
-	if len(missing) > 0 {
-		slices.Sort(missing)
-		return nil, fmt.Errorf("topics that the application reads or writes do not exist: %s; create them first (for example: moldau topics create NAME --partitions N)", strings.Join(missing, ", "))
-	}
-	plan, err := a.topology.Plan(a.cfg.AppID, partitions)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.createInternal(ctx, plan.Internal); err != nil {
-		return nil, err
-	}
-	return plan, nil
-}
-
 // partitionCounts asks for numbers of partitions; topics that do not exist are not in the answer.
 func (a *App) partitionCounts(ctx context.Context, names []string) (map[string]int32, error) {
-	out := make(map[string]int32, len(names))
 	if len(names) == 0 {
-		return out, nil
+		return map[string]int32{}, nil
 	}
+	topics := make([]kmsg.MetadataRequestTopic, len(names))
+	for i, n := range names {
+		topics[i] = kmsg.NewMetadataRequestTopic()
+		topics[i].Topic = kmsg.StringPtr(n)
+	}
+	return a.describeTopics(ctx, topics)
+}
+
+// allPartitionCounts asks for all topics but those of the cluster itself.
+func (a *App) allPartitionCounts(ctx context.Context) (map[string]int32, error) {
+	return a.describeTopics(ctx, nil)
+}
+
+func (a *App) describeTopics(ctx context.Context, topics []kmsg.MetadataRequestTopic) (map[string]int32, error) {
+	out := make(map[string]int32, len(topics))
 	err := a.retry(ctx, "describe topics", func(ctx context.Context) error {
 		clear(out)
 		req := kmsg.NewPtrMetadataRequest()
 		req.AllowAutoTopicCreation = false
-		for _, n := range names {
-			t := kmsg.NewMetadataRequestTopic()
-			t.Topic = kmsg.StringPtr(n)
-			req.Topics = append(req.Topics, t)
-		}
+		req.Topics = topics
 		resp, err := req.RequestWith(ctx, a.client)
 		if err != nil {
 			return err
@@ -73,6 +49,7 @@ func (a *App) partitionCounts(ctx context.Context, names []string) (map[string]i
 				name = *t.Topic
 			}
 			switch err := kerr.ErrorForCode(t.ErrorCode); {
+			case topics == nil && (t.IsInternal || err != nil): // being deleted, or made
 			case err == nil:
 				out[name] = int32(len(t.Partitions))
 				a.topicIDs.put(name, t.TopicID)
@@ -86,8 +63,8 @@ func (a *App) partitionCounts(ctx context.Context, names []string) (map[string]i
 	return out, err
 }
 
-// createInternal creates repartition and changelog topics, and checks those that exist.
-func (a *App) createInternal(ctx context.Context, topics []topo.InternalTopic) error {
+// createInternal creates repartition and changelog topics, and checks those that exist. partitions are those of the topics that are read.
+func (a *App) createInternal(ctx context.Context, topics []topo.InternalTopic, partitions map[string]int32) error {
 	if len(topics) == 0 {
 		return nil
 	}
@@ -143,8 +120,12 @@ func (a *App) createInternal(ctx context.Context, topics []topo.InternalTopic) e
 			case n == 0:
 				known = false // created, but not known to every broker yet
 			case n != t.Partitions:
-				return fmt.Errorf("internal topic %s has %d partitions, but the topology needs %d: the number of partitions of its input changed; "+
-					"reset the application (delete its internal topics and committed offsets), or give the topic the partitions back", t.Name, n, t.Partitions)
+				why := "the topology demands them"
+				if t.Cause != "" {
+					why = fmt.Sprintf("topic %s has %d", t.Cause, partitions[t.Cause])
+				}
+				return &misfitError{fmt.Errorf("existing internal topic %s has invalid partitions: expected %d, because %s; actual %d: keys would be looked for in other partitions than they are in; "+
+					"reset the application (delete its internal topics and committed offsets), or begin with another Config.AppID", t.Name, t.Partitions, why, n)}
 			}
 		}
 		if known {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -28,28 +29,28 @@ type membership struct {
 type groupClient struct {
 	app        *App
 	cl         *kgo.Client
-	subs       []sourceTopics
-	partitions map[string]int32
+	subscribed []string // what cl subscribes to, so that it joins; what the group divides is in the balancer
 	instanceID *string
 	balancer   *balancer
 	cancel     context.CancelFunc // ends requests of cl
 	asked      bool               // for a rebalance, because the assignment was made for another program
 }
 
-// join becomes a member. Assignments arrive by callbacks until leave.
-func (a *App) join(subs []sourceTopics, partitions map[string]int32) (*groupClient, error) {
-	g := &groupClient{app: a, subs: subs, partitions: partitions, instanceID: &a.instance}
-	g.balancer = &balancer{subtopologies: subs, processID: a.dir.ProcessID(), workers: a.cfg.Workers, owned: a.ownedTasks}
+// join becomes a member, when there is a topic to read. Assignments arrive by callbacks until leave.
+func (a *App) join() (*groupClient, error) {
+	g := &groupClient{app: a, instanceID: &a.instance}
+	look := func() *layout {
+		ctx, cancel := context.WithTimeout(a.running, a.cfg.SessionTimeout/2)
+		defer cancel()
+		l, _ := a.look(ctx)
+		return l
+	}
+	g.balancer = &balancer{look: look, processID: a.dir.ProcessID(), workers: a.cfg.Workers, owned: a.ownedTasks}
 	var ctx context.Context
 	ctx, g.cancel = context.WithCancel(context.Background())
-	var topics []string
-	for _, s := range subs {
-		topics = append(topics, s.Topics...)
-	}
 	opts := []kgo.Opt{
 		kgo.ConsumerGroup(a.cfg.AppID),
 		kgo.InstanceID(a.instance),
-		kgo.ConsumeTopics(topics...),
 		kgo.WithContext(ctx),
 		kgo.Balancers(g.balancer),
 		kgo.SessionTimeout(a.cfg.SessionTimeout),
@@ -66,9 +67,35 @@ func (a *App) join(subs []sourceTopics, partitions map[string]int32) (*groupClie
 		g.cancel()
 		return nil, fmt.Errorf("join group %s: %w", a.cfg.AppID, err)
 	}
-	cl.PauseFetchTopics(topics...)
 	g.cl = cl
+	l := a.layout.Load()
+	if len(l.all()) == 0 {
+		a.log.Info("no topic matches the patterns of the sources yet")
+		a.assign(membership{}, l, nil)
+	}
+	g.follow(l)
 	return g, nil
+}
+
+// follow has the client subscribe to a topic that is there. It joins only then, and complains of topics that are gone. One that
+// it subscribes to anew is a rebalance of its own: it gets the topics of sources that name them, else one that a pattern matches.
+func (g *groupClient) follow(l *layout) {
+	want := l.named()
+	if all := l.all(); len(want) == 0 {
+		for _, t := range g.subscribed {
+			if slices.Contains(all, t) {
+				return
+			}
+		}
+		want = all[:min(len(all), 1)]
+	} else if g.subscribed != nil {
+		return
+	}
+	if len(g.subscribed) > 0 {
+		g.cl.PurgeTopicsFromConsuming(slices.Clone(g.subscribed)...)
+	}
+	g.subscribed = want
+	g.cl.AddConsumeTopics(want...)
 }
 
 // run reports errors of the membership until ctx ends.
@@ -100,18 +127,24 @@ func (g *groupClient) failed(err error) {
 	}
 }
 
-// assigned is called by kgo with all our partitions after each rebalance (the protocol is eager).
-func (g *groupClient) assigned(_ context.Context, cl *kgo.Client, parts map[string][]int32) {
-	// A static member that comes back gets what it had, without a rebalance (KIP-345). If its program or the
-	// topics changed meanwhile, that is no assignment of its tasks. Asked for once: members with different programs
-	// would not agree ever.
-	if made := g.balancer.madeFor.Load(); made != 0 && made != fingerprint(g.subs, g.partitions) && !g.asked {
-		g.asked = true
-		g.app.log.Info("the assignment is of another topology, or other numbers of partitions: asking for a new one")
-		cl.ForceRebalance()
-		return
+// assigned is called by kgo after each rebalance (the protocol is eager); what we got is in the balancer.
+func (g *groupClient) assigned(_ context.Context, cl *kgo.Client, _ map[string][]int32) {
+	got := g.balancer.received.Load()
+	l := g.app.layout.Load()
+	if got.made != 0 {
+		l = g.app.lookFor(got.made)
+		// A static member that comes back gets what it had, without a rebalance (KIP-345). If its program or the
+		// topics changed meanwhile, that is no assignment of its tasks. Asked for once: members with different programs
+		// would not agree ever.
+		if got.made != l.made && !g.asked {
+			g.asked = true
+			g.app.log.Info("the assignment is of another topology, or other numbers of partitions: asking for a new one")
+			cl.ForceRebalance()
+			return
+		}
+		g.asked = got.made != l.made
 	}
-	ids, err := tasksOf(g.subs, g.partitions, parts)
+	ids, err := tasksOf(l.subs, l.plan.Partition, got.partitions)
 	if err != nil {
 		g.app.fail(fmt.Errorf("group %s: %w", g.app.cfg.AppID, err))
 		return
@@ -119,7 +152,7 @@ func (g *groupClient) assigned(_ context.Context, cl *kgo.Client, parts map[stri
 	m := membership{instanceID: g.instanceID}
 	m.memberID, m.generation = cl.GroupMetadata()
 	g.app.log.Info("tasks assigned", "generation", m.generation, "tasks", taskNames(ids))
-	g.app.assign(m, ids)
+	g.app.assign(m, l, ids)
 }
 
 // revoked is called before a rebalance: what is ready is committed and all tasks are given up.

@@ -12,14 +12,12 @@ import (
 
 // purge deletes what is committed from repartition topics: they are queues between tasks, nobody reads them twice.
 func (a *App) purge() {
-	repartition := make(map[string]bool)
-	for _, t := range a.plan.Internal {
-		if t.From != nil {
-			repartition[t.Name] = true
-		}
-	}
-	if len(repartition) == 0 {
+	if len(a.topology.Repartitions) == 0 {
 		return
+	}
+	repartition := make(map[string]bool)
+	for _, r := range a.topology.Repartitions {
+		repartition[r.Topic.For(a.cfg.AppID)] = true
 	}
 	tick := time.NewTicker(a.cfg.PurgeInterval)
 	defer tick.Stop()

@@ -48,7 +48,7 @@ func (w *worker) open() {
 	o := &opening{cancel: cancel, done: make(chan struct{})}
 	w.opening = o
 	w.app.progress(w.epoch, w.index, len(w.ids), 0)
-	op := &opener{w: w, o: o, ids: slices.Clone(w.ids), prod: w.prod, trouble: w.trouble, epoch: w.epoch}
+	op := &opener{w: w, o: o, layout: w.layout, ids: slices.Clone(w.ids), prod: w.prod, trouble: w.trouble, epoch: w.epoch}
 	go func() {
 		defer close(o.done)
 		defer cancel(nil)
@@ -98,6 +98,7 @@ func (w *worker) takeReady() {
 type opener struct {
 	w       *worker
 	o       *opening
+	layout  *layout
 	ids     []task.ID
 	prod    *producer
 	trouble int
@@ -231,7 +232,7 @@ func (op *opener) positions(ctx context.Context) (map[task.TopicPartition]positi
 	a := op.w.app
 	var tps []task.TopicPartition
 	for _, id := range op.ids {
-		tps = append(tps, a.inputsOf(id)...)
+		tps = append(tps, op.layout.inputs(id)...)
 	}
 	at, err := a.committed(ctx, tps)
 	if err != nil {
@@ -280,7 +281,7 @@ func (op *opener) openTask(ctx context.Context, id task.ID, at map[task.TopicPar
 			case s.Spec.Changelog:
 				t.changelogs[s.Name] = task.TopicPartition{Topic: s.ChangelogTopic().For(a.cfg.AppID), Partition: id.Partition}
 			case s.FromSource:
-				t.sources[s.Name] = task.TopicPartition{Topic: s.Source.Topic.Name, Partition: id.Partition}
+				t.sources[s.Name] = task.TopicPartition{Topic: s.SourceTopic().Name, Partition: id.Partition}
 			}
 		}
 		if rs, err = op.openStores(ctx, t, sub); err != nil {
@@ -370,6 +371,7 @@ func (op *opener) handOver(t *runningTask) error {
 	tk, err := task.New(task.Config{
 		EmitPerUpdate: a.cfg.EmitPerUpdate,
 		AppID:         a.cfg.AppID, ID: t.id, Sub: a.sub(t.id.Subtopology), Stores: t.stores, Output: t.prod, Flush: flush, PartitionsOf: t.prod.partitionsOf,
+		Topics:  func(n *topo.Node) []string { return op.layout.topicsOf(n, t.id.Partition) },
 		Globals: a.globals.viewsOf(), Context: a.running, Clock: a.cfg.Now, IdleAdvance: a.cfg.IdleAdvance, MaxIdle: a.cfg.MaxTaskIdle,
 		OnError: a.onError(), DeadLetter: a.cfg.DeadLetterTopic, Metrics: &t.metrics.Metrics,
 	})
@@ -378,7 +380,7 @@ func (op *opener) handOver(t *runningTask) error {
 		return fmt.Errorf("task %s: %w", t.id, err)
 	}
 	t.task = tk
-	for _, tp := range a.inputsOf(t.id) {
+	for _, tp := range op.layout.inputs(t.id) {
 		p := t.at[tp]
 		if p.metadata != "" {
 			if err := tk.LoadMetadata(tp.Topic, tp.Partition, p.metadata); err != nil {

@@ -49,12 +49,8 @@ func (a *App) begin(ctx context.Context, tp task.TopicPartition, first, end int6
 
 // startOf is what the source of a topic says.
 func (a *App) startOf(topic string) topo.Start {
-	for _, sub := range a.topology.Subs {
-		for _, n := range sub.Sources {
-			if n.Topic.For(a.cfg.AppID) == topic {
-				return n.Start
-			}
-		}
+	if n := a.layout.Load().source(topic); n != nil {
+		return n.Start
 	}
 	return topo.Start{}
 }

@@ -34,7 +34,7 @@ func TableFrom[K, V any](b *Builder, t Topic[K, V], st state.Spec[K, V], opts ..
 		sourceName = c.Name + "-source"
 	}
 	name := g.Name(c.Name, "KTABLE-SOURCE-")
-	src := dsl.AddSource(&b.d, at, sourceName, t.source(), c.Start, true)
+	src := dsl.AddSource(&b.d, &topo.Node{Name: sourceName, At: at, Topics: []topo.Topic{{Name: t.name}}, Start: c.Start}, t.source(), true)
 	in := dsl.Edge[K, V]{B: &b.d, Ref: topo.Ref{G: g, N: src, Sources: []*topo.Node{src}}, Key: t.k, Value: t.v}
 	return TableOf(dsl.SourceTable(in, at, name, st, d, c.Emission))
 }

@@ -72,7 +72,7 @@ func (u *unreadable) failed(tp task.TopicPartition, err error) error {
 		p.err = err
 		return nil
 	}
-	if errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID) {
+	if gone(err) {
 		return fmt.Errorf("read topic %s, partition %d: %w: was the topic deleted while the application runs?", tp.Topic, tp.Partition, err)
 	}
 	if since > u.timeout {

@@ -33,6 +33,7 @@ type worker struct {
 	prod       *producer
 	epoch      int // of the assignment
 	member     membership
+	layout     *layout   // that the tasks are of
 	ids        []task.ID // assigned
 	tasks      map[task.ID]*runningTask
 	order      []*runningTask // of tasks, by id
@@ -473,15 +474,16 @@ func (w *worker) closeStores(s *store.Task, id task.ID) {
 }
 
 // assign replaces the tasks.
-func (w *worker) assign(epoch int, m membership, ids []task.ID) {
+func (w *worker) assign(epoch int, m membership, l *layout, ids []task.ID) {
 	w.drop()
-	w.epoch, w.member, w.ids, w.trouble = epoch, m, ids, 0
+	w.epoch, w.member, w.layout, w.ids, w.trouble = epoch, m, l, ids, 0
 	w.open()
 }
 
 // revoke gives all tasks up, after a last commit if the group still takes one.
 func (w *worker) revoke(ctx context.Context, commit bool) {
-	if commit {
+	// The offsets of a topic that is gone are nobody's, and those of one that was made anew are not ours: all goes back to the last commit.
+	if commit && w.layout != nil && !w.app.layout.Load().lost(w.layout) {
 		w.ids = nil // nothing to open again if the commit fails
 		w.commit(ctx)
 	}
@@ -516,6 +518,7 @@ func (w *worker) reset(cause error) {
 	w.metrics.resets.Add(1)
 	w.app.log.Warn("the tasks go back to the last commit", "worker", w.index, "try", w.trouble, "cause", cause)
 	w.lastReset = time.Now()
+	w.app.lookSoon()
 	if time.Since(w.since) > w.app.cfg.TaskTimeout {
 		w.app.fail(fmt.Errorf("no commit worked for %v: %w", w.app.cfg.TaskTimeout, cause))
 		return

@@ -22,7 +22,7 @@ func (g Global[K, V]) Valid() bool { return g.B != nil }
 // AddGlobal adds a global store that wire fills from a topic.
 func AddGlobal[K, V any](b *Builder, at string, names [2]string, t Topic[K, V], s *topo.Store, wire func(processor *topo.Node) topo.Wire) {
 	CheckSerdes(b, at, t)
-	source := &topo.Node{Name: names[0], At: at, Topic: topo.Topic{Name: t.Name}}
+	source := &topo.Node{Name: names[0], At: at, Topics: []topo.Topic{{Name: t.Name}}}
 	source.Wire = wireSource(source, &Codec[K]{t.Key}, &Codec[V]{t.Value}, t.Time, t.Stamp)
 	processor := &topo.Node{Name: names[1], At: at}
 	processor.Wire = wire(processor)

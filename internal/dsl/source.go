@@ -23,16 +23,22 @@ type Topic[K, V any] struct {
 // of its partition so far (-1: none). A negative time is invalid.
 type Stamp[K, V any] func(k K, v V, r *task.Record, from task.TopicPartition, partitionTime int64) int64
 
-// AddSource adds a source of a user's topic, or returns the one that reads it already.
-func AddSource[K, V any](b *Builder, at, name string, t Topic[K, V], start topo.Start, table bool) *topo.Node {
-	CheckSerdes(b, at, t)
-	n := &topo.Node{Name: name, At: at, Topic: topo.Topic{Name: t.Name}, Start: start, EventTime: t.Time != nil || t.Stamp != nil}
+// AddSource adds a source of users' topics, which n names or has a pattern for, or returns the one that reads them already. Of t
+// only serdes and times count.
+func AddSource[K, V any](b *Builder, n *topo.Node, t Topic[K, V], table bool) *topo.Node {
+	CheckSerdes(b, n.At, t)
+	n.EventTime = t.Time != nil || t.Stamp != nil
 	n.Wire = wireSource(n, &Codec[K]{t.Key}, &Codec[V]{t.Value}, t.Time, t.Stamp)
 	return b.Graph.AddSource(n, topo.Reading{
 		Types: fmt.Sprintf("%s to %s", reflect.TypeFor[K](), reflect.TypeFor[V]()),
-		Same:  fmt.Sprintf("%T %T %x %x", t.Key, t.Value, reflect.ValueOf(t.Time).Pointer(), reflect.ValueOf(t.Stamp).Pointer()),
+		Same:  t.Same(),
 		Table: table,
 	})
+}
+
+// Same is equal for two topics whose records are read in the same way.
+func (t Topic[K, V]) Same() string {
+	return fmt.Sprintf("%T %T %x %x", t.Key, t.Value, reflect.ValueOf(t.Time).Pointer(), reflect.ValueOf(t.Stamp).Pointer())
 }
 
 // CheckSerdes reports the serdes of a topic that are missing or declared wrongly.

@@ -22,8 +22,8 @@ func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], 
 	})
 	materialize := func() {
 		AddStore(b, n, at, st, d, e)
-		if s := b.Graph.Store(d.Store.Name); s != nil && in.Ref.N.Kind == topo.Source && !in.Ref.N.Topic.Internal {
-			s.Source, s.Reread = in.Ref.N, reread(in, st, t.Versioned)
+		if s, src := b.Graph.Store(d.Store.Name), in.Ref.N; s != nil && len(src.Topics) == 1 && !src.Topics[0].Internal {
+			s.Source, s.Reread = src, reread(in, st, t.Versioned)
 		}
 		t.Stored = true
 	}

@@ -120,6 +120,18 @@ func (s *Sample) add(v int64) {
 	s.Min, s.Max = min(s.Min, v), max(s.Max, v)
 }
 
+func (s *Sample) merge(o Sample) {
+	switch {
+	case o.N == 0:
+	case s.N == 0:
+		*s = o
+	default:
+		s.N += o.N
+		s.Sum += o.Sum
+		s.Min, s.Max = min(s.Min, o.Min), max(s.Max, o.Max)
+	}
+}
+
 func (s *Sample) take() Sample {
 	t := *s
 	*s = Sample{}

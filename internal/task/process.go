@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 
 	"github.com/moldau-stream/moldau/internal/store"
-	"github.com/moldau-stream/moldau/internal/topo"
 )
 
 // Process runs up to max records through the sub-topology, each to its end, and calls the punctuations that are due in
@@ -212,22 +211,13 @@ func (t *Task) recordError(q *queue, cause error, attempt int) *RecordError {
 		e.Topic, e.Partition = q.tp.Topic, q.tp.Partition
 		e.Offset = q.record().Offset
 		if node == nil {
-			node = t.source(q)
+			node = q.source
 		}
 	}
 	if node != nil {
 		e.Node, e.At = node.Name, node.At
 	}
 	return e
-}
-
-func (t *Task) source(q *queue) *topo.Node {
-	for _, n := range t.sub.Sources {
-		if n.Topic.For(t.c.appID) == q.tp.Topic {
-			return n
-		}
-	}
-	return nil
 }
 
 // decide asks the policy, counts the answer, and undoes what the record did.

@@ -4,12 +4,14 @@ import (
 	"fmt"
 
 	"github.com/moldau-stream/moldau/internal/invariants"
+	"github.com/moldau-stream/moldau/internal/topo"
 )
 
-// queue is the buffered input of one source.
+// queue is the buffered input of one partition of a source.
 type queue struct {
-	tp    TopicPartition
-	input Input
+	source *topo.Node
+	tp     TopicPartition
+	input  Input
 
 	batches []Batch // batches[0] is being read
 	at      int     // index of the next record in batches[0]

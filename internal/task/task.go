@@ -39,6 +39,8 @@ type Config struct {
 	AppID string
 	ID    ID
 	Sub   *topo.Subtopology
+	// Topics are those that a source reads, with the application id. nil: those that it names.
+	Topics func(source *topo.Node) []string
 	// Partitions is the number of partitions that the task of a global store reads; others read that of their ID.
 	Partitions int32
 	Stores     *store.Task // opened with Specs(Sub); nil if there are none
@@ -152,38 +154,51 @@ func New(c Config) (*Task, error) {
 		t.maxIdle = -1
 	}
 	t.busy()
-	t.wire(c.Partitions)
+	if c.Topics == nil {
+		c.Topics = func(n *topo.Node) []string {
+			var names []string
+			for _, topic := range n.Topics {
+				names = append(names, topic.For(c.AppID))
+			}
+			return names
+		}
+	}
+	t.wire(c.Topics, c.Partitions)
 	return t, nil
 }
 
-// wire makes the inputs of all nodes, children first.
-func (t *Task) wire(partitions int32) {
+// wire makes the inputs of all nodes, children first. Each partition of a source has an input of its own, since it holds a record.
+func (t *Task) wire(topics func(*topo.Node) []string, partitions int32) {
 	in := map[*topo.Node]any{}
-	for _, n := range slices.Backward(t.sub.Nodes) {
+	below := func(n *topo.Node) []any {
 		outs := make([]any, len(n.Children))
 		for i, child := range n.Children {
 			outs[i] = in[child]
 		}
-		in[n] = n.Wire(t.c, outs)
+		return outs
+	}
+	for _, n := range slices.Backward(t.sub.Nodes) {
+		if n.Kind != topo.Source {
+			in[n] = n.Wire(t.c, below(n))
+		}
 		for _, name := range n.Times {
 			t.c.Time(name)
 		}
 	}
 	for _, n := range t.sub.Sources {
-		for p := range max(partitions, 1) {
-			input := in[n]
-			if p > 0 { // each holds a record
-				input = n.Wire(t.c, []any{in[n.Children[0]]})
+		for _, topic := range topics(n) {
+			for p := range max(partitions, 1) {
+				t.addQueue(n, TopicPartition{topic, t.id.Partition + p}, n.Wire(t.c, below(n)).(Input))
 			}
-			t.addQueue(TopicPartition{n.Topic.For(t.c.appID), t.id.Partition + p}, input.(Input))
 		}
 	}
 	slices.SortStableFunc(t.c.emitters, func(a, b *emitter) int { return a.node.Index - b.node.Index })
 	t.c.sortAdvances()
 }
 
-func (t *Task) addQueue(tp TopicPartition, in Input) {
+func (t *Task) addQueue(source *topo.Node, tp TopicPartition, in Input) {
 	q := &queue{
+		source:        source,
 		tp:            tp,
 		input:         in,
 		next:          -1,
@@ -344,7 +359,15 @@ func (t *Task) TakeLateness() Sample { return t.late.take() }
 
 // TakeTimes are the timestamps of the records of a source, by its place in the sub-topology, that were processed since
 // the last call.
-func (t *Task) TakeTimes(source int) Sample { return t.queues[source].times.take() }
+func (t *Task) TakeTimes(source int) Sample {
+	var all Sample
+	for _, q := range t.queues {
+		if q.source == t.sub.Sources[source] {
+			all.merge(q.times.take())
+		}
+	}
+	return all
+}
 
 // Query calls f with a store as it is now, uncommitted changes included. Like
 // everything else it must be called by the goroutine that owns the task.

@@ -22,7 +22,7 @@ func (p *through) Forward() error                     { return p.out(p.r) }
 func timed(t *testing.T, f func(at *int64, r *task.Record) error, onError task.ErrorHandler) (*task.Task, *int64) {
 	var g topo.Graph
 	source := func(name string) *topo.Node {
-		return g.AddSource(&topo.Node{Name: name, At: name, Topic: topo.Topic{Name: name}, Wire: func(_ any, outs []any) any {
+		return g.AddSource(&topo.Node{Name: name, At: name, Topics: []topo.Topic{{Name: name}}, Wire: func(_ any, outs []any) any {
 			return task.Input(&through{out: outs[0].(func(*task.Record) error)})
 		}}, topo.Reading{})
 	}

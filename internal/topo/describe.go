@@ -78,7 +78,7 @@ func (s *Subtopology) describe(b *strings.Builder) {
 	for _, d := range all {
 		switch d.Kind {
 		case Source:
-			fmt.Fprintf(b, "    Source: %s (topics: [%s])\n      --> %s\n", d.Name, d.Topic.Name, d.to.names())
+			fmt.Fprintf(b, "    Source: %s (topics: %s)\n      --> %s\n", d.Name, d.subscription(), d.to.names())
 		case Processor:
 			fmt.Fprintf(b, "    Processor: %s (stores: [%s])\n      --> %s\n      <-- %s\n", d.Name, strings.Join(d.Stores, ", "), d.to.names(), d.from.names())
 		case Sink:
@@ -94,6 +94,18 @@ func (s *Subtopology) describe(b *strings.Builder) {
 	}
 }
 
+// subscription is what a source reads, in the order of a Java HashSet that is made of a list of topics.
+func (n *Node) subscription() string {
+	if n.Pattern != nil {
+		return n.Pattern.text
+	}
+	buckets := 16
+	for buckets < len(n.Topics)*4/3+1 {
+		buckets *= 2
+	}
+	return "[" + strings.Join(javaHashOrderIn(buckets, n.topicNames()), ", ") + "]"
+}
+
 // javaHashOrder is the order in which a Java HashSet iterates over strings that
 // were added one by one.
 func javaHashOrder(names []string) []string {
@@ -101,6 +113,10 @@ func javaHashOrder(names []string) []string {
 	for len(names)*4 > buckets*3 {
 		buckets *= 2
 	}
+	return javaHashOrderIn(buckets, names)
+}
+
+func javaHashOrderIn(buckets int, names []string) []string {
 	table := make([][]string, buckets)
 	for _, s := range names {
 		var h uint32

@@ -30,8 +30,10 @@ type NodeDescription struct {
 	Name   string   `json:"name"`
 	Kind   string   `json:"kind"`             // source, processor, sink
 	Topics []string `json:"topics,omitempty"` // internal ones without the application id
-	Stores []string `json:"stores,omitempty"`
-	To     []string `json:"to,omitempty"`
+	// Pattern is that of a source that reads all topics whose names it matches.
+	Pattern string   `json:"pattern,omitempty"`
+	Stores  []string `json:"stores,omitempty"`
+	To      []string `json:"to,omitempty"`
 }
 
 // StoreDescription is a state store. Its changelog is NAME-changelog.
@@ -55,7 +57,10 @@ func (t *Topology) Describe() *Description {
 	for _, s := range t.all() {
 		sub := SubtopologyDescription{ID: s.ID, Global: s.Nodes[0].Global}
 		for _, n := range s.Nodes {
-			nd := NodeDescription{Name: n.Name, Kind: nodeKinds[n.Kind], Stores: n.Stores}
+			nd := NodeDescription{Name: n.Name, Kind: nodeKinds[n.Kind], Topics: n.topicNames(), Stores: n.Stores}
+			if n.Pattern != nil {
+				nd.Pattern = n.Pattern.text
+			}
 			if n.Topic.Name != "" {
 				nd.Topics = []string{n.Topic.Name}
 			}
@@ -67,7 +72,7 @@ func (t *Topology) Describe() *Description {
 		for _, st := range s.Stores {
 			sd := StoreDescription{Name: st.Name, Kind: st.Spec.Kind.String(), Types: st.Spec.Types, Changelog: &st.Spec.Changelog}
 			if st.FromSource {
-				sd.Source = st.Source.Topic.Name
+				sd.Source = st.SourceTopic().Name
 			}
 			sub.Stores = append(sub.Stores, sd)
 		}
@@ -113,8 +118,10 @@ func ParseDescription(text []byte) (*Description, error) {
 }
 
 var (
-	subLine  = regexp.MustCompile(`^Sub-topology: (\d+)( for global store .*)?$`)
-	nodeLine = regexp.MustCompile(`^(Source|Processor|Sink): (\S+) \((topics|topic|stores|extractor class): (.*)\)$`)
+	subLine = regexp.MustCompile(`^Sub-topology: (\d+)( for global store .*)?$`)
+	// topicList tells a list of topics from a pattern.
+	topicList = regexp.MustCompile(`^\[[a-zA-Z0-9._-]+(, [a-zA-Z0-9._-]+)*\]$`)
+	nodeLine  = regexp.MustCompile(`^(Source|Processor|Sink): (\S+) \((topics|topic|stores|extractor class): (.*)\)$`)
 )
 
 func parseText(text string) (*Description, error) {
@@ -149,6 +156,8 @@ func parseText(text string) (*Description, error) {
 			n := NodeDescription{Name: m[2], Kind: strings.ToLower(m[1])}
 			list := strings.TrimSuffix(strings.TrimPrefix(m[4], "["), "]")
 			switch {
+			case m[3] == "topics" && !topicList.MatchString(m[4]):
+				n.Pattern = m[4]
 			case list == "" || m[3] == "extractor class":
 			case m[3] == "stores":
 				n.Stores = strings.Split(list, ", ")

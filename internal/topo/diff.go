@@ -105,6 +105,9 @@ func (s *SubtopologyDescription) inputs() string {
 	for _, n := range s.Nodes {
 		if n.Kind == "source" {
 			topics = append(topics, n.Topics...)
+			if n.Pattern != "" {
+				topics = append(topics, n.Pattern)
+			}
 		}
 	}
 	slices.Sort(topics)

@@ -40,19 +40,22 @@ func (t *Topology) Mermaid() string {
 		}
 		b.WriteString("  end\n")
 		for _, n := range s.Nodes {
-			if n.Topic.Name == "" {
-				continue
+			names := n.topicNames()
+			if n.Pattern != nil {
+				names = []string{n.Pattern.text}
 			}
-			id := topics[n.Topic.Name]
-			if id == "" {
-				id = fmt.Sprintf("t%d", len(topics))
-				topics[n.Topic.Name] = id
-				outside = append(outside, fmt.Sprintf("  %s([\"%s\"])\n", id, escapeMermaid(n.Topic.Name)))
-			}
-			if n.Kind == Source {
-				outside = append(outside, fmt.Sprintf("  %s --> n%d\n", id, n.Index))
-			} else {
-				outside = append(outside, fmt.Sprintf("  n%d --> %s\n", n.Index, id))
+			for _, topic := range names {
+				id := topics[topic]
+				if id == "" {
+					id = fmt.Sprintf("t%d", len(topics))
+					topics[topic] = id
+					outside = append(outside, fmt.Sprintf("  %s([\"%s\"])\n", id, escapeMermaid(topic)))
+				}
+				if n.Kind == Source {
+					outside = append(outside, fmt.Sprintf("  %s --> n%d\n", id, n.Index))
+				} else {
+					outside = append(outside, fmt.Sprintf("  n%d --> %s\n", n.Index, id))
+				}
 			}
 		}
 	}

@@ -18,24 +18,27 @@ type InternalTopic struct {
 	Config     map[string]string
 	Store      *Store       // of a changelog
 	From       *Repartition // of a repartition topic
+	Cause      string       // the topic that it has so many partitions for; "": the program demands them
 }
 
 // Plan is what follows from the numbers of partitions of the user's topics.
 type Plan struct {
-	Tasks     []int32         // by sub-topology: its number of tasks
-	Internal  []InternalTopic // repartition topics first, then changelogs
-	Partition map[string]int32
+	Tasks     []int32            // by sub-topology: its number of tasks
+	Internal  []InternalTopic    // repartition topics first, then changelogs
+	Partition map[string]int32   // of all topics that are read
+	Topics    map[*Node][]string // of each source, with the application id
 }
 
-// UserTopics are the topics that the program reads and writes and that must
+// UserTopics are the topics that the program reads and writes by name and that must
 // exist, sorted.
 func (t *Topology) UserTopics() (read, written []string) {
 	for _, n := range t.Nodes {
-		switch {
-		case n.Topic.Internal || n.Topic.Name == "":
-		case n.Kind == Source:
-			read = append(read, n.Topic.Name)
-		case n.Kind == Sink:
+		for _, topic := range n.Topics {
+			if !topic.Internal {
+				read = append(read, topic.Name)
+			}
+		}
+		if !n.Topic.Internal && n.Topic.Name != "" {
 			written = append(written, n.Topic.Name)
 		}
 	}
@@ -46,51 +49,64 @@ func (t *Topology) UserTopics() (read, written []string) {
 
 // Plan decides how many tasks each sub-topology has and which internal topics
 // must exist, with how many partitions. partitions holds the numbers of
-// partitions of the topics that the program reads. It fails if one of them is
-// missing, or if topics that are joined differ.
+// partitions of the topics that the program reads, and of all others that a pattern may match. It fails if
+// a topic that is read by name is missing, if one matches two patterns, or if topics that are joined differ.
 //
 // A sub-topology has as many tasks as the largest of its source topics has
-// partitions. A repartition topic has as many partitions as demanded, else as
+// partitions; none, if there is no topic for its patterns yet. Then there are no internal topics for it either. A repartition topic has as many partitions as demanded, else as
 // the topics that it is joined with, else as the largest source topic of the
 // sub-topologies that write it.
 func (t *Topology) Plan(appID string, partitions map[string]int32) (*Plan, error) {
-	count := map[Topic]int32{}
+	topics, err := t.resolve(appID, partitions)
+	if err != nil {
+		return nil, err
+	}
+	c := &counter{t: t, topics: topics, count: map[Topic]int32{}}
+	p := &Plan{Partition: map[string]int32{}, Topics: map[*Node][]string{}}
 	for _, n := range t.Nodes {
-		if n.Kind != Source || n.Topic.Internal {
-			continue
+		for _, topic := range topics[n] {
+			p.Topics[n] = append(p.Topics[n], topic.For(appID))
+			if topic.Internal {
+				continue
+			}
+			has, ok := partitions[topic.Name]
+			if !ok || has < 1 {
+				return nil, fmt.Errorf("topic %s, read at %s, does not exist: create it first", topic.Name, n.At)
+			}
+			c.count[topic] = has
 		}
-		c, ok := partitions[n.Topic.Name]
-		if !ok || c < 1 {
-			return nil, fmt.Errorf("topic %s, read at %s, does not exist: create it first", n.Topic.Name, n.At)
-		}
-		count[n.Topic] = c
 	}
 	for _, r := range t.Repartitions {
 		if r.Partitions > 0 {
-			count[r.Topic] = r.Partitions
+			c.count[r.Topic] = r.Partitions
 		}
 	}
-	t.countRepartitions(count)
-	if err := t.checkCopartition(count); err != nil {
+	c.countRepartitions()
+	if err := c.checkCopartition(); err != nil {
 		return nil, err
 	}
-	p := &Plan{Partition: map[string]int32{}}
-	for topic, c := range count {
-		p.Partition[topic.For(appID)] = c
+	for topic, n := range c.count {
+		p.Partition[topic.For(appID)] = n
 	}
 	for _, s := range t.Subs {
-		p.Tasks = append(p.Tasks, maxCount(s, count))
+		p.Tasks = append(p.Tasks, c.tasks(s))
 	}
 	for _, r := range t.Repartitions {
-		p.Internal = append(p.Internal, InternalTopic{Name: r.Topic.For(appID), Partitions: count[r.Topic], Config: repartitionConfig(), From: r})
+		i := InternalTopic{Name: r.Topic.For(appID), Partitions: c.count[r.Topic], Config: repartitionConfig(), From: r}
+		if r.Partitions == 0 {
+			i.Cause = c.largest(t.subOf(r.Sink)).For(appID)
+		}
+		p.Internal = append(p.Internal, i)
 	}
 	for i, sub := range t.Subs {
 		for _, s := range sub.Stores {
 			if s.Spec.Changelog {
-				p.Internal = append(p.Internal, InternalTopic{Name: s.ChangelogTopic().For(appID), Partitions: p.Tasks[i], Config: changelogConfig(s), Store: s})
+				p.Internal = append(p.Internal, InternalTopic{Name: s.ChangelogTopic().For(appID), Partitions: p.Tasks[i], Config: changelogConfig(s), Store: s,
+					Cause: c.largest(sub).For(appID)})
 			}
 		}
 	}
+	p.Internal = slices.DeleteFunc(p.Internal, func(i InternalTopic) bool { return i.Partitions == 0 })
 	for _, i := range p.Internal {
 		if !legal.MatchString(i.Name) {
 			at := i.Store.at(i.From)
@@ -108,25 +124,32 @@ func (s *Store) at(r *Repartition) string {
 	return r.At
 }
 
+// counter counts the partitions of topics.
+type counter struct {
+	t      *Topology
+	topics map[*Node][]Topic // of each source
+	count  map[Topic]int32
+}
+
 // countRepartitions fills in the repartition topics: as many partitions as the
 // topics they are joined with, else as the writers have tasks. Topics feed one
 // another, so it runs until nothing changes; there are no cycles, so that many
 // rounds as topics are enough.
-func (t *Topology) countRepartitions(count map[Topic]int32) {
-	for range t.Repartitions {
+func (c *counter) countRepartitions() {
+	for range c.t.Repartitions {
 		changed := false
-		for _, r := range t.Repartitions {
+		for _, r := range c.t.Repartitions {
 			if r.Partitions > 0 {
 				continue
 			}
-			n := t.coparted(r, count)
+			n := c.coparted(r)
 			if n == 0 {
-				if sub := t.subOf(r.Sink); sub != nil {
-					n = maxCount(sub, count)
+				if sub := c.t.subOf(r.Sink); sub != nil {
+					n = c.tasks(sub)
 				}
 			}
-			if n != count[r.Topic] {
-				count[r.Topic] = n
+			if n != c.count[r.Topic] {
+				c.count[r.Topic] = n
 				changed = true
 			}
 		}
@@ -138,23 +161,25 @@ func (t *Topology) countRepartitions(count map[Topic]int32) {
 
 // coparted is the number of partitions that joins force on a repartition topic:
 // that of a user's topic, else a demanded one, else the largest.
-func (t *Topology) coparted(r *Repartition, count map[Topic]int32) int32 {
-	for _, g := range t.copartition {
+func (c *counter) coparted(r *Repartition) int32 {
+	for _, g := range c.t.copartition {
 		if !slices.Contains(g.sources, r.Source) {
 			continue
 		}
 		var largest int32
 		for _, s := range g.sources {
-			if !s.Topic.Internal {
-				return count[s.Topic]
+			for _, topic := range c.topics[s] {
+				if !topic.Internal {
+					return c.count[topic]
+				}
+				if d := c.t.demanded(topic); d > 0 {
+					return d
+				}
+				largest = max(largest, c.count[topic])
 			}
-			if d := t.demanded(s.Topic); d > 0 {
-				return d
-			}
-			largest = max(largest, count[s.Topic])
-			for _, o := range t.Repartitions {
+			for _, o := range c.t.Repartitions {
 				if o.Source == s {
-					largest = max(largest, maxCount(t.subOf(o.Sink), count))
+					largest = max(largest, c.tasks(c.t.subOf(o.Sink)))
 				}
 			}
 		}
@@ -181,21 +206,38 @@ func (t *Topology) subOf(n *Node) *Subtopology {
 	return nil
 }
 
-func maxCount(s *Subtopology, count map[Topic]int32) int32 {
-	var n int32
-	for _, src := range s.Sources {
-		n = max(n, count[src.Topic])
+// tasks is how many tasks a sub-topology has.
+func (c *counter) tasks(s *Subtopology) int32 { return c.count[c.largest(s)] }
+
+// largest is the topic of a sub-topology with the most partitions.
+func (c *counter) largest(s *Subtopology) Topic {
+	var l Topic
+	if s == nil {
+		return l
 	}
-	return n
+	for _, src := range s.Sources {
+		for _, topic := range c.topics[src] {
+			if c.count[topic] > c.count[l] {
+				l = topic
+			}
+		}
+	}
+	return l
 }
 
-func (t *Topology) checkCopartition(count map[Topic]int32) error {
-	for _, g := range t.copartition {
+func (c *counter) checkCopartition() error {
+	for _, g := range c.t.copartition {
 		differ := false
 		var parts []string
+		first := int32(-1)
 		for _, s := range g.sources {
-			differ = differ || count[s.Topic] != count[g.sources[0].Topic]
-			parts = append(parts, fmt.Sprintf("%s has %d (%s)", s.Topic.Name, count[s.Topic], s.At))
+			for _, topic := range c.topics[s] {
+				if first < 0 {
+					first = c.count[topic]
+				}
+				differ = differ || c.count[topic] != first
+				parts = append(parts, fmt.Sprintf("%s has %d (%s)", topic.Name, c.count[topic], s.At))
+			}
 		}
 		if differ {
 			return fmt.Errorf("%s: topics that are joined must have the same number of partitions: %s: repartition one of them with Repartition(Partitions(n))",

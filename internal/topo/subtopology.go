@@ -45,16 +45,6 @@ func (t *Topology) GlobalStores() []*Store {
 	return stores
 }
 
-// Source is the sub-topology's source of a topic.
-func (s *Subtopology) Source(topic Topic) (*Node, bool) {
-	for _, n := range s.Sources {
-		if n.Topic == topic {
-			return n, true
-		}
-	}
-	return nil, false
-}
-
 // divide finds the sub-topologies: the connected parts of the graph, numbered
 // in the order of their first node.
 func (g *Graph) divide() *Topology {

@@ -61,8 +61,10 @@ type Node struct {
 	Parents  []*Node // in the order of the call
 	Children []*Node // in the order of creation, which is the order of forwarding
 	Stores   []string
-	Topic    Topic  // of sources and sinks
-	Router   string // of sinks that choose a topic for each record: the name of the function that does
+	Topics   []Topic  // of sources, in the order of the call; none: those that Pattern matches
+	Pattern  *Pattern // of sources
+	Topic    Topic    // of sinks
+	Router   string   // of sinks that choose a topic for each record: the name of the function that does
 	Wire     Wire
 	Start    Start // of sources of users' topics
 
@@ -131,6 +133,9 @@ type Store struct {
 	Config map[string]string
 }
 
+// SourceTopic is the topic that Source reads.
+func (s *Store) SourceTopic() Topic { return s.Source.Topics[0] }
+
 // ChangelogTopic is the store's changelog.
 func (s *Store) ChangelogTopic() Topic { return Topic{s.Name + "-changelog", true} }
 
@@ -154,7 +159,7 @@ type Graph struct {
 	byName       map[string]*Node
 	stores       []*Store
 	storeByName  map[string]*Store
-	sources      map[string]*Node // by topic
+	sources      []*Node // of users' topics
 	repartitions []*Repartition
 	copartition  []copartition
 	selfJoins    []SelfJoin
@@ -257,42 +262,6 @@ const (
 	StartCommitted                  // nowhere: something must be committed
 	StartAgo                        // at the first record that is not older
 )
-
-// Reading says how a source reads its topic.
-type Reading struct {
-	Types string // of key and value, for messages
-	Same  string // equal for two calls that may share a source
-	Table bool   // read as a table, whose source is never shared
-}
-
-// AddSource adds a source of a user's topic. Two streams of one topic share the
-// first one's node, if both read it in the same way; then the node of the
-// second is not added and the first is the result. A topic that is read as a
-// table has one reader.
-func (g *Graph) AddSource(n *Node, how Reading) *Node {
-	n.Kind, n.reading = Source, how
-	g.CheckName(n.At, "topic", n.Topic.Name)
-	old, dup := g.sources[n.Topic.Name]
-	switch {
-	case !dup:
-		if g.sources == nil {
-			g.sources = map[string]*Node{}
-		}
-		g.sources[n.Topic.Name] = n
-		return g.Add(n)
-	case old.reading.Table || how.Table:
-		g.Mistakef(n.At, "topic %s is already read at %s: a table must be the only reader of its topic; use its ToStream", n.Topic.Name, old.At)
-	case old.reading.Types != how.Types:
-		g.Mistakef(n.At, "topic %s is read as %s, but as %s at %s: use one topic handle for both", n.Topic.Name, how.Types, old.reading.Types, old.At)
-	case old.reading.Same != how.Same:
-		g.Mistakef(n.At, "topic %s is read with other serdes or event time than at %s: use one topic handle for both", n.Topic.Name, old.At)
-	case old.Start != n.Start:
-		g.Mistakef(n.At, "topic %s is read from another start than at %s: give both the same option StartAt", n.Topic.Name, old.At)
-	default:
-		return old
-	}
-	return g.Add(n)
-}
 
 // AddStore declares a store and connects it to a node.
 func (g *Graph) AddStore(s *Store, n *Node) {
@@ -397,7 +366,7 @@ func (g *Graph) AddRepartition(at, name string, partitions int32, parent, filter
 	sink.At, filter.At, source.At = at, at, at
 	sink.Kind, filter.Kind, source.Kind = Sink, Processor, Source
 	sink.Topic = Topic{topic, true}
-	source.Topic = sink.Topic
+	source.Topics = []Topic{sink.Topic}
 	filter.repartition = true
 	r := &Repartition{Topic: sink.Topic, At: at, Partitions: partitions, Sink: sink, Source: source, filter: filter}
 	if !g.addRepartition(r) {
@@ -422,7 +391,7 @@ func (g *Graph) AddTableRepartition(at, name, operator string, partitions int32,
 	sink.At, source.At = at, at
 	sink.Kind, source.Kind = Sink, Source
 	sink.Topic = Topic{name + repartitionSuffix, true}
-	source.Topic = sink.Topic
+	source.Topics = []Topic{sink.Topic}
 	r := &Repartition{Topic: sink.Topic, At: at, Partitions: partitions, Sink: sink, Source: source}
 	if g.addRepartition(r) {
 		g.Add(sink, parent)
@@ -441,7 +410,7 @@ func (g *Graph) AddInternal(at, topic string, sink, source *Node, parents ...*No
 	sink.At, source.At = at, at
 	sink.Kind, source.Kind = Sink, Source
 	sink.Topic = Topic{topic, true}
-	source.Topic = sink.Topic
+	source.Topics = []Topic{sink.Topic}
 	r := &Repartition{Topic: sink.Topic, At: at, Sink: sink, Source: source}
 	g.addRepartition(r)
 	g.Add(sink, parents...)
@@ -522,6 +491,7 @@ func (g *Graph) Build() (*Topology, error) {
 	}
 	t := g.divide()
 	t.checkMetadata(g)
+	t.checkPatterns(g)
 	if len(g.mistakes) > 0 {
 		errs := make([]error, len(g.mistakes))
 		for i, m := range g.mistakes {

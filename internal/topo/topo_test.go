@@ -14,7 +14,7 @@ import (
 
 // source, through and sink add nodes with the given names, which say where they are.
 func source(g *Graph, topic string) *Node {
-	return g.AddSource(&Node{Name: g.Name("", "KSTREAM-SOURCE-"), At: "at " + topic, Topic: Topic{Name: topic}}, Reading{})
+	return g.AddSource(&Node{Name: g.Name("", "KSTREAM-SOURCE-"), At: "at " + topic, Topics: []Topic{{Name: topic}}}, Reading{})
 }
 
 func through(g *Graph, prefix string, parents ...*Node) *Node {
@@ -53,11 +53,7 @@ func TestSubtopologiesAreJoinedByEdgesAndStoresButNotByTopics(t *testing.T) {
 	require.Equal(t, []*Node{a, b, pa, pb}, topology.Subs[0].Nodes)
 	require.Equal(t, []*Node{c}, topology.Subs[1].Sources)
 	require.Equal(t, []*Node{r.Source}, topology.Subs[2].Sources)
-	found, ok := topology.Subs[2].Source(Topic{"by-repartition", true})
-	require.True(t, ok)
-	require.Same(t, r.Source, found)
-	_, ok = topology.Subs[2].Source(Topic{"by-repartition", false})
-	require.False(t, ok)
+	require.Equal(t, []Topic{{"by-repartition", true}}, r.Source.Topics)
 }
 
 func TestRepartitionNames(t *testing.T) {
@@ -166,8 +162,8 @@ func TestBuildReturnsAllMistakes(t *testing.T) {
 	keep(&g, "store", a)
 	g.AddRepartition("fourth", "by", 0, a, &Node{}, &Node{}, &Node{})
 	g.AddRepartition("fifth", "by", 0, a, &Node{}, &Node{}, &Node{})
-	g.AddSource(&Node{Name: "again", At: "sixth", Topic: Topic{Name: "a"}}, Reading{Types: "int to int"})
-	g.AddSource(&Node{Name: "table", At: "seventh", Topic: Topic{Name: "a"}}, Reading{Table: true})
+	g.AddSource(&Node{Name: "again", At: "sixth", Topics: []Topic{{Name: "a"}}}, Reading{Types: "int to int"})
+	g.AddSource(&Node{Name: "table", At: "seventh", Topics: []Topic{{Name: "a"}}}, Reading{Table: true})
 	var other Graph
 	g.Add(&Node{Kind: Processor, Name: "foreign", At: "eighth"}, source(&other, "b"))
 

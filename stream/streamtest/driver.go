@@ -100,43 +100,27 @@ func (d *Driver) start() error {
 	read, written := d.topology.UserTopics()
 	d.routes = slices.ContainsFunc(d.topology.Nodes, func(n *topo.Node) bool { return n.Router != "" })
 	for topic, n := range d.o.partitions {
-		if !d.routes && !slices.Contains(read, topic) && !slices.Contains(written, topic) && topic != d.o.deadLetter {
-			return fmt.Errorf("Partitions(%q, %d): the topology neither reads nor writes that topic", topic, n)
-		}
 		if n < 1 {
 			return fmt.Errorf("Partitions(%q, %d): a topic has at least one partition", topic, n)
 		}
-	}
-	sources := map[string]int32{}
-	for _, topic := range read {
-		sources[topic] = d.partitions(topic)
-	}
-	var err error
-	if d.plan, err = d.topology.Plan(d.o.appID, sources); err != nil {
-		return err
+		if d.matches(topic) {
+			d.makeTopic(topic, n) // it is there
+			continue
+		}
+		if !d.routes && !slices.Contains(read, topic) && !slices.Contains(written, topic) && topic != d.o.deadLetter {
+			return fmt.Errorf("Partitions(%q, %d): the topology neither reads nor writes that topic", topic, n)
+		}
 	}
 	for _, topic := range append(read, written...) {
 		d.makeTopic(topic, d.partitions(topic))
 	}
-	for _, i := range d.plan.Internal {
-		d.makeTopic(i.Name, i.Partitions)
-	}
 	if d.o.deadLetter != "" {
 		d.makeTopic(d.o.deadLetter, d.partitions(d.o.deadLetter))
 	}
-	d.addGlobals()
-	for i, sub := range d.topology.Subs {
-		for p := range d.plan.Tasks[i] {
-			r := &runner{d: d, on: d.instances[len(d.runners)%len(d.instances)], id: task.ID{Subtopology: sub.ID, Partition: p}, sub: sub, committed: map[task.TopicPartition]task.OffsetAndMetadata{}}
-			d.runners = append(d.runners, r)
-			for _, s := range sub.Sources {
-				topic := s.Topic.For(d.o.appID)
-				if int(p) < len(d.logs[topic].partitions) {
-					d.readers[task.TopicPartition{Topic: topic, Partition: p}] = r
-				}
-			}
-		}
+	if err := d.layOut(); err != nil {
+		return err
 	}
+	d.addGlobals()
 	return d.open()
 }
 

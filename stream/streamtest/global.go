@@ -15,7 +15,7 @@ import (
 // addGlobals makes the runners that fill global stores, which read all partitions.
 func (d *Driver) addGlobals() {
 	for _, sub := range d.topology.Globals {
-		topic := sub.Sources[0].Topic.Name
+		topic := sub.Sources[0].Topics[0].Name
 		r := &runner{d: d, id: task.ID{Subtopology: sub.ID}, sub: sub, partitions: d.partitions(topic), committed: map[task.TopicPartition]task.OffsetAndMetadata{}}
 		d.globals = append(d.globals, r)
 		for p := range r.partitions {
@@ -48,7 +48,7 @@ func (d *Driver) openGlobals() error {
 		}
 	}
 	for _, r := range d.globals {
-		topic := r.sub.Sources[0].Topic.Name
+		topic := r.sub.Sources[0].Topics[0].Name
 		for _, rec := range d.logs[topic].records {
 			if rec.Offset < r.committed[task.TopicPartition{Topic: topic, Partition: rec.Partition}].Next {
 				continue

@@ -112,6 +112,7 @@ func (r *runner) open() error {
 		AppID:         d.o.appID,
 		ID:            r.id,
 		Sub:           r.sub,
+		Topics:        r.topics(),
 		Partitions:    r.partitions,
 		Globals:       d.views,
 		Stores:        r.stores,
@@ -156,7 +157,7 @@ func (r *runner) restore(name, topic string) error {
 
 // source is the partition of the topic that a table is restored from.
 func (r *runner) source(s *topo.Store) task.TopicPartition {
-	return task.TopicPartition{Topic: s.Source.Topic.Name, Partition: r.id.Partition}
+	return task.TopicPartition{Topic: s.SourceTopic().Name, Partition: r.id.Partition}
 }
 
 // restoreFromSource restores a table from its topic, up to the committed offset.

@@ -18,9 +18,14 @@ type In[K, V any] struct {
 	partitions int32
 }
 
-// Input returns the writing end of a topic that the topology reads.
+// Input returns the writing end of a topic that the topology reads. A topic that matches the pattern of a source, and is not there yet,
+// is made, as if it appeared while the application runs: its source's tasks are committed and opened again, and there are more
+// of them if it has more partitions than all others.
 func Input[K, V any](d *Driver, t stream.Topic[K, V]) *In[K, V] {
 	d.t.Helper()
+	if err := d.appear(t.Name()); err != nil {
+		d.t.Fatalf("streamtest: topic %s: %v", t.Name(), err)
+	}
 	l, ok := d.logs[t.Name()]
 	if !ok || !d.reads(t.Name()) {
 		d.t.Fatalf("streamtest: the topology does not read topic %s", t.Name())

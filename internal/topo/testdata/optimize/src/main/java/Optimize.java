@@ -113,6 +113,31 @@ public final class Optimize {
             .reduce(Optimize::both, Optimize::both, Materialized.as("reduced")).toStream().to("out");
     }
 
+    // --- sources of several topics, and of patterns
+
+    public static void severalTopics(StreamsBuilder b) {
+        b.<String, String>stream(List.of("zeta", "alpha", "mid-topic")).to("out");
+        b.<String, String>stream(List.of("mid-topic", "zeta", "alpha", "zeta")).filter((k, v) -> true).to("out");
+    }
+
+    public static void severalTopicsJoinedAndCounted(StreamsBuilder b) {
+        KStream<String, String> s = b.stream(List.of("b", "a"));
+        KTable<String, String> users = b.table("users", Materialized.as("users-store"));
+        s.join(users, Optimize::both).selectKey((k, v) -> v).groupByKey(Grouped.as("by-value")).count(Materialized.as("counts"));
+    }
+
+    public static void pattern(StreamsBuilder b) {
+        b.<String, String>stream(java.util.regex.Pattern.compile("sensor-.*")).to("out");
+        b.<String, String>stream(java.util.regex.Pattern.compile("other-.*")).to("out");
+        b.<String, String>stream(java.util.regex.Pattern.compile("sensor-.*")).filter((k, v) -> true).to("out");
+    }
+
+    public static void patternWithANewKey(StreamsBuilder b) {
+        KStream<String, String> s = b.<String, String>stream(java.util.regex.Pattern.compile("sensor-.*")).selectKey((k, v) -> v);
+        s.groupByKey(Grouped.as("first")).count(Materialized.as("counts"));
+        s.groupByKey(Grouped.as("second")).reduce(Optimize::both, Materialized.as("reduced"));
+    }
+
     // --- one stream with a new key, aggregated more than once
 
     public static void twoAggregations(StreamsBuilder b) {
