@@ -240,6 +240,9 @@ func (c *Context) Saved(kv *store.KV, key, value []byte, ts int64, ok bool) {
 	if !c.undoable {
 		return
 	}
+	if c.saved == nil {
+		c.saved = make([]byte, 0, 256) // its slices are never nil: an empty key or value is not a null one
+	}
 	at := len(c.saved)
 	c.saved = append(c.saved, key...)
 	mid := len(c.saved)
