@@ -215,6 +215,7 @@ func (a *App) run(ctx context.Context) (err error) {
 		loops.Go(func() { a.globals.follow(a.running) })
 	}
 	loops.Go(a.purge)
+	loops.Go(a.cleanState)
 
 	g, err := a.join()
 	if err != nil {

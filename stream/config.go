@@ -100,6 +100,9 @@ type Config struct {
 	Topics TopicDefaults
 	// PurgeInterval is how often repartition topics are cut behind the committed offsets. Default 30 s.
 	PurgeInterval time.Duration
+	// StateCleanupDelay is how long the state of a task stays in StateDir after the task has moved to another process. When
+	// the task comes back before, only what is new is restored. Default 10 min.
+	StateCleanupDelay time.Duration
 
 	// EmitPerUpdate makes tables send each update on at once, as Kafka Streams does without caches, instead of the last one of
 	// a key at each commit. Operators that chose their emission themselves keep it.
@@ -203,6 +206,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"TaskTimeout", &c.TaskTimeout, 5 * time.Minute},
 		{"StopTimeout", &c.StopTimeout, 10 * time.Second},
 		{"PurgeInterval", &c.PurgeInterval, 30 * time.Second},
+		{"StateCleanupDelay", &c.StateCleanupDelay, 10 * time.Minute},
 		{"IdleAdvance", &c.IdleAdvance, 0},
 	} {
 		if *d.v < 0 {
