@@ -62,8 +62,8 @@ type rowQuery[K, V any] struct {
 type rowReads interface {
 	// time is the partition's stream time.
 	time() (int64, error)
-	// rows adds copies of the rows of a key, or of all if it is nil.
-	rows(key []byte, from, to int64, found []store.Row) ([]store.Row, error)
+	// rows adds copies of the rows of a key, or of all if it is nil, that keep wants (nil: all).
+	rows(key []byte, from, to int64, keep func(store.Row) bool, found []store.Row) ([]store.Row, error)
 	close()
 }
 
@@ -83,9 +83,11 @@ type viewRows struct{ s *store.Snapshot }
 func (r viewRows) time() (int64, error) { return r.s.Time(), nil }
 func (r viewRows) close()               { r.s.Close() }
 
-func (r viewRows) rows(key []byte, from, to int64, rows []store.Row) ([]store.Row, error) {
+func (r viewRows) rows(key []byte, from, to int64, keep func(store.Row) bool, rows []store.Row) ([]store.Row, error) {
 	err := r.s.Rows(key, from, to, func(row store.Row) error {
-		rows = append(rows, copyRow(row))
+		if keep == nil || keep(row) {
+			rows = append(rows, copyRow(row))
+		}
 		return nil
 	})
 	return rows, err
@@ -118,11 +120,13 @@ func (r ownerRows) time() (int64, error) {
 	return *now, nil
 }
 
-func (r ownerRows) rows(key []byte, from, to int64, rows []store.Row) ([]store.Row, error) {
+func (r ownerRows) rows(key []byte, from, to int64, keep func(store.Row) bool, rows []store.Row) ([]store.Row, error) {
 	found := new([]store.Row)
 	err := r.p.Do(r.ctx, func(kv *store.KV) error {
 		return kv.Rows(key, from, to, func(row store.Row) error {
-			*found = append(*found, copyRow(row))
+			if keep == nil || keep(row) {
+				*found = append(*found, copyRow(row))
+			}
 			return nil
 		})
 	})
@@ -171,16 +175,16 @@ func (q *rowQuery[K, V]) rowsIn(p store.Partition, key []byte, from, to int64) (
 	if spec := p.View.Spec(); spec.Kind != store.VersionedKeyValue {
 		from = max(from, spec.First(now))
 	}
-	rows, err := r.rows(key, from, to, nil)
+	rows, err := r.rows(key, from, to, nil, nil)
 	return rows, now, err
 }
 
 // timeSlices is into how many parts a walk over all keys divides the time, at least: it holds the rows of one.
 const timeSlices = 16
 
-// all calls yield with the rows of all keys and partitions that have not expired, slice by slice of time, in each in the
-// order of compare.
-func (q *rowQuery[K, V]) all(from, to int64, reverse bool, compare func(a, b store.Row) int, yield func(store.Row) (bool, error)) error {
+// all calls yield with the rows of all keys and partitions that have not expired and that keep wants (nil: all), slice by
+// slice of time, in each in the order of compare.
+func (q *rowQuery[K, V]) all(from, to int64, keep func(store.Row) bool, reverse bool, compare func(a, b store.Row) int, yield func(store.Row) (bool, error)) error {
 	type part struct {
 		rowReads
 		first, now int64
@@ -220,7 +224,7 @@ func (q *rowQuery[K, V]) all(from, to int64, reverse bool, compare func(a, b sto
 		var rows []store.Row
 		for _, p := range parts {
 			var err error
-			if rows, err = p.rows(nil, max(begin, p.first), min(begin+width-1, to), rows); err != nil {
+			if rows, err = p.rows(nil, max(begin, p.first), min(begin+width-1, to), keep, rows); err != nil {
 				return q.wrap(err)
 			}
 		}
@@ -302,11 +306,27 @@ func (q *windowQuery[K, V]) Fetch(k K, from, to time.Time) *Cursor[window.Key[K]
 }
 
 func (q *windowQuery[K, V]) FetchAll(from, to time.Time) *Cursor[window.Key[K], V] {
+	return q.fetch(from, to, nil)
+}
+
+func (q *windowQuery[K, V]) FetchRange(first, last K, from, to time.Time) *Cursor[window.Key[K], V] {
+	keys, err := keyRange(first, last, q.encode)
+	if err != nil {
+		return &Cursor[window.Key[K], V]{err: err}
+	}
+	return q.fetch(from, to, func(r store.Row) bool { return keys.has(r.Key) })
+}
+
+func (q *windowQuery[K, V]) All() *Cursor[window.Key[K], V] {
+	return q.fetch(time.UnixMilli(0), time.UnixMilli(maxTime), nil)
+}
+
+func (q *windowQuery[K, V]) fetch(from, to time.Time, keep func(store.Row) bool) *Cursor[window.Key[K], V] {
 	byStart := func(a, b store.Row) int {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), bytes.Compare(a.Key, b.Key), cmp.Compare(a.Seq, b.Seq))
 	}
 	return queryCursor(&q.rowQuery, func(reverse bool, yield func(store.Row) (bool, error)) error {
-		return q.all(from.UnixMilli(), to.UnixMilli(), reverse, byStart, yield)
+		return q.all(from.UnixMilli(), to.UnixMilli(), keep, reverse, byStart, yield)
 	}, q.key)
 }
 
@@ -355,11 +375,31 @@ func sessionKey[K any](k K, r store.Row) window.SessionKey[K] {
 }
 
 func (q *sessionQuery[K, V]) FetchAll(from, to time.Time) *Cursor[window.SessionKey[K], V] {
+	return q.fetch(from, to, nil)
+}
+
+func (q *sessionQuery[K, V]) FetchRange(first, last K) *Cursor[window.SessionKey[K], V] {
+	return q.FindRange(first, last, time.UnixMilli(0), time.UnixMilli(maxTime))
+}
+
+func (q *sessionQuery[K, V]) FindRange(first, last K, earliestEnd, latestStart time.Time) *Cursor[window.SessionKey[K], V] {
+	keys, err := keyRange(first, last, q.encode)
+	if err != nil {
+		return &Cursor[window.SessionKey[K], V]{err: err}
+	}
+	return q.fetch(earliestEnd, time.UnixMilli(maxTime), func(r store.Row) bool { return r.Start <= latestStart.UnixMilli() && keys.has(r.Key) })
+}
+
+func (q *sessionQuery[K, V]) All() *Cursor[window.SessionKey[K], V] {
+	return q.fetch(time.UnixMilli(0), time.UnixMilli(maxTime), nil)
+}
+
+func (q *sessionQuery[K, V]) fetch(from, to time.Time, keep func(store.Row) bool) *Cursor[window.SessionKey[K], V] {
 	byEnd := func(a, b store.Row) int {
 		return cmp.Or(cmp.Compare(a.End, b.End), cmp.Compare(a.Start, b.Start), bytes.Compare(a.Key, b.Key))
 	}
 	return queryCursor(&q.rowQuery, func(reverse bool, yield func(store.Row) (bool, error)) error {
-		return q.all(from.UnixMilli(), to.UnixMilli(), reverse, byEnd, yield)
+		return q.all(from.UnixMilli(), to.UnixMilli(), keep, reverse, byEnd, yield)
 	}, sessionKey[K])
 }
 

@@ -86,6 +86,13 @@ type SessionReader[K, V any] interface {
 	Find(k K, earliestEnd, latestStart time.Time) *Cursor[window.SessionKey[K], V]
 	// FetchAll returns the sessions of all keys that end between from and to, both included, by end, start and encoded key.
 	FetchAll(from, to time.Time) *Cursor[window.SessionKey[K], V]
+	// FetchRange returns the sessions of the keys from first to last, both included, in the order of the encoded keys, by end,
+	// start and encoded key.
+	FetchRange(first, last K) *Cursor[window.SessionKey[K], V]
+	// FindRange is FetchRange of the sessions that Find returns.
+	FindRange(first, last K, earliestEnd, latestStart time.Time) *Cursor[window.SessionKey[K], V]
+	// All is FetchAll of all times.
+	All() *Cursor[window.SessionKey[K], V]
 }
 
 // SessionStore reads and writes a session store; a processor has it from the handle's In. One goroutine uses it.
@@ -173,6 +180,25 @@ func (s *sessionStore[K, V]) FetchAll(from, to time.Time) *Cursor[window.Session
 	return s.cursor(func(reverse bool) *store.Rows {
 		return s.s.Ended(max(from.UnixMilli(), s.s.First()), to.UnixMilli()).Reverse(reverse)
 	})
+}
+
+func (s *sessionStore[K, V]) FetchRange(first, last K) *Cursor[window.SessionKey[K], V] {
+	return s.FindRange(first, last, time.UnixMilli(0), time.UnixMilli(maxTime))
+}
+
+func (s *sessionStore[K, V]) FindRange(first, last K, earliestEnd, latestStart time.Time) *Cursor[window.SessionKey[K], V] {
+	keys, err := keyRange(first, last, s.encode)
+	if err != nil {
+		return &Cursor[window.SessionKey[K], V]{err: err}
+	}
+	return s.cursor(func(reverse bool) *store.Rows {
+		found := s.s.Ended(max(earliestEnd.UnixMilli(), s.s.First()), maxTime)
+		return found.Where(func(key []byte, start int64) bool { return start <= latestStart.UnixMilli() && keys.has(key) }).Reverse(reverse)
+	})
+}
+
+func (s *sessionStore[K, V]) All() *Cursor[window.SessionKey[K], V] {
+	return s.FetchAll(time.UnixMilli(0), time.UnixMilli(maxTime))
 }
 
 func (s *sessionStore[K, V]) cursor(open func(reverse bool) *store.Rows) *Cursor[window.SessionKey[K], V] {

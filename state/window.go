@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/moldau-stream/moldau/internal/store"
@@ -94,6 +95,10 @@ type WindowReader[K, V any] interface {
 	Fetch(k K, from, to time.Time) *Cursor[window.Key[K], V]
 	// FetchAll returns the windows of all keys that begin between from and to, both included, by start and encoded key.
 	FetchAll(from, to time.Time) *Cursor[window.Key[K], V]
+	// FetchRange is FetchAll of the keys from first to last, both included, in the order of the encoded keys.
+	FetchRange(first, last K, from, to time.Time) *Cursor[window.Key[K], V]
+	// All is FetchAll of all times.
+	All() *Cursor[window.Key[K], V]
 }
 
 // WindowStore reads and writes a window store; a processor has it from the handle's In. One goroutine uses it.
@@ -173,6 +178,40 @@ func (s *windowStore[K, V]) FetchAll(from, to time.Time) *Cursor[window.Key[K], 
 	return s.cursor(func(reverse bool) *store.Rows {
 		return s.w.All(from.UnixMilli(), to.UnixMilli()).Reverse(reverse)
 	})
+}
+
+func (s *windowStore[K, V]) FetchRange(first, last K, from, to time.Time) *Cursor[window.Key[K], V] {
+	keys, err := keyRange(first, last, s.encode)
+	if err != nil {
+		return &Cursor[window.Key[K], V]{err: err}
+	}
+	return s.cursor(func(reverse bool) *store.Rows {
+		return s.w.All(from.UnixMilli(), to.UnixMilli()).Where(func(key []byte, _ int64) bool { return keys.has(key) }).Reverse(reverse)
+	})
+}
+
+func (s *windowStore[K, V]) All() *Cursor[window.Key[K], V] {
+	return s.FetchAll(time.UnixMilli(0), time.UnixMilli(maxTime))
+}
+
+// encodedRange is a range of encoded keys, both ends included.
+type encodedRange struct{ first, last []byte }
+
+func keyRange[K any](first, last K, encode func(K) ([]byte, error)) (r encodedRange, err error) {
+	b, err := encode(first)
+	if err != nil {
+		return r, err
+	}
+	r.first = append([]byte{}, b...)
+	if b, err = encode(last); err != nil {
+		return r, err
+	}
+	r.last = append([]byte{}, b...)
+	return r, nil
+}
+
+func (r encodedRange) has(key []byte) bool {
+	return bytes.Compare(r.first, key) <= 0 && bytes.Compare(key, r.last) <= 0
 }
 
 func (s *windowStore[K, V]) cursor(open func(reverse bool) *store.Rows) *Cursor[window.Key[K], V] {

@@ -42,6 +42,16 @@ func TestAProcessorReadsAndWritesWindows(t *testing.T) {
 	_, values = drainCursor(t, w.FetchAll(ms(0), ms(99)))
 	require.Equal(t, []int64{1, 2, 3, 4}, values)
 
+	keys, values = drainCursor(t, w.FetchRange("a", "aa", ms(10), ms(30)))
+	require.Equal(t, []int64{1, 2, 3}, values)
+	require.Equal(t, "aa", keys[1].Key)
+	_, values = drainCursor(t, w.FetchRange("aa", "z", ms(0), ms(99)).Reverse())
+	require.Equal(t, []int64{2}, values)
+	_, values = drainCursor(t, w.FetchRange("b", "a", ms(0), ms(99)))
+	require.Empty(t, values)
+	_, values = drainCursor(t, w.All().Reverse())
+	require.Equal(t, []int64{4, 3, 2, 1}, values)
+
 	require.NoError(t, w.Put("b", ms(110), 5)) // what began at 10 has expired
 	_, values = drainCursor(t, w.FetchAll(ms(0), ms(999)))
 	require.Equal(t, []int64{3, 4, 5}, values)
@@ -70,6 +80,14 @@ func TestAProcessorReadsAndWritesSessions(t *testing.T) {
 	require.Equal(t, []int64{2, 1}, values)
 	_, values = drainCursor(t, s.FetchAll(ms(50), ms(60)))
 	require.Equal(t, []int64{2, 3}, values)
+	_, values = drainCursor(t, s.FetchRange("a", "b"))
+	require.Equal(t, []int64{1, 2, 3}, values)
+	_, values = drainCursor(t, s.FindRange("a", "b", ms(40), ms(50)))
+	require.Equal(t, []int64{2}, values)
+	_, values = drainCursor(t, s.FindRange("aa", "b", ms(0), ms(99)).Reverse())
+	require.Equal(t, []int64{3}, values)
+	_, values = drainCursor(t, s.All().Reverse())
+	require.Equal(t, []int64{3, 2, 1}, values)
 
 	require.NoError(t, s.Put(key("b", 60, 130), 4)) // what ended at 30 or before has expired
 	_, values = drainCursor(t, s.Fetch("a"))

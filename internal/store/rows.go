@@ -83,6 +83,25 @@ func (r *Rows) Reverse(reverse bool) *Rows {
 	return r
 }
 
+// Where keeps, of a walk over the rows of all keys, those that keep says. It must be called before Next.
+func (r *Rows) Where(keep func(key []byte, start int64) bool) *Rows {
+	n, size := 0, 0
+	for i, ref := range r.refs {
+		key, start := r.keyOf(i), ref.at
+		if r.k.spec.Kind == Session {
+			start = ref.sub
+		}
+		if !keep(key, start) {
+			continue
+		}
+		size += copy(r.keys[size:], key) // keys only move to the front
+		r.refs[n], r.ends[n] = ref, size
+		n++
+	}
+	r.refs, r.ends, r.keys = r.refs[:n], r.ends[:n], r.keys[:size]
+	return r
+}
+
 func (r *Rows) keyOf(i int) []byte {
 	if len(r.ends) == 0 {
 		return r.keys
