@@ -3,6 +3,7 @@ package join_test
 import (
 	"context"
 	"fmt"
+	"log"
 	"testing"
 	"time"
 
@@ -333,4 +334,17 @@ func ExampleLeftForeignKeyWithKey() {
 	// Output:
 	// o1 o1:tea+-
 	// o1 o1:tea+3 left
+}
+
+// A stream that is joined with itself needs one window store and its changelog, not two.
+func ExampleStreams_withItself() {
+	b := stream.NewBuilder()
+	s := stream.From(b, orders)
+	join.Streams(s, s, window, andThen, join.Stores("pairs")).To(results)
+	topology, err := b.Build(stream.Optimize(stream.SelfJoin))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(topology.ChangelogTopics())
+	// Output: [pairs-this-join-store-changelog]
 }

@@ -137,6 +137,18 @@ func ExampleTableFrom_versioned() {
 	// map[expired:1 stale:1]
 }
 
+// A table that is restored from its own topic needs no changelog.
+func ExampleOptimize_reuseSourceTopics() {
+	b := stream.NewBuilder()
+	stream.TableFrom(b, cities, state.KeyValue("cities", serde.String, serde.String))
+	topology, err := b.Build(stream.Optimize(stream.ReuseSourceTopics))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(topology.ChangelogTopics())
+	// Output: []
+}
+
 // Two aggregations by the same new key read one repartition topic.
 func ExampleOptimize() {
 	b := stream.NewBuilder()

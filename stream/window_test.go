@@ -285,3 +285,24 @@ func TestMistakesOfWindows(t *testing.T) {
 	}
 	require.Regexp(t, `window_test\.go:\d+: WindowedBy`, err.Error())
 }
+
+func TestAFullSuppressionStopsIfItMayNotSendEarly(t *testing.T) {
+	for name, limit := range map[string]stream.Option{"records": stream.MaxRecords(2), "bytes": stream.MaxBytes(100)} {
+		t.Run(name, func(t *testing.T) {
+			b := stream.NewBuilder()
+			table := stream.From(b, readings).ToTable(state.KeyValue("table", serde.String, serde.Int64))
+			table.SuppressFor(time.Hour, limit, stream.StopWhenFull(), stream.Named("held")).ToStream().To(sums)
+			d := streamtest.New(t, b)
+			in := streamtest.Input(d, readings)
+			in.SendAt(time.UnixMilli(1), "a", 1)
+			if name == "records" {
+				in.SendAt(time.UnixMilli(2), "b", 1)
+				in.SendAt(time.UnixMilli(3), "a", 2) // no other key
+			}
+			err := in.TrySend(stream.Record[string, int64]{Key: "c", Value: 1, Time: time.UnixMilli(4)})
+			require.ErrorContains(t, err, "are held back, which is more than the limit")
+			require.ErrorContains(t, err, `"held-store"`)
+			require.Empty(t, streamtest.Output(d, sums).Drain())
+		})
+	}
+}

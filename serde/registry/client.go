@@ -56,6 +56,7 @@ type options struct {
 	backoff      time.Duration
 	cached       int
 	autoRegister bool
+	normalize    bool
 	ctx          context.Context
 }
 
@@ -94,6 +95,10 @@ func Cached(n int) ClientOption { return func(o *options) { o.cached = max(n, 1)
 // AutoRegister tells whether a serde adds its schema to its subject, at the first record that it writes, if it is not
 // there. Default: true, as in Confluent's clients. With false the schema must be there.
 func AutoRegister(on bool) ClientOption { return func(o *options) { o.autoRegister = on } }
+
+// NormalizeSchemas has the registry compare schemas by what they mean, as normalize.schemas of Confluent's serializers does: one that
+// differs from a registered one in the order of its properties or in spaces only is the same. Default: false.
+func NormalizeSchemas(on bool) ClientOption { return func(o *options) { o.normalize = on } }
 
 // New makes a client of the registry at a URL, or at several that are separated by commas: the next is asked where the one
 // before cannot be reached. No request is sent yet. A URL that is none is an error of each serde of the client, which
@@ -340,15 +345,23 @@ func (c *Client) lookupAll(subject string, s serde.Schema, details bool, done ma
 	}
 	if c.o.autoRegister {
 		if err := c.do("", func(ctx context.Context) (err error) {
-			found.ID, err = c.sr.RegisterSchema(ctx, subject, want, -1, -1)
+			found.ID, err = c.sr.RegisterSchema(c.normalized(ctx), subject, want, -1, -1)
 			return err
 		}); err != nil || !details {
 			return found, err
 		}
 	}
 	err = c.do(adviceLookup, func(ctx context.Context) (err error) {
-		found, err = c.sr.LookupSchema(ctx, subject, want)
+		found, err = c.sr.LookupSchema(c.normalized(ctx), subject, want)
 		return err
 	})
 	return found, err
+}
+
+// normalized is the context of a request that has a schema.
+func (c *Client) normalized(ctx context.Context) context.Context {
+	if c.o.normalize {
+		return sr.WithParams(ctx, sr.Normalize)
+	}
+	return ctx
 }

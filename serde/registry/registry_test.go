@@ -87,6 +87,24 @@ func TestBytesAndSubjects(t *testing.T) {
 	}
 }
 
+func TestSchemasAreNormalizedIfWanted(t *testing.T) {
+	for _, auto := range []bool{true, false} {
+		for _, normalize := range []bool{true, false} {
+			f := newFake(t)
+			f.SeedSchema("orders-value", 1, 7, sr.Schema{Schema: order2})
+			var wanted []bool
+			f.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+				wanted = append(wanted, r.URL.Query().Get("normalize") == "true")
+				return false
+			})
+			c := client(t, f.URL(), registry.AutoRegister(auto), registry.NormalizeSchemas(normalize))
+			_, err := registry.Value(c, "orders", avro.New[order](order2)).Append(nil, order{"a", 1, "n"})
+			require.NoError(t, err)
+			require.Equal(t, []bool{normalize}, wanted)
+		}
+	}
+}
+
 func TestNullHasNoSchema(t *testing.T) {
 	f := newFake(t)
 	s := serde.Nullable[order](registry.Value(client(t, f.URL()), "orders", avro.New[order](order2)))
