@@ -9,6 +9,9 @@ type engine interface {
 	get(key []byte) (value []byte, ts int64, ok bool, err error)
 	// scan iterates over lower <= key < upper; nil is open.
 	scan(lower, upper []byte) (engineIterator, error)
+	// walk calls f with each key of lower <= key < upper, in order: a scan for few keys. Slices are valid until f returns,
+	// which must not use the engine.
+	walk(lower, upper []byte, f func(key, value []byte, ts int64)) error
 	// clear removes everything; from a store on disk when the batch is written.
 	clear() error
 }

@@ -209,6 +209,16 @@ func (m *memEngine) scan(lower, upper []byte) (engineIterator, error) {
 	return newMemIterator(m.tree, m.timestamped, lower, upper), nil
 }
 
+func (m *memEngine) walk(lower, upper []byte, f func(key, value []byte, ts int64)) error {
+	m.settle()
+	it := newMemIterator(m.tree, m.timestamped, lower, upper)
+	for ok := it.first(); ok; ok = it.next() {
+		value, ts, _ := it.value()
+		f(it.kbuf, value, ts)
+	}
+	return nil
+}
+
 type memIterator struct {
 	tree         *memTree
 	timestamped  bool

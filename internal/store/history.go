@@ -1,5 +1,7 @@
 package store
 
+import "math"
+
 // Versions that were over before the history began go when their key gets another one (Versioned.forget). Those of keys that
 // get none go bit by bit: each commit of a store that was written looks at some rows of the engine. So do tombstones from before
 // the history with nothing before them. No read shows any of that, and nothing of it is in the changelog, as when Kafka
@@ -53,7 +55,7 @@ func (k *KV) forgetHistory(n int) error {
 func (k *KV) forgetVersions(key []byte, begin int64) error {
 	var row []byte
 	for {
-		kr, err := k.index.lookup(key)
+		kr, err := k.index.lookup(key, math.MinInt64)
 		if err != nil || kr == nil {
 			return err
 		}

@@ -362,7 +362,7 @@ func (k *KV) rollback() {
 	k.reorder()
 	k.latest = k.committed
 	if k.index != nil {
-		k.index.clear()
+		k.index.rollback()
 	}
 }
 

@@ -61,22 +61,25 @@ func layoutOf(s *Spec) layout {
 // segmented tells whether rows begin with a segment.
 func (l *layout) segmented() bool { return l.kind == Window || l.kind == Session }
 
+// segment is the one that a time is in; stores without segments have one.
 func (l *layout) segment(at int64) uint32 {
-	if at <= 0 {
+	if at <= 0 || !l.segmented() {
 		return 0
 	}
-	return uint32(min(at/l.interval, math.MaxUint32))
+	return uint32(min(at/l.interval, math.MaxUint32-1)) // there is one behind the last
 }
 
 func segmentKey(segment uint32) []byte { return binary.BigEndian.AppendUint32(nil, segment) }
 
 func (l *layout) append(dst, key []byte, r rowRef) []byte {
+	return l.appendSuffix(append(l.appendPrefix(dst, l.segment(r.at)), key...), r)
+}
+
+func (l *layout) appendPrefix(dst []byte, segment uint32) []byte {
 	if l.kind == VersionedKeyValue {
-		dst = append(dst, versionLive)
-	} else {
-		dst = binary.BigEndian.AppendUint32(dst, l.segment(r.at))
+		return append(dst, versionLive)
 	}
-	return l.appendSuffix(append(dst, key...), r)
+	return binary.BigEndian.AppendUint32(dst, segment)
 }
 
 func (l *layout) appendSuffix(dst []byte, r rowRef) []byte {

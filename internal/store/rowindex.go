@@ -2,6 +2,7 @@ package store
 
 import (
 	"hash/maphash"
+	"math"
 	"slices"
 	"unsafe"
 )
@@ -12,7 +13,8 @@ import (
 //	key -> at, at, at ...   sorted; what has expired is cut off in front
 //
 // It is complete, so that a key that it does not have has no rows, as long as that takes no more than its part of the
-// memory; then it keeps the keys in use only, and looks for the others in the engine.
+// memory. Then it keeps the keys in use only, with the rows from a time on, and looks for others in the engine, in the
+// segments that keySegments says. It still has each row that the engine does not have yet: the engine is all there is to search.
 //
 // It follows each change of the open transaction. A rollback empties it; then, and when a store is opened that has
 // rows already, one walk over the store makes it anew when it is needed.
@@ -25,23 +27,28 @@ type rowIndex struct {
 	n        int
 	top      uint32
 	complete bool
-	over     bool // too large to be complete
+	over     bool         // too large to be complete
+	segments *keySegments // once it is over
 	bytes    int64
 	limit    int64 // of bytes
 	last     *keyRows
 	hand     uint32 // of the sweep, and of the eviction
 	order    *rowOrder
+
+	lower, upper []byte // of a search in the engine
 }
 
 // keyRows are the rows of a key.
 type keyRows struct {
-	key  string // in inlineKey if it fits
-	rows []rowRef
-	head int // rows before it have expired
-	id   uint32
-	gen  uint32 // changes when the place is given to another key
-	used bool   // since the eviction looked at it
-	live bool   // false: the place is free
+	key     string // in inlineKey if it fits
+	rows    []rowRef
+	head    int   // rows before it have expired
+	from    int64 // in an index that is not complete: all rows from this time on are here, and of others those that the engine does not have
+	id      uint32
+	gen     uint32 // changes when the place is given to another key
+	changed uint32 // Task.gen when a row was put last
+	used    bool   // since the eviction looked at it
+	live    bool   // false: the place is free
 
 	inlineKey [24]byte
 	inline    [2]rowRef
@@ -60,15 +67,30 @@ func newRowIndex(k *KV) *rowIndex {
 	return ix
 }
 
-// clear forgets everything.
+// clear forgets the rows.
 func (ix *rowIndex) clear() {
 	ix.k.t.bytes -= ix.bytes
 	ix.bytes = 0
+	if ix.segments != nil {
+		ix.grew(int64(len(ix.segments.slots)) * segmentSlotSize)
+	}
 	ix.slots = make([]slot, minSlots)
 	ix.chunks, ix.free, ix.n, ix.top, ix.hand, ix.last = nil, nil, 0, 0, 0, nil
 	ix.complete = false
 	ix.order = nil
 	ix.setLimit()
+}
+
+// reset forgets everything: the engine was changed.
+func (ix *rowIndex) reset() {
+	ix.over, ix.segments = false, nil
+	ix.clear()
+}
+
+// rollback forgets what the open transaction changed.
+func (ix *rowIndex) rollback() {
+	ix.clear()
+	ix.addPinned()
 }
 
 func (ix *rowIndex) grew(n int64) {
@@ -85,12 +107,14 @@ func (ix *rowIndex) at(id uint32) *keyRows {
 	return &ix.chunks[(id-1)/chunkEntries][(id-1)%chunkEntries]
 }
 
+func (ix *rowIndex) hash(key []byte) uint32 { return uint32(maphash.Bytes(ix.seed, key)) }
+
 // find returns the rows of a key, nil if it does not know them: if it is complete, there are none.
 func (ix *rowIndex) find(key []byte) *keyRows {
 	if kr := ix.last; kr != nil && kr.key == string(key) {
 		return kr
 	}
-	h := uint32(maphash.Bytes(ix.seed, key))
+	h := ix.hash(key)
 	mask := uint32(len(ix.slots) - 1)
 	for i := h & mask; ; i = (i + 1) & mask {
 		s := ix.slots[i]
@@ -128,9 +152,9 @@ func (ix *rowIndex) add(key []byte) *keyRows {
 		}
 	}
 	ix.n++
-	ix.insert(slot{uint32(maphash.Bytes(ix.seed, key)), id})
+	ix.insert(slot{ix.hash(key), id})
 	kr := ix.at(id)
-	kr.id, kr.live, kr.used = id, true, true
+	kr.id, kr.live, kr.used, kr.from, kr.changed = id, true, true, math.MaxInt64, 0
 	kr.gen++
 	if kr.rows == nil {
 		kr.rows = kr.inline[:0]
@@ -272,43 +296,71 @@ func (kr *keyRows) remove(r rowRef) {
 
 // changed is called when a row came or went, or may have.
 func (ix *rowIndex) changed(row []byte, present bool) {
-	if ix.k.layout.logged(unsafe.String(unsafe.SliceData(row), len(row))) {
+	if ix.k.layout.logged(unsafe.String(unsafe.SliceData(row), len(row))) || !ix.complete && !ix.over {
 		return
 	}
 	key, r := ix.k.layout.split(row)
 	kr := ix.find(key)
-	if kr == nil {
-		if !ix.complete || !present {
-			return
-		}
-		kr = ix.add(key)
-	}
 	if !present {
-		kr.remove(r)
+		if kr != nil {
+			kr.remove(r)
+		}
 		return
 	}
+	if kr == nil {
+		kr = ix.add(key)
+		if ix.over && ix.segments.of(ix.hash(key))&ix.liveBits() == 0 {
+			kr.from = math.MinInt64
+		}
+	}
+	kr.changed = ix.k.t.gen
 	if ix.put(kr, r) && ix.order != nil {
 		ix.order.add(r, kr)
+	}
+	if ix.over {
+		ix.mark(key, r)
 	}
 	if ix.bytes > ix.limit {
 		ix.tooLarge()
 	}
 }
 
+// mark tells segments of a row.
+func (ix *rowIndex) mark(key []byte, r rowRef) {
+	segment := ix.k.layout.segment(r.at)
+	ix.grew(ix.segments.add(ix.hash(key), segment, ix.liveBits()|segmentBit(segment)))
+}
+
+// liveBits are the segments with rows that may still be needed, after a rollback too.
+func (ix *rowIndex) liveBits() uint32 {
+	l := &ix.k.layout
+	return segmentBits(l.segment(ix.k.liveFrom(ix.k.committed)), l.segment(ix.k.now()))
+}
+
 // tooLarge makes a complete index one of the keys in use; of one that is, it takes out keys that were not used of late.
 func (ix *rowIndex) tooLarge() {
 	if ix.complete {
-		ix.clear()
-		ix.over = true
-		return
+		ix.complete, ix.over = false, true
+		ix.segments = newKeySegments()
+		ix.grew(int64(len(ix.segments.slots))*segmentSlotSize - ix.order.size())
+		ix.order = nil
+		for id := uint32(1); id <= ix.top; id++ {
+			if kr := ix.at(id); kr.live {
+				kr.from = math.MinInt64
+				for _, r := range kr.refs() {
+					ix.mark(unsafe.Slice(unsafe.StringData(kr.key), len(kr.key)), r)
+				}
+			}
+		}
 	}
-	for ix.bytes > ix.limit && ix.n > 1 {
+	// A part of it: what cannot go now will soon.
+	for n := 0; ix.bytes > ix.limit && n < evictAtOnce; n++ {
 		if ix.hand++; ix.hand > ix.top {
 			ix.hand = 1
 		}
 		kr := ix.at(ix.hand)
 		switch {
-		case !kr.live || kr == ix.last:
+		case !kr.live || kr == ix.last || kr.changed > ix.k.t.writtenGen:
 		case kr.used:
 			kr.used = false
 		default:
@@ -317,125 +369,14 @@ func (ix *rowIndex) tooLarge() {
 	}
 }
 
-// lookup returns the rows of a key; nil: it has none.
-func (ix *rowIndex) lookup(key []byte) (*keyRows, error) {
-	kr := ix.find(key)
-	if kr == nil {
-		if ix.complete {
-			return nil, nil
-		}
-		if !ix.over {
-			if err := ix.build(); err != nil {
-				return nil, err
-			}
-			return ix.lookup(key)
-		}
-		var err error
-		if kr, err = ix.load(key); err != nil {
-			return nil, err
-		}
-	}
-	kr.used = true
-	if ix.k.layout.segmented() {
-		kr.trim(ix.k.liveFrom(ix.k.now()))
-	}
-	return kr, nil
-}
-
-// build makes the index complete, or finds that it would be too large.
-func (ix *rowIndex) build() error {
-	ix.clear()
-	k := ix.k
-	if err := k.t.usable(); err != nil {
-		return err
-	}
-	it, err := k.eng.scan(nil, nil)
-	if err != nil {
-		return k.wrap("index", err)
-	}
-	ix.complete = true // changed adds keys
-	for ok := it.first(); ok && ix.complete; ok = it.next() {
-		ix.changed(it.key(), true)
-	}
-	if err := it.close(); err != nil {
-		ix.clear()
-		return k.wrap("index", err)
-	}
-	if ix.complete {
-		// What is not in the engine yet, or not as it is now.
-		k.entries.each(func(e *entry) {
-			if ix.complete && (e.dirty || k.t.pins(e)) {
-				ix.changed([]byte(e.key), e.present)
-			}
-		})
-	}
-	return nil
-}
-
-// load finds the rows of one key.
-func (ix *rowIndex) load(key []byte) (*keyRows, error) {
-	k := ix.k
-	kr := ix.add(key)
-	err := k.eachRowOf(key, func(r rowRef) { ix.put(kr, r) })
-	if err != nil {
-		ix.drop(kr)
-		return nil, err
-	}
-	if ix.bytes > ix.limit {
-		ix.tooLarge()
-	}
-	return kr, nil
-}
-
-// eachRowOf calls f with the rows of a key, in their order, without the help of the index.
-func (k *KV) eachRowOf(key []byte, f func(rowRef)) error {
-	l := &k.layout
-	first, last := uint32(0), uint32(0)
-	if l.segmented() {
-		now := k.now()
-		first, last = l.segment(k.liveFrom(now)), l.segment(now)
-	}
-	var lower, upper []byte
-	for s := first; ; s++ {
-		lower, upper = lower[:0], upper[:0]
-		if l.segmented() {
-			lower = append(lower, segmentKey(s)...)
-		} else {
-			lower = append(lower, versionLive)
-		}
-		lower = append(lower, key...)
-		upper = append(append(upper, lower...), maxSuffix[:l.suffix]...)
-		it := k.Range(lower, upper, false)
-		for it.Next() {
-			if len(it.Key()) == l.prefix+len(key)+l.suffix {
-				_, r := l.split(it.Key())
-				f(r)
-			}
-		}
-		if err := it.Close(); err != nil {
-			return err
-		}
-		if s == last {
-			return nil
-		}
-	}
-}
-
-// maxSuffix is behind the suffixes of all rows: times are not negative.
-var maxSuffix = [16]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-
-// absent tells that the store is known not to have a row.
-func (ix *rowIndex) absent(row []byte) bool {
-	if !ix.complete {
-		return false
-	}
-	key, r := ix.k.layout.split(row)
-	kr := ix.find(key)
-	return kr == nil || !kr.has(r)
-}
+// evictAtOnce is how many keys an eviction looks at.
+const evictAtOnce = 64
 
 // sweep looks at a number of keys, cuts off what has expired and forgets those that have no rows.
 func (ix *rowIndex) sweep(n int, from int64) {
+	if ix.over {
+		ix.segments.sweep(n, ix.liveBits())
+	}
 	if !ix.complete {
 		return
 	}

@@ -49,6 +49,16 @@ func newRowOrder(ix *rowIndex) *rowOrder {
 	return o
 }
 
+// size is how much memory it takes.
+func (o *rowOrder) size() (n int64) {
+	if o != nil {
+		for _, b := range o.buckets {
+			n += int64(len(b.refs)) * orderRefSize
+		}
+	}
+	return n
+}
+
 func (o *rowOrder) add(r rowRef, kr *keyRows) {
 	n := r.at / o.width
 	b := o.last

@@ -59,7 +59,8 @@ func (s *Sessions) Sent(key []byte, start, end int64) (value []byte, ts int64, o
 // Find returns the sessions of a key that end at earliestEnd or later and start at latestStart or earlier, by end and
 // start.
 func (s *Sessions) Find(key []byte, earliestEnd, latestStart int64) *Rows {
-	kr, err := s.k.index.lookup(key)
+	from := max(earliestEnd, s.First())
+	kr, err := s.k.index.lookup(key, from)
 	if err != nil {
 		return s.k.failedRows(err)
 	}
@@ -68,7 +69,7 @@ func (s *Sessions) Find(key []byte, earliestEnd, latestStart int64) *Rows {
 		return rows
 	}
 	refs := kr.refs()
-	for _, r := range refs[kr.seek(rowRef{at: max(earliestEnd, s.First())}):] {
+	for _, r := range refs[kr.seek(rowRef{at: from}):] {
 		if r.sub <= latestStart {
 			rows.refs = append(rows.refs, r)
 		}

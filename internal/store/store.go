@@ -22,6 +22,7 @@
 //	     |  Range, Find: which rows  -->  rowIndex: key -> times, sorted
 //	     |  All, Ended               -->  rowOrder: time -> rows of all keys
 //	     v  one row                       (both follow each change of the KV, and are made anew after a rollback)
+//	     |                                keySegments: which segments have rows of a key, once an index is too large to have all
 //	KV: segment ‖ row                     the changelog has the row only: Kafka Streams' bytes
 //
 // Their stream time is the latest time of a row that was put. Rows that have expired are hidden by it at once; the engine drops
@@ -36,6 +37,7 @@
 //   - Rollback restores exactly what Commit made: uncommitted data never left the cache.
 //   - What a View shows is a commit, all of it and nothing else, and never changes.
 //   - An index that is complete knows every row that has not expired: what it does not know is not there.
+//   - An index that is not complete has each row that the engine does not have yet, and knows the segments of the others.
 //   - Rows that expire leave no trace in a changelog; entries whose TTL is over leave tombstones.
 //   - nil is null and means "no such key"; an empty value is a value.
 //

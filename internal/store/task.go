@@ -232,7 +232,7 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 		k.committed, k.latest = k.seen, k.seen
 	}
 	if k.index != nil {
-		k.index.clear()
+		k.index.reset()
 	}
 	clear(changes)
 	t.changes = changes[:0]
@@ -267,7 +267,7 @@ func (t *Task) Reset(store string) error {
 	k.position, k.hasPosition, k.newPosition = 0, false, false
 	k.latest, k.seen, k.committed, k.dropped, k.cursor = -1, -1, -1, 0, nil
 	if k.index != nil {
-		k.index.clear()
+		k.index.reset()
 		k.index.complete = true
 	}
 	t.epoch++

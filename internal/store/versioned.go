@@ -43,7 +43,7 @@ func (v *Versioned) Put(key, value []byte, ts int64) (Put, error) {
 		*v.time = ts
 	}
 	p := Put{Kept: true, Latest: true}
-	kr, err := v.k.index.lookup(key)
+	kr, err := v.k.index.lookup(key, math.MinInt64)
 	if err != nil {
 		return p, err
 	}
@@ -119,7 +119,7 @@ func (v *Versioned) Get(key []byte) (value []byte, ts int64, ok bool, err error)
 
 // last returns the value of the last version that is not later than asOf.
 func (v *Versioned) last(key []byte, asOf int64) (value []byte, ts int64, ok bool, err error) {
-	kr, err := v.k.index.lookup(key)
+	kr, err := v.k.index.lookup(key, math.MinInt64)
 	if err != nil || kr == nil {
 		return nil, 0, false, err
 	}
@@ -147,7 +147,7 @@ func (v *Versioned) GetAsOf(key []byte, ts int64) (value []byte, at int64, ok bo
 // Versions returns the versions of a key that were valid at some time between from and to, both included, by time;
 // tombstones are left out. Of the time before the history it knows the latest version only.
 func (v *Versioned) Versions(key []byte, from, to int64) *Rows {
-	kr, err := v.k.index.lookup(key)
+	kr, err := v.k.index.lookup(key, math.MinInt64)
 	if err != nil {
 		return v.k.failedRows(err)
 	}

@@ -82,7 +82,7 @@ func (w *Windows) Sent(key []byte, start int64) (value []byte, ts int64, ok bool
 // Range returns the rows of a key with a start between from and to, both included, by start and sequence number.
 func (w *Windows) Range(key []byte, from, to int64, reverse bool) *Rows {
 	from = max(from, w.first())
-	kr, err := w.k.index.lookup(key)
+	kr, err := w.k.index.lookup(key, from)
 	if err != nil {
 		return w.k.failedRows(err)
 	}
