@@ -54,6 +54,7 @@ type Dir struct {
 	budget    int64
 	tasks     atomic.Int64 // open ones, for their shares
 	writing   sync.Mutex   // held by the write that works
+	merger    merger       // of that write
 
 	mu   sync.Mutex
 	open map[string]*Task // nil value: being opened

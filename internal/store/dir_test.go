@@ -167,7 +167,7 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	task, err := d.OpenTask("0_1", []Spec{{Name: "s"}}, TaskOptions{})
 	require.NoError(t, err)
-	task.disk.begin()
+	task.disk.begin(0)
 	require.NoError(t, task.disk.batch.Set(metaVersion, []byte{layoutVersion + 1}, nil))
 	require.NoError(t, task.disk.write())
 	require.NoError(t, task.Close())

@@ -41,6 +41,9 @@ type item struct {
 // so that an empty value and no value differ in both.
 const timestampSize = 8
 
+// engineOverhead is about what a row takes in a batch besides its key and value.
+const engineOverhead = 4 + timestampSize + 5
+
 func appendStored(dst []byte, timestamped bool, value []byte, ts int64) []byte {
 	if timestamped {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(ts))

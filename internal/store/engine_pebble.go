@@ -126,7 +126,7 @@ func openDisk(path string, fs vfs.FS, cache *pebble.Cache, files *pebble.FileCac
 		FormatMajorVersion:    pebbleFormat,
 		DisableWAL:            true, // the changelog is the log; positions are in the data
 		MemTableSize:          memtable,
-		L0CompactionThreshold: 4,
+		L0CompactionThreshold: 8, // a write rarely finds more than a few tables that overlap: rows of windows are gone before
 		Logger:                pebbleLogger{d},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { d.logger.Warn("store: background error", "path", path, "error", err) },
@@ -243,7 +243,7 @@ func (d *disk) openStore(s Spec, interval int64) (o openedStore, err error) {
 		if s.Kind != KeyValue {
 			rec = binary.BigEndian.AppendUint64(rec, uint64(interval))
 		}
-		d.begin()
+		d.begin(0)
 		_ = d.batch.Set(metaNextID, binary.BigEndian.AppendUint32(nil, id+1), nil)
 		_ = d.batch.Set(metaStore(s.Name), rec, nil)
 		if err := d.write(); err != nil {
@@ -300,7 +300,7 @@ func (d *disk) checkLayout() error {
 	case err != nil:
 		return err
 	case !ok:
-		d.begin()
+		d.begin(0)
 		_ = d.batch.Set(metaVersion, []byte{layoutVersion}, nil)
 		return d.write()
 	case len(v) != 1 || v[0] == 0:
@@ -323,8 +323,13 @@ func (d *disk) getMeta(key []byte) ([]byte, bool, error) {
 	return out, true, closer.Close()
 }
 
-// begin opens the batch that apply, clear and setPosition write to, and write makes it part of the database.
-func (d *disk) begin() { d.batch = d.db.NewBatch() }
+// begin opens the batch that apply, clear and setPosition write to, and write makes it part of the database. size is about
+// what will be in it. One that is not too large keeps its memory for the next.
+func (d *disk) begin(size int) {
+	d.batch = d.db.NewBatchWithSize(size+1<<10, pebble.WithMaxRetainedSizeBytes(keepBatch))
+}
+
+const keepBatch = 4 << 20
 
 func (d *disk) setPosition(id uint32, next int64) {
 	_ = d.batch.Set(metaPosition(id), binary.BigEndian.AppendUint64(nil, uint64(next)), nil)

@@ -406,7 +406,7 @@ func (k *KV) reorder() {
 // addPinned adds all pinned entries to the index.
 func (k *KV) addPinned() {
 	for _, r := range k.runs {
-		for _, it := range r.sorted() {
+		for _, it := range r.items {
 			k.order.add(k.entries.find([]byte(it.key)))
 		}
 	}

@@ -38,20 +38,21 @@ type rowIndex struct {
 	lower, upper []byte // of a search in the engine
 }
 
-// keyRows are the rows of a key.
+// keyRows are the rows of a key. Its size is two cache lines: the first is all that a search for a key with no rows, or
+// with the rows of another place in memory, reads.
 type keyRows struct {
-	key     string // in inlineKey if it fits
-	rows    []rowRef
-	head    int   // rows before it have expired
-	from    int64 // in an index that is not complete: all rows from this time on are here, and of others those that the engine does not have
-	id      uint32
+	key       string // in inlineKey if it fits
+	inlineKey [24]byte
+	rows      []rowRef
+
+	inline  [2]rowRef
+	head    int    // rows before it have expired
+	from    int64  // in an index that is not complete: all rows from this time on are here, and of others those that the engine does not have
+	id      uint32 // of its place
 	gen     uint32 // changes when the place is given to another key
 	changed uint32 // Task.gen when a row was put last
 	used    bool   // since the eviction looked at it
 	live    bool   // false: the place is free
-
-	inlineKey [24]byte
-	inline    [2]rowRef
 }
 
 const (

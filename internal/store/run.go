@@ -9,16 +9,18 @@ import (
 )
 
 // A run is what one commit changed in one store: for Views, and for the engine. It never changes after Commit made
-// it, but for its order: who reads it first sorts it.
+// it; Views sort it when they first read it.
 type run struct {
-	once  sync.Once
 	items []item // each key once; value nil: deleted
+	once  sync.Once
+	byKey []item // see sorted
 	size  int64  // about what it takes, and its entries that it keeps in the cache
+	bytes int    // about what the engine gets
 }
 
 // newRun copies the dirty entries; bytes is the size of their keys and values.
 func newRun(dirty []*entry, timestamped bool, bytes int) *run {
-	r := &run{items: make([]item, len(dirty)), size: int64(len(dirty)*entryOverhead + bytes)}
+	r := &run{items: make([]item, len(dirty)), size: int64(len(dirty)*entryOverhead + bytes), bytes: len(dirty)*engineOverhead + bytes}
 	arena := make([]byte, 0, bytes+1) // +1: an empty value must not be nil
 	for i, e := range dirty {
 		it := item{ts: NoTimestamp}
@@ -40,8 +42,16 @@ func newRun(dirty []*entry, timestamped bool, bytes int) *run {
 
 // sorted returns the items by key.
 func (r *run) sorted() []item {
-	r.once.Do(func() { sortItems(r.items) })
-	return r.items
+	r.once.Do(func() {
+		runs := []*run{r}
+		keys := appendSortKeys(make([]sortKey, 0, len(r.items)), runs)
+		sortRuns(keys, runs)
+		r.byKey = make([]item, len(keys))
+		for i, k := range keys {
+			r.byKey[i] = r.items[k.at]
+		}
+	})
+	return r.byKey
 }
 
 func (r *run) get(key string) (item, bool) {
@@ -53,73 +63,85 @@ func (r *run) get(key string) (item, bool) {
 	return item{}, false
 }
 
-// mergeRuns returns the last change of each key in runs (newest first), by key.
-func mergeRuns(runs []*run) []item {
-	switch len(runs) {
-	case 0:
-		return nil
-	case 1:
-		return runs[0].sorted()
-	}
-	mid := len(runs) / 2
-	newer, older := mergeRuns(runs[:mid]), mergeRuns(runs[mid:])
-	out := make([]item, 0, len(newer)+len(older))
-	for len(newer) > 0 && len(older) > 0 {
-		switch c := strings.Compare(newer[0].key, older[0].key); {
-		case c > 0:
-			out, older = append(out, older[0]), older[1:]
-		case c == 0:
-			older = older[1:]
-			fallthrough
-		default:
-			out, newer = append(out, newer[0]), newer[1:]
-		}
-	}
-	return append(append(out, newer...), older...)
+// merger finds the last change of each key in some runs. It keeps its memory for the next time.
+type merger struct {
+	order []sortKey
+	out   []item
 }
 
-// sortItems sorts by key. The beginning of a key as a number orders like it: most comparisons
+// sortKey is an item to sort. The beginning of a key as a number orders like it: most comparisons
 // need no more, and do not touch the keys.
-func sortItems(items []item) {
-	type sortKey struct {
-		prefix uint64
-		at     int
+type sortKey struct {
+	prefix  uint64
+	run, at uint32
+}
+
+// merge returns the last change of each key in runs (newest first), by key. It is valid until the next call.
+func (m *merger) merge(runs []*run) []item {
+	m.order = appendSortKeys(m.order[:0], runs)
+	sortRuns(m.order, runs)
+	m.out = m.out[:0]
+	for _, o := range m.order {
+		it := &runs[o.run].items[o.at]
+		if n := len(m.out); n == 0 || m.out[n-1].key != it.key {
+			m.out = append(m.out, *it)
+		}
 	}
-	keys := make([]sortKey, len(items))
-	skip := commonPrefix(items)
-	for i := range items {
-		keys[i] = sortKey{keyPrefix(items[i].key[skip:]), i}
+	return m.out
+}
+
+// done lets go of what was merged.
+func (m *merger) done() {
+	const keep = 1 << 16
+	if cap(m.out) > keep {
+		*m = merger{}
+		return
 	}
+	clear(m.out)
+}
+
+func appendSortKeys(keys []sortKey, runs []*run) []sortKey {
+	skip := commonPrefix(runs)
+	for n, r := range runs {
+		for i := range r.items {
+			keys = append(keys, sortKey{keyPrefix(r.items[i].key[skip:]), uint32(n), uint32(i)})
+		}
+	}
+	return keys
+}
+
+// sortRuns sorts by key, and changes of one key by their run.
+func sortRuns(keys []sortKey, runs []*run) {
 	slices.SortFunc(keys, func(a, b sortKey) int {
-		if c := cmp.Compare(a.prefix, b.prefix); c != 0 {
+		if a.prefix != b.prefix {
+			return cmp.Compare(a.prefix, b.prefix)
+		}
+		if c := strings.Compare(runs[a.run].items[a.at].key, runs[b.run].items[b.at].key); c != 0 {
 			return c
 		}
-		return strings.Compare(items[a.at].key, items[b.at].key)
+		return cmp.Compare(a.run, b.run)
 	})
-	out := make([]item, len(items))
-	for i, k := range keys {
-		out[i] = items[k.at]
-	}
-	copy(items, out)
 }
 
 // commonPrefix is how many bytes all keys begin with.
-func commonPrefix(items []item) int {
-	if len(items) == 0 {
-		return 0
-	}
-	first := items[0].key
-	n := len(first)
-	for i := range items {
-		n = min(n, len(items[i].key))
-		for j := range n {
-			if items[i].key[j] != first[j] {
-				n = j
-				break
+func commonPrefix(runs []*run) int {
+	first, n := "", -1
+	for _, r := range runs {
+		for i := range r.items {
+			key := r.items[i].key
+			if n < 0 {
+				first, n = key, len(key)
+			}
+			n = min(n, len(key))
+			for j := range n {
+				if key[j] != first[j] {
+					n = j
+					break
+				}
 			}
 		}
 	}
-	return n
+	return max(n, 0)
 }
 
 func keyPrefix(key string) uint64 {

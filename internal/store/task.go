@@ -211,7 +211,7 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 			// The keys are read by apply, and not kept.
 			changes = append(changes, item{key: unsafe.String(unsafe.SliceData(r.Key), len(r.Key)), value: r.Value, ts: r.Timestamp})
 		}
-		t.disk.begin()
+		t.disk.begin(0)
 		if err := k.disk.apply(lastOfEach(changes)); err != nil {
 			return t.fail("restore", err)
 		}
@@ -253,7 +253,7 @@ func (t *Task) Reset(store string) error {
 	}
 	k.clearCache()
 	if k.disk != nil {
-		t.disk.begin()
+		t.disk.begin(0)
 	}
 	if err := k.eng.clear(); err != nil {
 		return t.fail("reset", err)

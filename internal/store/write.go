@@ -101,19 +101,30 @@ func (t *Task) start() bool {
 		defer close(w.done)
 		t.dir.writing.Lock()
 		defer t.dir.writing.Unlock()
-		w.err = w.run(t.disk)
+		w.err = w.run(t.disk, &t.dir.merger)
 	}()
 	return true
 }
 
-// run is all that is done outside of the owner's goroutine.
-func (w *write) run(d *disk) error {
-	if d != nil {
-		d.begin()
+// size is about how many bytes the engine gets.
+func (w *write) size() (n int) {
+	for i := range w.parts {
+		for _, r := range w.parts[i].runs {
+			n += r.bytes
+		}
 	}
+	return n
+}
+
+// run is all that is done outside of the owner's goroutine.
+func (w *write) run(d *disk, m *merger) error {
+	if d != nil {
+		d.begin(w.size())
+	}
+	defer m.done()
 	for i := range w.parts {
 		p := &w.parts[i]
-		changes := liveRows(mergeRuns(p.runs), p.live)
+		changes := liveRows(m.merge(p.runs), p.live)
 		if p.tree != nil {
 			p.tree = p.tree.apply(changes).from(p.before)
 		} else {
