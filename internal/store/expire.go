@@ -9,6 +9,9 @@ package store
 // openIndex makes the index of a store; empty says that the engine has nothing.
 func (k *KV) openIndex(empty bool) {
 	if k.spec.Kind == KeyValue {
+		if empty {
+			k.openBelow()
+		}
 		return
 	}
 	k.t.indexes++

@@ -72,6 +72,52 @@ func benchmarkStreamJoin(b *testing.B, memory int64, keys, records int) {
 	}
 }
 
+// BenchmarkFirstTime is the work of a store that remembers ids, on a disk: most have not come before, and are looked for
+// and put.
+func BenchmarkFirstTime(b *testing.B) {
+	for _, memory := range []int64{512 << 20, 32 << 20} {
+		b.Run(fmt.Sprintf("memory=%dMiB", memory>>20), func(b *testing.B) { benchmarkFirstTime(b, memory, 600_000) })
+	}
+}
+
+func benchmarkFirstTime(b *testing.B, memory int64, records int) {
+	for b.Loop() {
+		dir, err := OpenDir(b.TempDir(), DirOptions{MemoryBytes: memory})
+		require.NoError(b, err)
+		task, err := dir.OpenTask("0_0", []Spec{{Name: "seen", TTL: 1 << 40, Timestamped: true, Cached: true, Changelog: true}}, TaskOptions{})
+		require.NoError(b, err)
+		kv := task.KV("seen")
+		rng := rand.New(rand.NewPCG(1, 2))
+		var key []byte
+		before, again := cpuTime(b), 0
+		for n := range records {
+			id := uint64(n)
+			if n%10 == 0 {
+				id = rng.Uint64N(id + 1)
+			}
+			key = fmt.Appendf(key[:0], "%016x", id*0x9e3779b97f4a7c15)
+			_, _, ok, err := kv.Get(key)
+			require.NoError(b, err)
+			if ok {
+				again++
+			} else {
+				require.NoError(b, kv.Put(key, nil8[:], int64(n)))
+			}
+			if n%2500 == 0 {
+				require.NoError(b, task.RemoveExpired())
+				require.NoError(b, kv.Dirty(func(*Dirty) error { return nil }))
+				require.NoError(b, task.Commit(map[string]int64{"seen": int64(n)}))
+			}
+		}
+		b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(records), "cpu-ns/record")
+		require.InDelta(b, records/10, again, float64(records)/100)
+		require.NoError(b, task.Close())
+		require.NoError(b, dir.Close())
+	}
+}
+
+var nil8 [8]byte
+
 // cpuTime is what the process has taken so far.
 func cpuTime(tb testing.TB) time.Duration {
 	var u syscall.Rusage

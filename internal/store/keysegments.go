@@ -21,6 +21,9 @@ const segmentSlotSize = 8
 
 func newKeySegments() *keySegments { return &keySegments{slots: make([]segmentSlot, minSlots)} }
 
+// size is how much memory it takes.
+func (s *keySegments) size() int64 { return int64(len(s.slots)) * segmentSlotSize }
+
 func segmentBit(segment uint32) uint32 { return 1 << (segment % 32) }
 
 // segmentBits are the bits of the segments from first to last.

@@ -19,11 +19,12 @@ type KV struct {
 	mem  *memEngine  // eng, for a store in memory
 
 	entries   table
-	last      *entry   // the one that was used last: a Put mostly follows the Get of its key
-	dirty     []*entry // written by the open transaction, in the order of the first write
-	dirtySize int      // bytes of their keys and values
-	runs      []*run   // what is committed and newer than the engine, newest first
-	order     ordered  // the pinned entries by key, once Range was called
+	below     *keySegments // keys that the engine has and the cache has not; nil: not known
+	last      *entry       // the one that was used last: a Put mostly follows the Get of its key
+	dirty     []*entry     // written by the open transaction, in the order of the first write
+	dirtySize int          // bytes of their keys and values
+	runs      []*run       // what is committed and newer than the engine, newest first
+	order     ordered      // the pinned entries by key, once Range was called
 
 	position    int64 // next offset of the changelog that is not in here
 	hasPosition bool
@@ -82,7 +83,7 @@ func (k *KV) load(key []byte) (value []byte, ts int64, ok bool, err error) {
 	if err := k.t.usable(); err != nil {
 		return nil, 0, false, err
 	}
-	if k.index != nil && k.index.absent(key) {
+	if k.absent(key) {
 		return nil, 0, false, nil
 	}
 	if value, ts, ok, err = k.eng.get(key); err != nil {
@@ -249,9 +250,12 @@ func (k *KV) DirtyLen() int { return len(k.dirty) }
 func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
 	e, k := d.e, d.k
 	if !e.oldKnown {
-		v, ts, ok, err := k.eng.get([]byte(e.key))
-		if err != nil {
-			return nil, 0, false, k.wrap("get", err)
+		var v []byte
+		// An index has the new row already, and what a TTL has ended is not known below.
+		if k.index != nil || k.spec.TTL > 0 || !k.absent([]byte(e.key)) {
+			if v, ts, ok, err = k.eng.get([]byte(e.key)); err != nil {
+				return nil, 0, false, k.wrap("get", err)
+			}
 		}
 		k.t.bytes -= e.size()
 		e.old = append(e.old[:0], v...)
@@ -371,6 +375,9 @@ func (k *KV) forget(e *entry) {
 	if invariants.Enabled && (e.dirty || k.t.pins(e)) {
 		panic(fmt.Sprintf("store %q: key %q is forgotten while it is pinned", k.spec.Name, e.key))
 	}
+	if e.present {
+		k.sink([]byte(e.key), e.ts)
+	}
 	k.t.bytes -= e.size()
 	if k.last == e {
 		k.last = nil
@@ -420,7 +427,12 @@ func (k *KV) clearCache() {
 	if k.entries.n == 0 {
 		return
 	}
-	k.entries.each(func(e *entry) { k.t.bytes -= e.size() })
+	k.entries.each(func(e *entry) {
+		k.t.bytes -= e.size()
+		if e.present {
+			k.sink([]byte(e.key), e.ts)
+		}
+	})
 	k.entries.init()
 	k.last = nil
 	k.order.reset()

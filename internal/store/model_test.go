@@ -51,7 +51,7 @@ type modelWrite struct {
 func TestStoreEqualsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{t: t, fs: vfs.NewCrashableMem(), now: time.Unix(1e9, 0), stores: map[string]*modelStore{}}
-		m.memory = rapid.SampledFrom([]int64{1, 4 << 10, 1 << 20}).Draw(t, "memory")
+		m.memory = rapid.SampledFrom([]int64{1, 4 << 10, 32 << 10, 1 << 20}).Draw(t, "memory")
 		for _, name := range []string{"a", "ab", "a\x00", "plain", "memory", "uncached"} {
 			s := Spec{Name: name, Timestamped: name != "plain", InMemory: name == "memory", Changelog: true, Cached: name != "uncached"}
 			m.specs = append(m.specs, s)
@@ -339,6 +339,9 @@ func (m *model) checkAccounting() {
 			require.Same(m.t, e, k.entries.find([]byte(e.key)))
 		})
 		require.LessOrEqual(m.t, len(k.entries.free)+k.entries.n, int(k.entries.top))
+		if k.below != nil {
+			all += k.below.size()
+		}
 	}
 	require.Equal(m.t, all, m.task.bytes)
 	require.Equal(m.t, pinned, m.task.pinned)

@@ -73,7 +73,7 @@ func (ix *rowIndex) clear() {
 	ix.k.t.bytes -= ix.bytes
 	ix.bytes = 0
 	if ix.segments != nil {
-		ix.grew(int64(len(ix.segments.slots)) * segmentSlotSize)
+		ix.grew(ix.segments.size())
 	}
 	ix.slots = make([]slot, minSlots)
 	ix.chunks, ix.free, ix.n, ix.top, ix.hand, ix.last = nil, nil, 0, 0, 0, nil
@@ -343,7 +343,7 @@ func (ix *rowIndex) tooLarge() {
 	if ix.complete {
 		ix.complete, ix.over = false, true
 		ix.segments = newKeySegments()
-		ix.grew(int64(len(ix.segments.slots))*segmentSlotSize - ix.order.size())
+		ix.grew(ix.segments.size() - ix.order.size())
 		ix.order = nil
 		for id := uint32(1); id <= ix.top; id++ {
 			if kr := ix.at(id); kr.live {

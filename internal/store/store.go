@@ -36,6 +36,7 @@
 //     the owner and of Views do not depend on when a write to the engine happens.
 //   - Rollback restores exactly what Commit made: uncommitted data never left the cache.
 //   - What a View shows is a commit, all of it and nothing else, and never changes.
+//   - A key that neither the cache nor keySegments knows, where a store has them for the keys below the cache, is not there.
 //   - An index that is complete knows every row that has not expired: what it does not know is not there.
 //   - An index that is not complete has each row that the engine does not have yet, and knows the segments of the others.
 //   - Rows that expire leave no trace in a changelog; entries whose TTL is over leave tombstones.

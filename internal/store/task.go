@@ -231,6 +231,11 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 	if k.timed() {
 		k.committed, k.latest = k.seen, k.seen
 	}
+	for i := range recs {
+		if recs[i].Value != nil {
+			k.sink(recs[i].Key, recs[i].Timestamp)
+		}
+	}
 	if k.index != nil {
 		k.index.reset()
 	}
@@ -266,6 +271,8 @@ func (t *Task) Reset(store string) error {
 	}
 	k.position, k.hasPosition, k.newPosition = 0, false, false
 	k.latest, k.seen, k.committed, k.dropped, k.cursor = -1, -1, -1, 0, nil
+	k.closeBelow()
+	k.openBelow()
 	if k.index != nil {
 		k.index.reset()
 		k.index.complete = true
