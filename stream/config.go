@@ -109,7 +109,7 @@ type Config struct {
 	EmitPerUpdate bool
 
 	// MemoryBytes is the budget for stores and their caches and for buffered input, together. Default 256 MiB. Windows and
-	// joins whose live rows need more than their share read them from the disk, which is many times slower.
+	// joins whose live rows need more than their share read them from the disk, which takes some microseconds for each.
 	MemoryBytes int64
 
 	// OnError decides what happens to a record that cannot be decoded, processed or produced. Nil: Stop.
