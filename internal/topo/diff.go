@@ -138,7 +138,16 @@ func (d *differ) stores() {
 		case o.sub.ID != n.sub.ID:
 			d.add(Note, "store %s was in sub-topology %d and is in %d: its tasks have other names and are restored from the changelog", name, o.sub.ID, n.sub.ID)
 		}
-		if o.store.Changelog != nil && n.store.Changelog != nil && *o.store.Changelog != *n.store.Changelog {
+		was, is := o.store.Source, n.store.Source
+		switch {
+		case was != "" && is != "" && was != is:
+			d.add(Loss, "store %s was restored from topic %s and is from %s", name, was, is)
+		case o.store.Changelog == nil || n.store.Changelog == nil || *o.store.Changelog == *n.store.Changelog:
+		case is != "":
+			d.add(Note, "store %s is restored from topic %s, which must keep all of its rows, and %s-changelog stays behind", name, is, name)
+		case was != "":
+			d.add(Note, "store %s was restored from topic %s and has a changelog now, which begins with the next changes: what it holds already is not in it", name, was)
+		default:
 			if *o.store.Changelog {
 				d.add(Loss, "store %s has no changelog any more: it is lost with its directory, and %s-changelog stays behind", name, name)
 			} else {

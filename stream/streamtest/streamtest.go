@@ -32,6 +32,7 @@
 // Tables emit each update, unless an operator chose otherwise or the test says EmitPerCommit.
 //
 // Topics have one partition, or as many as Partitions says; internal topics follow by the rules of an application.
+// All topics begin empty, so where sources begin (stream.StartAt) makes no difference here.
 // Records without a key are spread over the partitions in turn.
 //
 // A null key or value, of a topic whose type has none, is sent and read with a second handle of the same topic:
