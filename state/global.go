@@ -7,7 +7,7 @@ import (
 	"github.com/moldau-stream/moldau/internal/store"
 )
 
-// ErrReadOnly is the error of writing to a store that something else fills: a global one.
+// ErrReadOnly is the error of writing to a store that something else fills: a global one, or a read-only one.
 var ErrReadOnly = errors.New("state: the store is read-only")
 
 // OpenView makes the typed reader of a handle over a store that another goroutine writes.
@@ -31,6 +31,16 @@ func (v *View[K, V]) Put(K, V) error { return v.readOnly() }
 // Delete implements Store.
 func (v *View[K, V]) Delete(K) error { return v.readOnly() }
 
-func (v *View[K, V]) readOnly() error {
-	return fmt.Errorf("store %q: %w: only what fills it from its topic may write", v.h.name, ErrReadOnly)
+func (v *View[K, V]) readOnly() error { return readOnlyError(v.h.name) }
+
+func readOnlyError(name string) error {
+	return fmt.Errorf("store %q: %w: only what fills it from its topic may write", name, ErrReadOnly)
+}
+
+// ReadOnly makes what Declaration.Open returned one that refuses writes.
+func ReadOnly(name string, opened any) any {
+	if s, ok := opened.(interface{ lock(name string) }); ok {
+		s.lock(name)
+	}
+	return opened
 }

@@ -12,7 +12,11 @@ type taskStore[K, V any] struct {
 	t   *Table[K, V]
 	now func() int64
 	err error // why it cannot be used
+	fix error // why it cannot be written; nil: it can
 }
+
+// lock makes the store one that only reads.
+func (s *taskStore[K, V]) lock(name string) { s.fix = readOnlyError(name) }
 
 func (s *taskStore[K, V]) types() string { return typesOf[K, V]() }
 
@@ -39,12 +43,18 @@ func (s *taskStore[K, V]) Put(k K, v V) error {
 	if s.err != nil {
 		return s.err
 	}
+	if s.fix != nil {
+		return s.fix
+	}
 	return s.t.Put(k, v, s.now())
 }
 
 func (s *taskStore[K, V]) Delete(k K) error {
 	if s.err != nil {
 		return s.err
+	}
+	if s.fix != nil {
+		return s.fix
 	}
 	return s.t.Delete(k, s.now())
 }

@@ -16,18 +16,18 @@ type GlobalKTable[K, V any] struct {
 // The topic has no other reader in the program, and the store has no changelog, because the topic is one.
 func GlobalFrom[K, V any](b *Builder, t Topic[K, V], st state.KV[K, V], opts ...Option) GlobalKTable[K, V] {
 	at := topo.Caller()
-	c := b.d.Options(at, "GlobalFrom", dsl.OptName, opts)
+	c := b.d.Options(at, "GlobalFrom", dsl.OptName|dsl.OptSource, opts)
 	d := dsl.Declare(&b.d, st, t.name+"-")
-	return GlobalKTable[K, V]{dsl.GlobalTable(&b.d, at, globalNames(b, c.Name), t.source(), st, d)}
+	return GlobalKTable[K, V]{dsl.GlobalTable(&b.d, at, sourceNames(b, c), t.source(), st, d)}
 }
 
-// globalNames are the names of the source and the processor of a global store.
-func globalNames(b *Builder, given string) [2]string {
-	source := b.d.Graph.Name("", "KSTREAM-SOURCE-")
-	if given != "" {
-		source = given + "-source"
+// sourceNames are the names of the source and the processor of a store that is filled from a topic.
+func sourceNames(b *Builder, c dsl.Options) [2]string {
+	source := b.d.Graph.Name(c.Source, "KSTREAM-SOURCE-")
+	if c.Source == "" && c.Name != "" {
+		source = c.Name + "-source"
 	}
-	return [2]string{source, b.d.Graph.Name(given, "KTABLE-SOURCE-")}
+	return [2]string{source, b.d.Graph.Name(c.Name, "KTABLE-SOURCE-")}
 }
 
 // Global is for the packages of this module that add operators.
@@ -44,13 +44,13 @@ type GlobalProcessor[K, V any] interface {
 func AddGlobalStore[K, V, SK, SV any, P GlobalProcessor[K, V]](b *Builder, t Topic[K, V], st state.KV[SK, SV], newP func() P, opts ...Option) {
 	at := topo.Caller()
 	b.d.Require(at, "AddGlobalStore", newP != nil)
-	c := b.d.Options(at, "AddGlobalStore", dsl.OptName, opts)
+	c := b.d.Options(at, "AddGlobalStore", dsl.OptName|dsl.OptSource, opts)
 	if st.StoreName() == "" {
 		b.d.Graph.Mistakef(at, "AddGlobalStore: the store has no name: processors find stores by name")
 		return
 	}
 	s := &topo.Store{Name: st.StoreName(), At: at, Spec: state.Declare(st).Store, Handle: st}
-	dsl.AddGlobal(&b.d, at, globalNames(b, c.Name), t.source(), s, func(n *topo.Node) topo.Wire {
+	dsl.AddGlobal(&b.d, at, sourceNames(b, c), t.source(), s, func(n *topo.Node) topo.Wire {
 		return task.Wire(func(c *task.Context, _ []any) any {
 			ctx := &TaskContext{Context: c.Context(), c: c, n: n, scope: dsl.NewScope(&b.d, c, n)}
 			p, needs := newP(), dsl.Needs[K, V]()

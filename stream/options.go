@@ -2,6 +2,7 @@ package stream
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/moldau-stream/moldau/internal/dsl"
@@ -19,6 +20,30 @@ type Option = dsl.Option
 // the program, generated names are numbered.
 func Named(name string) Option {
 	return dsl.NewOption(dsl.OptName, func(c *dsl.Options) { c.Name = name })
+}
+
+// SourceNamed names the source of AddGlobalStore and AddReadOnlyStore, where Named names the processor. Without it the source of
+// a named processor is called <name>-source.
+func SourceNamed(name string) Option {
+	return dsl.NewOption(dsl.OptSource, func(c *dsl.Options) { c.Source = name })
+}
+
+// AndFrom gives a processor (Process, ProcessValues and their kin) or a sink (To, RouteTo) further streams to take records from, of the
+// same types as the first: a node with several parents, as Kafka Streams' Topology#addProcessor and addSink make it. Merge is the same with
+// a node of its own. Records of one stream keep their order.
+//
+//	stream.Process(web, newAudit, stream.AndFrom(shop, phone), stream.Named("audit"))
+func AndFrom[K, V any](more ...KStream[K, V]) Option {
+	edges := make([]dsl.Edge[K, V], len(more))
+	for i, s := range more {
+		edges[i] = s.e
+	}
+	return dsl.NewOption(dsl.OptParents, func(c *dsl.Options) {
+		if all, ok := c.Parents.([]dsl.Edge[K, V]); ok {
+			edges = slices.Concat(all, edges)
+		}
+		c.Parents = edges
+	})
 }
 
 // Partitions sets the number of partitions of a repartition topic. Without it,

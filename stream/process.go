@@ -10,8 +10,8 @@ import (
 	"github.com/moldau-stream/moldau/state"
 )
 
-// A ProcessorOption is what a processor can be given beside its code: handles of the stores that it uses, and the option
-// Named. A store belongs to all processors that are given its handle; they run in one task. Global stores can be read without
+// A ProcessorOption is what a processor can be given beside its code: handles of the stores that it uses, and the options
+// Named and AndFrom. A store belongs to all processors that are given its handle; they run in one task. Global stores can be read without
 // being given.
 type ProcessorOption interface{ Use() }
 
@@ -53,7 +53,7 @@ func process[K, V, KO, VO any](s KStream[K, V], op string, ok bool, uses []Proce
 		return KStream[KO, VO]{}
 	}
 	b := s.e.B
-	n, handles := processorNode(b, topo.Caller(), op, "KSTREAM-PROCESSOR-", ok, uses)
+	n, handles, c := processorNode(b, topo.Caller(), op, "KSTREAM-PROCESSOR-", ok, uses)
 	n.NewKey = true
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		ctx := newContext[KO, VO](b, c, n, outs)
@@ -67,8 +67,9 @@ func process[K, V, KO, VO any](s KStream[K, V], op string, ok bool, uses []Proce
 			return ctx.leave(was, f(Record[K, V]{k, v, task.Moment(m.Time), clip(c.Headers)}))
 		})
 	})
-	ref := s.e.Then(n)
+	ref := s.e.ThenAlso(n, dsl.ParentsOf[K, V](b, n.At, op, c))
 	b.UseStores(n.At, op, n, handles)
+	b.ReadsWith(n, ref)
 	ref.Rekeyed = true
 	return StreamOf(dsl.Edge[KO, VO]{B: b, Ref: ref})
 }
@@ -78,7 +79,8 @@ func processValues[K, V, VO any](s KStream[K, V], op string, ok bool, uses []Pro
 		return KStream[K, VO]{}
 	}
 	b := s.e.B
-	n, handles := processorNode(b, topo.Caller(), op, "KSTREAM-PROCESSVALUES-", ok, uses)
+	n, handles, c := processorNode(b, topo.Caller(), op, "KSTREAM-PROCESSVALUES-", ok, uses)
+	more := dsl.ParentsOf[K, V](b, n.At, op, c)
 	n.NewValue = true
 	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
 		to := newContext[K, VO](b, c, n, outs)
@@ -106,13 +108,18 @@ func processValues[K, V, VO any](s KStream[K, V], op string, ok bool, uses []Pro
 			return ctx.leave(was, f(Record[K, V]{k, v, task.Moment(m.Time), clip(c.Headers)}))
 		})
 	})
-	ref := s.e.Then(n)
+	ref := s.e.ThenAlso(n, more)
 	b.UseStores(n.At, op, n, handles)
-	return StreamOf(dsl.Edge[K, VO]{B: b, Ref: ref, Key: s.e.Key})
+	b.ReadsWith(n, ref)
+	out := dsl.Edge[K, VO]{B: b, Ref: ref, Key: s.e.Key}
+	if len(more) > 0 {
+		out.Key = nil // two serdes of one type may differ
+	}
+	return StreamOf(out)
 }
 
 // processorNode makes the node of a processor and finds out what it was given.
-func processorNode(b *dsl.Builder, at, op, prefix string, ok bool, uses []ProcessorOption) (*topo.Node, []state.Handle) {
+func processorNode(b *dsl.Builder, at, op, prefix string, ok bool, uses []ProcessorOption) (*topo.Node, []state.Handle, dsl.Options) {
 	b.Require(at, op, ok)
 	var opts []Option
 	var handles []state.Handle
@@ -126,12 +133,12 @@ func processorNode(b *dsl.Builder, at, op, prefix string, ok bool, uses []Proces
 			b.Graph.Mistakef(at, "%s: %v is neither a store nor an option", op, reflect.TypeOf(u))
 		}
 	}
-	c := b.Options(at, op, dsl.OptName, opts)
+	c := b.Options(at, op, dsl.OptName|dsl.OptParents, opts)
 	name := c.Name
 	if name == "" { // a given name does not use up a number here
 		name = b.Graph.Name("", prefix)
 	}
-	return &topo.Node{Name: name, At: at}, handles
+	return &topo.Node{Name: name, At: at}, handles, c
 }
 
 // manage has Init and Close of a processor called, if it has them.

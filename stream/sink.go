@@ -13,12 +13,12 @@ func (s KStream[K, V]) To(t Topic[K, V], opts ...Option) {
 		return
 	}
 	at := topo.Caller()
-	c := s.e.B.Options(at, "To", dsl.OptName|dsl.OptPartitioner, opts)
+	c := s.e.B.Options(at, "To", dsl.OptName|dsl.OptPartitioner|dsl.OptParents, opts)
 	dsl.CheckSerdes(s.e.B, at, t.source())
 	s.e.B.Graph.CheckName(at, "topic", t.name)
-	n := &topo.Node{Kind: topo.Sink, Name: s.e.B.Graph.Name(c.Name, "KSTREAM-SINK-"), At: at, Topic: topo.Topic{Name: t.name}}
+	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, "KSTREAM-SINK-"), At: at, Topic: topo.Topic{Name: t.name}}
 	n.Wire = dsl.WireSink(n, &dsl.Codec[K]{Serde: t.k}, &dsl.Codec[V]{Serde: t.v}, dsl.PartitionerOf[K, V](s.e.B, at, "To", c))
-	s.e.B.Graph.Add(n, s.e.Ref.N)
+	s.e.SinkUnder(n, dsl.ParentsOf[K, V](s.e.B, at, "To", c))
 }
 
 // RouteTo writes each record to the topic that a function chooses, with that topic's serdes. The topics must exist. A
@@ -31,8 +31,8 @@ func (s KStream[K, V]) RouteTo(topic func(K, V) Topic[K, V], opts ...Option) {
 	}
 	at := topo.Caller()
 	s.e.B.Require(at, "RouteTo", topic != nil)
-	c := s.e.B.Options(at, "RouteTo", dsl.OptName|dsl.OptPartitioner, opts)
-	n := &topo.Node{Kind: topo.Sink, Name: s.e.B.Graph.Name(c.Name, "KSTREAM-SINK-"), At: at, Router: topo.FunctionName(topic)}
+	c := s.e.B.Options(at, "RouteTo", dsl.OptName|dsl.OptPartitioner|dsl.OptParents, opts)
+	n := &topo.Node{Name: s.e.B.Graph.Name(c.Name, "KSTREAM-SINK-"), At: at, Router: topo.FunctionName(topic)}
 	n.Wire = dsl.WireRoute(n, func(k K, v V) dsl.Topic[K, V] { return topic(k, v).source() }, dsl.PartitionerOf[K, V](s.e.B, at, "RouteTo", c))
-	s.e.B.Graph.Add(n, s.e.Ref.N)
+	s.e.SinkUnder(n, dsl.ParentsOf[K, V](s.e.B, at, "RouteTo", c))
 }

@@ -41,6 +41,8 @@ type Options struct {
 	Partitioner  any // Partitioner[K, V] of these types
 	PartitionerKey,
 	PartitionerValue reflect.Type
+	Parents any           // []Edge[K, V] of these types
+	Source  string        // name of a source
 	Timeout time.Duration // of a try
 	Retries int
 	Pause   time.Duration // before the first retry
@@ -67,10 +69,12 @@ const (
 	OptRetries
 	OptPartitioner
 	OptStart
+	OptParents
+	OptSource
 )
 
 var optionNames = [...]string{"Named", "Partitions", "Serdes", "Materialized", "EmitPerUpdate/EmitPerCommit/EmitEvery/EmitOnChange", "Grace", "Stores", "SideSerdes",
-	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "Timeout", "Retries", "PartitionBy/PartitionByAny", "StartAt"}
+	"EmitOnClose", "MaxRecords", "MaxBytes", "EmitEarlyWhenFull/StopWhenFull", "Timeout", "Retries", "PartitionBy/PartitionByAny", "StartAt", "AndFrom", "SourceNamed"}
 
 func (s OptionSet) String() string {
 	var names []string
@@ -109,6 +113,9 @@ func (b *Builder) Options(at, op string, known OptionSet, opts []Option) Options
 	}
 	if c.Used&OptName != 0 {
 		b.Graph.CheckName(at, op+": option Named:", c.Name)
+	}
+	if c.Used&OptSource != 0 {
+		b.Graph.CheckName(at, op+": option SourceNamed:", c.Source)
 	}
 	if c.Used&OptBaseStore != 0 {
 		b.Graph.CheckName(at, op+": option Stores:", c.BaseStore)

@@ -34,6 +34,16 @@ func (b *Builder) UseStores(at, op string, n *topo.Node, handles []state.Handle)
 	}
 }
 
+// ReadsWith demands that the records of a processor are divided as those of the read-only stores that it uses, of which its task
+// has only its own partition.
+func (b *Builder) ReadsWith(n *topo.Node, ref topo.Ref) {
+	for _, name := range n.Stores {
+		if s := b.Graph.Store(name); s != nil && s.ReadOnly {
+			b.Graph.Copartition(n.At, UnionSources(ref.Sources, []*topo.Node{s.Source})...)
+		}
+	}
+}
+
 // timesOf are the names under which a store that is not a key-value store keeps times.
 func timesOf(s store.Spec) []string {
 	switch s.Kind {
@@ -86,7 +96,11 @@ func (s *Scope) open(declared *topo.Store) (any, error) {
 	case h == nil || !uses && !declared.Global:
 		return nil, fmt.Errorf("processor %s: store %q: %w: the processor was not given it to use (%s)", s.n.Name, name, state.ErrUnknownStore, s.n.At)
 	case uses:
-		return state.Declare(h).Open(s.c.Watched(name), s.c.Now, s.c.Time), nil
+		st := state.Declare(h).Open(s.c.Watched(name), s.c.Now, s.c.Time)
+		if declared.ReadOnly {
+			st = state.ReadOnly(name, st)
+		}
+		return st, nil
 	}
 	view := state.Declare(h).View
 	if view == nil {

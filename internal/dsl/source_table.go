@@ -50,6 +50,20 @@ func SourceTable[K, V any](in Edge[K, V], at, name string, st state.Spec[K, V], 
 	return Table[K, V]{Edge: Edge[K, V]{B: b, Ref: ref, Key: key, Value: value}, T: t, Lookup: LookupStore(st, d.Store.Name, e)}
 }
 
+// ReadOnlyStore adds a source and the processor that puts its records into a store, which is restored from the topic itself.
+func ReadOnlyStore[K, V any](b *Builder, at string, names [2]string, t Topic[K, V], st state.Spec[K, V], d state.Declaration) {
+	src := AddSource(b, &topo.Node{Name: names[0], At: at, Topics: []topo.Topic{{Name: t.Name}}}, t, true)
+	in := Edge[K, V]{B: b, Ref: topo.Ref{G: &b.Graph, N: src, Sources: []*topo.Node{src}}, Key: t.Key, Value: t.Value}
+	n := &topo.Node{Name: names[1], At: at}
+	n.Wire = task.Wire(func(c *task.Context, outs []any) any {
+		return sourceTableInput(NewTableStore(c, n, st, d.Store.Name, false, task.Emission{When: task.EmitPerUpdate}, outs))
+	})
+	in.Then(n)
+	d.Store.Changelog = false
+	b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: st,
+		Source: src, Reread: reread(in, st, false), FromSource: true, ReadOnly: true}, n)
+}
+
 // reread is what a table has of a record of its topic: the bytes of its own serdes, as if the record was processed. A record
 // that they cannot read is none, since the application has gone on behind it.
 func reread[K, V any](in Edge[K, V], st state.Spec[K, V], versioned bool) func(key, value []byte, headers []serde.Header, ts int64) (store.ChangelogRecord, bool) {

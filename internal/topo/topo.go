@@ -128,6 +128,8 @@ type Store struct {
 	Reread func(key, value []byte, headers []serde.Header, timestamp int64) (r store.ChangelogRecord, ok bool)
 	// FromSource: the topic of Source stands in for a changelog, up to the offset that is committed.
 	FromSource bool
+	// ReadOnly: only the processor that Nodes begins with writes it, with the records of Source.
+	ReadOnly bool
 	// Config are topic configurations of the changelog that differ from
 	// Kafka Streams' defaults.
 	Config map[string]string
