@@ -188,7 +188,8 @@ func newContext[KO, VO any](b *dsl.Builder, c *task.Context, n *topo.Node, outs 
 // returned. Without a time the record has that of the record, or the punctuation, at hand.
 func (c *Context[KO, VO]) Forward(r Record[KO, VO]) error { return c.forward(c.out, r) }
 
-// ForwardTo is Forward to one of the operators after this one, by its name.
+// ForwardTo is Forward to one of the operators after this one, by its name. An operator that MergeRepartitionTopics has moved behind a
+// repartition topic does not come after this one any more: as in Kafka Streams, that is an error of the record.
 func (c *Context[KO, VO]) ForwardTo(name string, r Record[KO, VO]) error {
 	for i := range c.children {
 		if c.children[i].name == name {
