@@ -76,7 +76,9 @@ type App struct {
 	owned     []task.ID
 	epoch     int // counts assignments
 	taskStats map[task.ID]*taskMetrics
-	purged    map[task.TopicPartition]int64
+	// Of what fills global stores, by store.GlobalID.
+	globalStats map[string]*taskMetrics
+	purged      map[task.TopicPartition]int64
 }
 
 // New checks the configuration. Nothing is connected or opened before Run.
@@ -97,6 +99,7 @@ func New(t *Topology, c Config) (*App, error) {
 		pending:     make([]int, c.Workers),
 		restoring:   make([]int, c.Workers),
 		taskStats:   make(map[task.ID]*taskMetrics),
+		globalStats: make(map[string]*taskMetrics),
 		purged:      make(map[task.TopicPartition]int64),
 	}
 	for range c.Workers {

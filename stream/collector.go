@@ -24,6 +24,7 @@ import (
 //     assigned tasks can process, and nobody has to do something about it. The metric state tells them apart.
 //   - Nothing is here of what the runtime does not do: punctuation, suppression, enforced processing (a task never gives
 //     up waiting for records that exist), standbys.
+//   - What fills a global store has the metrics of a task; its task_id is global-<store>.
 //   - Counters begin at 0 when the process starts, those of what is fetched when the task is opened. A task that went to another process keeps its counters here, they
 //     only stand still.
 func (a *App) Collector() prometheus.Collector { return &collector{a, families()} }
@@ -160,6 +161,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	g := &gathering{c, ch, time.Now()}
 	c.a.mu.Lock()
 	tasks := maps.Clone(c.a.taskStats)
+	globals := maps.Clone(c.a.globalStats)
 	f := c.a.fetcher
 	c.a.mu.Unlock()
 	g.client(f != nil)
@@ -168,6 +170,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for id, m := range tasks {
 		g.task(id.String(), m)
+	}
+	for id, m := range globals {
+		g.task(id, m)
 	}
 	for k, n := range c.a.restored.all() {
 		g.put("restored", float64(n.restored), k.task, k.store)

@@ -129,8 +129,8 @@ type Config struct {
 
 	// OnState is called for each change of state, in order, from one goroutine; it must not block for long.
 	OnState func(StateChange)
-	// OnRestore is called about the progress of stores that are restored from their changelogs, from several
-	// goroutines at a time.
+	// OnRestore is called about the progress of stores that are restored from their changelogs, and of global stores that are
+	// filled before the first task starts, from several goroutines at a time.
 	OnRestore func(RestoreProgress)
 
 	// Logger gets structured logs. Nil: none.

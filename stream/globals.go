@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -39,10 +40,13 @@ type globalStore struct {
 	stores  *store.Task // of the store, and of the offsets that are in it
 	offsets *store.KV
 	task    *task.Task
-	metrics task.Metrics
+	metrics *taskMetrics
 	next    map[int32]int64
 	end     map[int32]int64 // where it was complete at the start
+	missing map[int32]bool  // partitions that were not read to there
+	filled  map[int32]int64 // records of theirs
 	dirty   bool
+	lost    bool // the topic is not the one any more that it was filled from
 }
 
 // offsetsOf is the store beside a global store that has, by partition, the next offset that is not in it.
@@ -133,6 +137,7 @@ func (g *globals) open(ctx context.Context, sub *topo.Subtopology) (*globalStore
 		}
 		s.offsets = s.stores.KV(offsetsOf(declared.Spec).Name)
 		s.next, s.end = map[int32]int64{}, map[int32]int64{}
+		s.missing, s.filled = map[int32]bool{}, map[int32]int64{}
 		lost := ""
 		for _, tp := range tps {
 			next, ok, err := s.position(tp.Partition)
@@ -145,6 +150,7 @@ func (g *globals) open(ctx context.Context, sub *topo.Subtopology) (*globalStore
 				lost = fmt.Sprintf("it is at offset %d of topic %s, partition %d, which has %d to %d", next, tp.Topic, tp.Partition, first[tp], end[tp])
 			}
 			s.next[tp.Partition], s.end[tp.Partition] = next, end[tp]
+			s.missing[tp.Partition] = next < end[tp]
 		}
 		if lost == "" || wiped {
 			g.views[s.name] = s.stores.KV(s.name).View()
@@ -171,9 +177,13 @@ func (s *globalStore) position(partition int32) (next int64, ok bool, err error)
 
 func (g *globals) newTask(sub *topo.Subtopology, s *globalStore) (*task.Task, error) {
 	a := g.app
+	s.metrics = &taskMetrics{}
+	a.mu.Lock()
+	a.globalStats[store.GlobalID(s.name)] = s.metrics
+	a.mu.Unlock()
 	t, err := task.New(task.Config{
 		AppID: a.cfg.AppID, ID: task.ID{Subtopology: sub.ID}, Sub: sub, Partitions: int32(len(s.next)), Stores: s.stores, Globals: g.views,
-		Output: noOutput{}, Context: a.running, Clock: a.cfg.Now, OnError: a.onError(), Metrics: &s.metrics,
+		Output: noOutput{}, Context: a.running, Clock: a.cfg.Now, OnError: a.onError(), Metrics: &s.metrics.Metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -223,7 +233,7 @@ func (g *globals) read(ctx context.Context, more func() bool) error {
 			continue
 		}
 		for _, e := range fetches.Errors() {
-			if err := g.failed(e); err != nil {
+			if err := g.failed(ctx, e); err != nil {
 				return err
 			}
 		}
@@ -240,9 +250,9 @@ func (g *globals) read(ctx context.Context, more func() bool) error {
 	return nil
 }
 
-func (g *globals) failed(e kgo.FetchError) error {
-	if errors.Is(e.Err, kerr.OffsetOutOfRange) {
-		return fmt.Errorf("topic %s, partition %d was cut where a global store reads it: start again, and the store is built anew: %w", e.Topic, e.Partition, e.Err)
+func (g *globals) failed(ctx context.Context, e kgo.FetchError) error {
+	if s := g.byTopic[e.Topic]; s != nil && errors.Is(e.Err, kerr.OffsetOutOfRange) {
+		return g.cut(ctx, s, task.TopicPartition{Topic: e.Topic, Partition: e.Partition}, e.Err)
 	}
 	if _, ok := errors.AsType[*kerr.Error](e.Err); !ok || !temporary(e.Err) {
 		if temporary(e.Err) {
@@ -255,12 +265,48 @@ func (g *globals) failed(e kgo.FetchError) error {
 			if e.Topic != "" && (e.Topic != s.topic || e.Partition >= 0 && e.Partition != p) {
 				continue
 			}
-			if err := g.app.unreadable.failed(task.TopicPartition{Topic: s.topic, Partition: p}, e.Err); err != nil {
+			tp := task.TopicPartition{Topic: s.topic, Partition: p}
+			if err := g.app.unreadable.failed(tp, e.Err); errors.Is(err, kerr.UnknownTopicID) {
+				return g.cut(ctx, s, tp, e.Err) // deleted, and perhaps made anew
+			} else if err != nil {
 				return fmt.Errorf("global store %s: %w", s.name, err)
 			}
 		}
 	}
 	return nil
+}
+
+// cut is the error of a store whose topic is not there any more where the store reads it. As in Kafka Streams the application
+// stops, and what the store holds is given up.
+func (g *globals) cut(ctx context.Context, s *globalStore, tp task.TopicPartition, cause error) error {
+	s.lost = true
+	ctx, cancel := context.WithTimeout(ctx, quiet)
+	defer cancel()
+	has := ""
+	if first, end, err := g.app.listOffsets(ctx, []task.TopicPartition{tp}); err == nil {
+		has = fmt.Sprintf(", which has %d to %d", first[tp], end[tp])
+	}
+	return fmt.Errorf("global store %s reads topic %s, partition %d at offset %d%s: the topic was cut or made anew; start again, and the store is built anew from it: %w",
+		s.name, tp.Topic, tp.Partition, s.next[tp.Partition], has, cause)
+}
+
+// progress tells how far a partition is that is read to its end, n records after the last time.
+func (g *globals) progress(s *globalStore, p int32, n int) {
+	if !s.missing[p] {
+		return
+	}
+	s.filled[p] += int64(n)
+	remaining := int64(0)
+	for p, end := range s.end {
+		remaining += max(end-s.next[p], 0)
+	}
+	id := store.GlobalID(s.name)
+	g.app.restored.add(id, s.name, int64(n), remaining)
+	done := s.next[p] >= s.end[p]
+	s.missing[p] = !done
+	if f := g.app.cfg.OnRestore; f != nil {
+		f(RestoreProgress{Task: id, Store: s.name, Topic: s.topic, Partition: p, Restored: s.filled[p], Remaining: max(s.end[p]-s.next[p], 0), Done: done})
+	}
 }
 
 // skipEmpty finds the way over offsets at the ends that no record has.
@@ -274,7 +320,10 @@ func (g *globals) skipEmpty(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			s.next[p] = max(s.next[p], next)
+			if next > s.next[p] {
+				s.next[p] = next
+				g.progress(s, p, 0)
+			}
 		}
 	}
 	return nil
@@ -300,7 +349,10 @@ func (g *globals) take(fetches kgo.Fetches) error {
 		s.task.Add(b)
 		s.next[p.Partition], s.dirty = b.Next, true
 		for s.task.Buffered() > 0 && failed == nil {
-			_, failed = s.task.Process(quantum)
+			start, n := time.Now(), 0
+			if n, failed = s.task.Process(quantum); n > 0 {
+				s.metrics.turn(s.task, n, start, time.Now())
+			}
 		}
 	})
 	if failed != nil {
@@ -313,7 +365,13 @@ func (g *globals) take(fetches kgo.Fetches) error {
 		if err := s.commit(); err != nil {
 			return fmt.Errorf("global store %s: %w", s.name, err)
 		}
+		s.metrics.cache.Store(s.stores.CacheBytes())
 	}
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if s := g.byTopic[p.Topic]; s != nil && len(p.Records) > 0 {
+			g.progress(s, p.Partition, len(p.Records))
+		}
+	})
 	return nil
 }
 
@@ -358,6 +416,9 @@ func (g *globals) close() error {
 		}
 		if s.stores != nil {
 			errs = append(errs, s.stores.Close())
+		}
+		if s.lost {
+			errs = append(errs, g.app.dir.DeleteTask(store.GlobalID(s.name)))
 		}
 	}
 	return errors.Join(errs...)

@@ -115,14 +115,10 @@ func (m *workerMetrics) processed(t *runningTask, n int, start, end, wall time.T
 	m.process.Add(int64(n))
 	m.processNanos.Add(int64(d))
 	m.processRecords.add(end, one(float64(n)))
-	each := milliseconds(d) / float64(n)
-	turn := sample{int64(n), milliseconds(d), each, each}
-	m.processTime.add(end, turn)
+	m.processTime.add(end, turnOf(n, d))
 
 	tm := t.metrics
-	tm.processTime.add(end, turn)
-	late := t.task.TakeLateness()
-	tm.lateness.add(end, sample{late.N, late.Sum, 0, float64(late.Max)})
+	tm.turn(t.task, n, start, end)
 	now := float64(wall.UnixMilli())
 	for i := range tm.endToEnd {
 		if ts := t.task.TakeTimes(i); ts.N > 0 {
@@ -133,6 +129,19 @@ func (m *workerMetrics) processed(t *runningTask, n int, start, end, wall time.T
 	if t.stores != nil {
 		tm.cache.Store(t.stores.CacheBytes())
 	}
+}
+
+// turnOf is a sample of the time that each of n records took.
+func turnOf(n int, d time.Duration) sample {
+	each := milliseconds(d) / float64(n)
+	return sample{int64(n), milliseconds(d), each, each}
+}
+
+// turn counts a turn of a task: n records, from start to end.
+func (m *taskMetrics) turn(t *task.Task, n int, start, end time.Time) {
+	m.processTime.add(end, turnOf(n, end.Sub(start)))
+	late := t.TakeLateness()
+	m.lateness.add(end, sample{late.N, late.Sum, 0, float64(late.Max)})
 }
 
 // idle is what a task that is closed holds.
@@ -155,17 +164,15 @@ type restoreCount struct {
 	restored, remaining int64
 }
 
-func (c *restoreCounts) add(r *restoration) {
+// add counts n records more.
+func (c *restoreCounts) add(task, store string, n, remaining int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil {
 		c.m = make(map[restoreKey]restoreCount)
 	}
-	k := restoreKey{r.task.id.String(), r.store}
-	n := c.m[k]
-	n.restored += r.applied
-	n.remaining = max(r.end-r.next, 0)
-	c.m[k] = n
+	k := restoreKey{task, store}
+	c.m[k] = restoreCount{c.m[k].restored + n, max(remaining, 0)}
 }
 
 func (c *restoreCounts) all() map[restoreKey]restoreCount {

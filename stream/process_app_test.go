@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -102,4 +103,75 @@ func TestAppGlobalTable(t *testing.T) {
 		c.eventually("both records are processed", func() bool { return len(results()) == 4 })
 		require.ElementsMatch(t, []string{"Czechia", "Czechia", "Bohemia", "Bohemia"}, results())
 	})
+}
+
+// TestAppGlobalTableIsMeasured: what fills a global table has the metrics of a task, and tells of its progress.
+func TestAppGlobalTableIsMeasured(t *testing.T) {
+	c := newCluster(t)
+	c.topic("countries", 3)
+	c.topic("processed", 2)
+	c.topic("results", 2)
+	c.send("countries", 3, "a", "b", "c", "d")
+	b := stream.NewBuilder()
+	stream.GlobalFrom(b, countries, countryStore)
+	lookUp(b)
+	topology, err := b.Build()
+	require.NoError(t, err)
+	cfg := c.config(stream.ExactlyOnce)
+	var mu sync.Mutex
+	done := map[int32]int64{}
+	cfg.OnRestore = func(p stream.RestoreProgress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if p.Done && p.Store == "country-store" {
+			require.Equal(t, "global-country-store", p.Task)
+			require.Zero(t, p.Remaining)
+			done[p.Partition] += p.Restored
+		}
+	}
+	r := c.start(topology, cfg)
+	r.ready()
+	mu.Lock()
+	require.Equal(t, map[int32]int64{0: 2, 1: 1, 2: 1}, done)
+	mu.Unlock()
+	m := collect(t, r.app)
+	require.EqualValues(t, 4, m.values("streams_stream_task_metrics_process_total")["task_id=global-country-store"])
+	of := "store=country-store task_id=global-country-store"
+	require.EqualValues(t, 4, m.values("streams_stream_task_metrics_restore_total")[of])
+	require.Zero(t, m.values("streams_stream_task_metrics_restore_remaining_records_total")[of])
+}
+
+// TestAppGlobalTopicIsMadeAnew: an application that follows a topic which is deleted and made again stops, as Kafka Streams
+// does, with an error that says where; the next start has what the new topic has.
+func TestAppGlobalTopicIsMadeAnew(t *testing.T) {
+	c := newCluster(t)
+	c.topic("countries", 1)
+	c.topic("processed", 2)
+	c.topic("results", 2)
+	c.send("countries", 1, "a", "b", "c")
+	program := func() *stream.Topology {
+		b := stream.NewBuilder()
+		stream.GlobalFrom(b, countries, countryStore)
+		lookUp(b)
+		topology, err := b.Build()
+		require.NoError(t, err)
+		return topology
+	}
+	cfg := c.config(stream.ExactlyOnce)
+	r := c.start(program(), cfg)
+	r.ready()
+	_, err := c.ad.DeleteTopics(c.ctx(), "countries")
+	require.NoError(t, err)
+	c.topic("countries", 1)
+	c.cl.PurgeTopicsFromClient("countries")
+	c.send("countries", 1, "new")
+	err = r.wait()
+	require.ErrorContains(t, err, "global store country-store reads topic countries, partition 0 at offset 3, which has 0 to 1")
+	r = c.start(program(), cfg)
+	r.ready()
+	reader, err := state.Query(t.Context(), r.app, countryStore)
+	require.NoError(t, err)
+	v, _, err := reader.Get("k")
+	require.NoError(t, err)
+	require.Equal(t, "new", v)
 }

@@ -18,7 +18,7 @@ import (
 
 // RestoreProgress tells about a store that is brought up to date from its changelog.
 type RestoreProgress struct {
-	Task      string // "1_0"
+	Task      string // "1_0"; of a global store "global-<store>"
 	Store     string
 	Topic     string
 	Partition int32
@@ -475,7 +475,7 @@ func (op *opener) restoreFrom(ctx context.Context, rs []*restoration, isolation 
 		r.done = true
 		left--
 		cl.PauseFetchPartitions(map[string][]int32{r.tp.Topic: {r.tp.Partition}})
-		a.restored.add(r)
+		a.restored.add(r.task.id.String(), r.store, r.applied, r.end-r.next)
 		op.report(r)
 		a.log.Info("restore is complete", "task", r.task.id, "store", r.store, "records", r.restored)
 		if r.task.restoring--; r.task.restoring > 0 {
@@ -547,7 +547,7 @@ func (op *opener) restoreFrom(ctx context.Context, rs []*restoration, isolation 
 				failed = finish(r)
 				return
 			}
-			a.restored.add(r)
+			a.restored.add(r.task.id.String(), r.store, r.applied, r.end-r.next)
 			op.report(r)
 		})
 		if failed != nil {
