@@ -95,6 +95,8 @@ func partitions(ctx context.Context, h Host, s Handle, opts []QueryOption) ([]st
 // partitionReads reads one partition in bytes; any goroutine may call it.
 type partitionReads interface {
 	get(key []byte) (value []byte, ts int64, ok bool, err error)
+	// many reads all keys at once. A value is nil where there is none.
+	many(keys [][]byte) (values [][]byte, err error)
 	scan(r byteRange, reverse bool) entries
 }
 
@@ -114,6 +116,8 @@ type entries interface {
 type viewReads struct{ v store.View }
 
 func (r viewReads) get(key []byte) ([]byte, int64, bool, error) { return r.v.Get(nil, key) }
+
+func (r viewReads) many(keys [][]byte) (values [][]byte, err error) { return r.v.Many(keys) }
 
 func (r viewReads) scan(b byteRange, reverse bool) entries {
 	if b.prefix != nil {
@@ -187,6 +191,83 @@ func (r *queryReader[K, V]) Range(from, to K) *Cursor[K, V] {
 		return &Cursor[K, V]{err: err}
 	}
 	return r.cursor(byteRange{from: lo, to: hi})
+}
+
+func (r *queryReader[K, V]) RangeFrom(from K) *Cursor[K, V] {
+	lo, err := r.encodeKey(from)
+	if err != nil {
+		return &Cursor[K, V]{err: err}
+	}
+	return r.cursor(byteRange{from: lo})
+}
+
+func (r *queryReader[K, V]) RangeTo(to K) *Cursor[K, V] {
+	hi, err := r.encodeKey(to)
+	if err != nil {
+		return &Cursor[K, V]{err: err}
+	}
+	return r.cursor(byteRange{to: hi})
+}
+
+func (r *queryReader[K, V]) Many(keys []K) *Cursor[K, V] {
+	return &Cursor[K, V]{scan: func(reverse bool, yield func(K, V) bool) error {
+		encoded := make([][]byte, len(keys))
+		for i, k := range keys {
+			var err error
+			if encoded[i], err = r.encodeKey(k); err != nil {
+				return err
+			}
+		}
+		values, err := r.many(encoded)
+		if err != nil {
+			return err
+		}
+		for i := range keys {
+			if reverse {
+				i = len(keys) - 1 - i
+			}
+			if values[i] == nil {
+				continue
+			}
+			v, err := decodeValue(r.h.name, r.h.value, values[i])
+			if err != nil {
+				return err
+			}
+			if !yield(keys[i], v) {
+				return nil
+			}
+		}
+		return nil
+	}}
+}
+
+// many asks each partition for the keys that those before do not have.
+func (r *queryReader[K, V]) many(keys [][]byte) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	missing, at := keys, make([]int, len(keys)) // of each that is missing, its place
+	for i := range at {
+		at[i] = i
+	}
+	var unread error
+	for _, p := range r.parts {
+		found, err := p.many(missing)
+		if err != nil {
+			unread = err
+			continue
+		}
+		var left [][]byte
+		var places []int
+		for i, v := range found {
+			if values[at[i]] = v; v == nil {
+				left, places = append(left, missing[i]), append(places, at[i])
+			}
+		}
+		missing, at = left, places
+	}
+	if unread != nil && len(missing) > 0 {
+		return nil, fmt.Errorf("store %q: %w", r.h.name, unread)
+	}
+	return values, nil
 }
 
 func (r *queryReader[K, V]) Prefix(prefix []byte) *Cursor[K, V] {

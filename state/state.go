@@ -219,6 +219,12 @@ type Reader[K, V any] interface {
 	GetWithTime(k K) (v V, at time.Time, ok bool, err error)
 	// Range returns the entries from from to to, both included, in the order of the encoded keys.
 	Range(from, to K) *Cursor[K, V]
+	// RangeFrom is Range without an end, RangeTo without a beginning.
+	RangeFrom(from K) *Cursor[K, V]
+	RangeTo(to K) *Cursor[K, V]
+	// Many returns the entries of these keys, in their order; keys that have none are left out. A query of what is
+	// committed reads all of them of a partition from one commit.
+	Many(keys []K) *Cursor[K, V]
 	// Prefix returns the entries whose encoded keys begin with these bytes.
 	Prefix(prefix []byte) *Cursor[K, V]
 	// All returns all entries, in the order of the encoded keys.

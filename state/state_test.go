@@ -134,6 +134,11 @@ func TestQueryShowsWhatIsCommitted(t *testing.T) {
 	require.Equal(t, []string{"b=2", "c=3"}, read(t, r.Range("b", "c")))
 	require.Empty(t, read(t, r.Range("c", "b")))
 	require.Equal(t, []string{"b=2"}, read(t, r.Prefix([]byte("b"))))
+	require.Equal(t, []string{"c=3", "d=4"}, read(t, r.RangeFrom("bb")))
+	require.Equal(t, []string{"b=2", "a=1"}, read(t, r.RangeTo("bb").Reverse()))
+	require.Equal(t, []string{"d=4", "b=2", "b=2", "c=3"}, read(t, r.Many([]string{"d", "x", "b", "b", "bb", "c"})))
+	require.Equal(t, []string{"b=2", "d=4"}, read(t, r.Many([]string{"d", "x", "b"}).Reverse()))
+	require.Empty(t, read(t, r.Many(nil)))
 	v, ok, err := r.Get("d")
 	require.NoError(t, err)
 	require.True(t, ok)
@@ -151,6 +156,13 @@ func TestQueryShowsWhatIsCommitted(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"a=1", "b=20", "bb=22", "c=3", "d=4"}, read(t, u.All()))
 	require.Equal(t, []string{"bb=22", "b=20"}, read(t, u.Prefix([]byte("b")).Reverse()))
+	require.Equal(t, []string{"bb=22", "a=1", "b=20"}, read(t, u.Many([]string{"bb", "x", "a", "b"})))
+	many := make([]string, 1000)
+	for i := range many {
+		many[i] = "x"
+	}
+	many[0], many[999] = "d", "bb"
+	require.Equal(t, []string{"d=4", "bb=22"}, read(t, u.Many(many)), "in turns of the task's goroutine")
 	v, ok, err = u.Get("bb")
 	require.NoError(t, err)
 	require.True(t, ok)
@@ -230,6 +242,12 @@ func TestQueryWhileAPartitionIsAway(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.Equal(t, int64(1), v)
+	require.Equal(t, []string{"a=1"}, read(t, r.Many([]string{"a"})))
+	many := r.Many([]string{"a", "b"})
+	for range many.All() {
+		t.Error("an entry, and not all are known")
+	}
+	require.ErrorIs(t, many.Err(), store.ErrClosed)
 	_, ok, err = r.Get("b")
 	require.ErrorIs(t, err, ErrClosed)
 	require.ErrorContains(t, err, `store "counts"`)
@@ -329,6 +347,10 @@ func TestStoreOfAProcessor(t *testing.T) {
 	require.Equal(t, []string{"a=1", "b=2", "c=3"}, read(t, counts.In(s).All()))
 	require.Equal(t, []string{"c=3", "b=2"}, read(t, counts.In(s).Range("b", "z").Reverse()))
 	require.Equal(t, []string{"b=2"}, read(t, counts.In(s).Prefix([]byte("b"))))
+	require.Equal(t, []string{"b=2", "c=3"}, read(t, counts.In(s).RangeFrom("b")))
+	require.Equal(t, []string{"b=2", "a=1"}, read(t, counts.In(s).RangeTo("b").Reverse()))
+	require.Equal(t, []string{"c=3", "a=1"}, read(t, counts.In(s).Many([]string{"c", "x", "a"})))
+	require.Equal(t, []string{"a=1", "c=3"}, read(t, counts.In(s).Many([]string{"c", "x", "a"}).Reverse()))
 	_, at, ok, err := counts.In(s).GetWithTime("b")
 	require.NoError(t, err)
 	require.True(t, ok)
@@ -377,7 +399,7 @@ func TestStoreOfAProcessor(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, bad.Put("a", "b"), want)
 		require.ErrorContains(t, bad.Delete("a"), want)
-		for _, c := range []*Cursor[string, string]{bad.All(), bad.Range("a", "b"), bad.Prefix(nil)} {
+		for _, c := range []*Cursor[string, string]{bad.All(), bad.Range("a", "b"), bad.Prefix(nil), bad.RangeFrom("a"), bad.RangeTo("a"), bad.Many([]string{"a"})} {
 			for range c.All() {
 				t.Error("an entry")
 			}

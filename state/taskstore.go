@@ -60,14 +60,58 @@ func (s *taskStore[K, V]) Delete(k K) error {
 }
 
 func (s *taskStore[K, V]) Range(from, to K) *Cursor[K, V] {
-	if s.err != nil {
-		return &Cursor[K, V]{err: s.err}
+	lo, err := s.bound(from)
+	if err != nil {
+		return &Cursor[K, V]{err: err}
 	}
-	lo, hi, err := encodeBounds(s.t, from, to)
+	hi, err := s.bound(to)
 	if err != nil {
 		return &Cursor[K, V]{err: err}
 	}
 	return s.cursor(func(reverse bool) *store.Iterator { return s.t.kv.Range(lo, hi, reverse) })
+}
+
+func (s *taskStore[K, V]) RangeFrom(from K) *Cursor[K, V] {
+	lo, err := s.bound(from)
+	if err != nil {
+		return &Cursor[K, V]{err: err}
+	}
+	return s.cursor(func(reverse bool) *store.Iterator { return s.t.kv.Range(lo, nil, reverse) })
+}
+
+func (s *taskStore[K, V]) RangeTo(to K) *Cursor[K, V] {
+	hi, err := s.bound(to)
+	if err != nil {
+		return &Cursor[K, V]{err: err}
+	}
+	return s.cursor(func(reverse bool) *store.Iterator { return s.t.kv.Range(nil, hi, reverse) })
+}
+
+// bound encodes an end of a range into a slice of its own.
+func (s *taskStore[K, V]) bound(k K) ([]byte, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	b, err := s.t.EncodeKey(k)
+	return append([]byte{}, b...), err
+}
+
+func (s *taskStore[K, V]) Many(keys []K) *Cursor[K, V] {
+	return &Cursor[K, V]{err: s.err, scan: func(reverse bool, yield func(K, V) bool) error {
+		for i := range keys {
+			if reverse {
+				i = len(keys) - 1 - i
+			}
+			v, ok, err := s.Get(keys[i])
+			if err != nil {
+				return err
+			}
+			if ok && !yield(keys[i], v) {
+				return nil
+			}
+		}
+		return nil
+	}}
 }
 
 func (s *taskStore[K, V]) Prefix(prefix []byte) *Cursor[K, V] {
@@ -104,18 +148,6 @@ func (s *taskStore[K, V]) cursor(open func(reverse bool) *store.Iterator) *Curso
 		}
 		return it.Err()
 	}}
-}
-
-// encodeBounds encodes both ends of a range into slices of their own.
-func encodeBounds[K, V any](t *Table[K, V], from, to K) (lo, hi []byte, err error) {
-	if lo, err = t.EncodeKey(from); err != nil {
-		return nil, nil, err
-	}
-	lo = append([]byte{}, lo...)
-	if hi, err = t.EncodeKey(to); err != nil {
-		return nil, nil, err
-	}
-	return lo, append([]byte{}, hi...), nil
 }
 
 func typeError(name, holds, wanted string) error {

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/moldau-stream/moldau/internal/store"
 )
@@ -37,6 +38,30 @@ func (r ownerReads) get(key []byte) ([]byte, int64, bool, error) {
 		return nil, 0, false, err
 	}
 	return res.value, res.ts, res.ok, nil
+}
+
+func (r ownerReads) many(keys [][]byte) ([][]byte, error) {
+	values := make([][]byte, 0, len(keys))
+	for some := range slices.Chunk(keys, pageEntries) {
+		res := new([pageEntries][]byte) // see get
+		err := r.p.Do(r.ctx, func(kv *store.KV) error {
+			for i, key := range some {
+				b, _, ok, err := kv.Get(key)
+				if err != nil {
+					return err
+				}
+				if ok {
+					res[i] = append([]byte{}, b...)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, res[:len(some)]...)
+	}
+	return values, nil
 }
 
 func (r ownerReads) scan(b byteRange, reverse bool) entries {

@@ -59,6 +59,26 @@ func (v View) Get(dst, key []byte) (value []byte, ts int64, ok bool, err error) 
 		return nil, 0, false, err
 	}
 	defer p.release()
+	return v.get(p, dst, key)
+}
+
+// Many returns the values of keys, all as of one commit: nil where there is none.
+func (v View) Many(keys [][]byte) (values [][]byte, err error) {
+	p, err := v.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer p.release()
+	values = make([][]byte, len(keys))
+	for i, key := range keys {
+		if values[i], _, _, err = v.get(p, nil, key); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+func (v View) get(p *published, dst, key []byte) (value []byte, ts int64, ok bool, err error) {
 	k := v.kv()
 	s := &p.stores[v.index]
 	found := func(it item) ([]byte, int64, bool, error) {
