@@ -19,7 +19,8 @@ func EmitPerCommit() Option { return emitWhen(task.Emission{When: task.EmitPerCo
 // the interval. The first update after a quiet time goes on with the next commit.
 //
 // What has not gone on yet is kept in a store of its own, <store>-emission, with a changelog if the table's store has one. A crash
-// or a restart loses none of it, and does not begin the interval anew.
+// or a restart loses none of it, and does not begin the interval anew. A later program that has
+// not this option any more leaves unsent what is in that store, until its keys change again.
 func EmitEvery(interval time.Duration) Option {
 	return emitWhen(task.Emission{When: task.EmitEvery, Every: interval})
 }
