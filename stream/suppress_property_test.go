@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/moldau-stream/moldau/join"
 	"github.com/moldau-stream/moldau/serde"
 	"github.com/moldau-stream/moldau/state"
 	"github.com/moldau-stream/moldau/stream"
@@ -178,4 +179,51 @@ func TestAnUnlimitedWindowHasAllRecordsSinceItsStart(t *testing.T) {
 		}
 		require.Equal(r, want, got)
 	})
+}
+
+// A commit sends changes in the order in which keys were written first, so one of a later time may come before the last one of a
+// window that it closes.
+func TestAWindowClosesWhenACommitHasSentAllChanges(t *testing.T) {
+	w := window.Tumbling(7 * time.Millisecond).Grace(22 * time.Millisecond)
+	table := func(b *stream.Builder, topic stream.Topic[string, int64], store string, opts ...stream.Option) stream.KTable[window.Key[string], int64] {
+		return stream.Reduce(stream.WindowedBy(stream.From(b, topic).GroupByKey(), w), plus, state.Window(store, serde.String, serde.Int64), opts...)
+	}
+	others := stream.NewTopic("others", serde.String, serde.Int64)
+	for name, build := range map[string]func(b *stream.Builder) stream.KTable[window.Key[string], int64]{
+		"at commits": func(b *stream.Builder) stream.KTable[window.Key[string], int64] { return table(b, readings, "sums") },
+		"in a while": func(b *stream.Builder) stream.KTable[window.Key[string], int64] {
+			return table(b, readings, "sums", stream.EmitEvery(time.Second))
+		},
+		"of a join": func(b *stream.Builder) stream.KTable[window.Key[string], int64] {
+			return join.OuterTables(table(b, others, "other-sums"), table(b, readings, "sums"),
+				func(l, r stream.Opt[int64]) int64 { return l.Or(0) + r.Or(0) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := stream.NewBuilder()
+			stream.MapKeys(stream.SuppressUntilClose(build(b)).ToStream(), windowName(timeKey)).To(sums)
+			d := streamtest.New(t, b, streamtest.EmitPerCommit(), streamtest.ManualCommit())
+			in := streamtest.Input(d, readings)
+			send := func(at int64) {
+				in.SendAt(time.UnixMilli(at), "b", 1)
+				if name == "of a join" && at > 7 {
+					streamtest.Input(d, others).SendAt(time.UnixMilli(at), "b", 10)
+				}
+			}
+			send(7)
+			d.Commit()
+			d.Advance(time.Second)
+			send(35)
+			send(7)
+			send(36)
+			d.Commit()
+			d.Advance(time.Second)
+			d.Commit()
+			var got []string
+			for _, rec := range streamtest.Output(d, sums).Drain() {
+				got = append(got, fmt.Sprint(rec.Key, "=", rec.Value))
+			}
+			require.Equal(t, []string{"b@7/14=2"}, got)
+		})
+	}
 }

@@ -49,6 +49,7 @@ func newSuppressTask[K, V any](c *task.Context, n *topo.Node, name string, key s
 
 func (t *suppressTask[K, V]) input() task.Table[K, V] {
 	t.c.OnAdvance(t.n, t.advance)
+	t.c.OnSettle(t.n, t.settle)
 	return t.process
 }
 
@@ -74,7 +75,16 @@ func (t *suppressTask[K, V]) process(k K, v, old V, m task.Meta) error {
 	if err := t.refresh(); err != nil {
 		return err
 	}
-	if err := t.hold(k, v, old, m); err != nil {
+	if err := t.hold(k, v, old, m); err != nil || t.c.Emitting() {
+		return err
+	}
+	return t.release()
+}
+
+// settle releases after a commit has sent all changes: one of them moves time on, and a later one may be the last in time for a
+// window that is over then.
+func (t *suppressTask[K, V]) settle() error {
+	if err := t.refresh(); err != nil {
 		return err
 	}
 	return t.release()

@@ -60,6 +60,7 @@ type Context struct {
 	dropped      [reasons]int64
 	droppedFor   map[string]int64
 	emitters     []*emitter
+	emitting     bool // a commit sends
 	outputsFirst bool // see Config.Flush
 	advances     []advance
 	times        map[string]*int64

@@ -61,9 +61,10 @@ func (d *Emitted) Old() ([]byte, error) {
 	return old, nil
 }
 
-// emitter is a table whose changes do not go on at once.
+// emitter is a table whose changes do not go on at once, or a node that waits for those above it (settle).
 type emitter struct {
 	node     *topo.Node
+	settle   func() error // nil: a table
 	kv       *store.KV
 	onChange bool
 	forward  func(d *Emitted) error
@@ -87,17 +88,31 @@ func (c *Context) OnEmit(n *topo.Node, kv *store.KV, e Emission, forward func(d 
 	c.OutputsFirst(e)
 }
 
+// OnSettle has f called at a commit when all tables above the node have sent on what they have to. While Emitting is true they do
+// so, and not in the order of times: a node that lets time decide takes what comes, and decides when it is called.
+func (c *Context) OnSettle(n *topo.Node, f func() error) {
+	c.emitters = append(c.emitters, &emitter{node: n, settle: f})
+}
+
+// Emitting tells whether what comes is sent by a commit, of which more may come before the node is settled; see OnSettle.
+func (c *Context) Emitting() bool { return c.emitting }
+
 // OutputsFirst says that a table with this emission must not find a change in its store, after a failure, of which nothing
 // was sent: it would not be sent again.
 func (c *Context) OutputsFirst(e Emission) { c.outputsFirst = c.outputsFirst || e.NeedsStore() }
 
 // emitAll sends on what a commit has to.
 func (t *Task) emitAll() error {
+	t.c.emitting = true
+	defer func() { t.c.emitting = false }()
 	for _, e := range t.c.emitters {
 		var err error
-		if e.interval != nil {
+		switch {
+		case e.settle != nil:
+			err = t.fire(e.node, max(t.time, 0), e.settle)
+		case e.interval != nil:
 			err = t.emitEvery(e)
-		} else {
+		default:
 			err = e.kv.Dirty(func(d *store.Dirty) error { return t.emitDirty(e, d) })
 		}
 		if err != nil {
