@@ -318,6 +318,11 @@ func (d *Dir) OpenTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
 	return t, nil
 }
 
+// memtable is the size of a memtable. Pebble takes the memory of them from the cache of blocks: each task has one that is written, one
+// that is flushed and one kept for the next. They must leave the larger part of the cache, else the filters of the tables,
+// which every search for a key needs, are read from files again and again.
+func (d *Dir) memtable() int64 { return min(max(d.budget/64, 1<<20), 64<<20) }
+
 func (d *Dir) openDisk(id string) (*disk, error) {
 	path := d.file(id, kvName)
 	for _, p := range []string{d.file(id), path} {
@@ -325,8 +330,7 @@ func (d *Dir) openDisk(id string) (*disk, error) {
 			return nil, fmt.Errorf("store: create %s: %w", p, err)
 		}
 	}
-	memtable := min(max(d.budget/16, 1<<20), 64<<20)
-	return openDisk(path, d.fs, d.cache, d.files, uint64(memtable), d.logger)
+	return openDisk(path, d.fs, d.cache, d.files, uint64(d.memtable()), d.logger)
 }
 
 // closed is called by a task that has closed.
