@@ -52,7 +52,7 @@ func (g *grace[K, L]) hold(c *task.Context, n *topo.Node, join task.Stream[K, L]
 	h := &holding[K, L]{grace: g, c: c, n: n, out: join, kv: c.KV(g.store),
 		time: c.Time(store.TimeName(g.store)), seq: c.Time(store.SeqName(g.store)), least: c.Time(leastTime(g.store)),
 		kbuf: make([]byte, 0, 64), vbuf: make([]byte, 0, 64)}
-	c.OnAdvance(n, h.advance)
+	c.OnAdvance(n, h.time, h.advance)
 	return func(k K, v L, m task.Meta) error {
 		if m.Null != 0 || *h.time-g.grace > m.Time { // nulls are dropped by join, or have no row to wait for
 			return join(k, v, m)
@@ -66,10 +66,6 @@ func (g *grace[K, L]) hold(c *task.Context, n *topo.Node, join task.Stream[K, L]
 
 // advance passes on what is due when time moves on without input.
 func (h *holding[K, L]) advance(now int64) (acted bool, err error) {
-	if *h.time < 0 || now <= *h.time {
-		return false, nil
-	}
-	*h.time = now
 	if *h.least < 0 {
 		if err := h.first(); err != nil {
 			return false, task.Fail(h.n, task.Process, err)

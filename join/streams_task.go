@@ -143,7 +143,7 @@ func (j *streamJoin[K, L, R, O]) leftSide(c *task.Context, n *topo.Node, out tas
 	}
 	if j.how.kind != inner {
 		null := dsl.NullValue[O]()
-		c.OnAdvance(n, func(now int64) (bool, error) { return s.shared.advance(n, now, &null, out) })
+		c.OnAdvance(n, s.shared.time, func(now int64) (bool, error) { return s.shared.advance(n, now, &null, out) })
 	}
 	return s.input()
 }
@@ -332,10 +332,6 @@ func (u *unmatched[K, L, R, O]) expire(n *topo.Node, after, now int64, null *dsl
 
 // advance sends on the results that are due when time moves on without input.
 func (u *unmatched[K, L, R, O]) advance(n *topo.Node, now int64, null *dsl.Nullness[O], out task.Stream[K, O]) (acted bool, err error) {
-	if *u.time < 0 || now <= *u.time {
-		return false, nil
-	}
-	*u.time = now
 	*u.least = -1 // of a record that may be older than Kafka Streams notes: no other record makes up for it here
 	u.expired = u.expired[:0]
 	err = u.expire(n, min(u.bounds.before, u.bounds.after), now, null, out)

@@ -48,17 +48,13 @@ func newSuppressTask[K, V any](c *task.Context, n *topo.Node, name string, key s
 }
 
 func (t *suppressTask[K, V]) input() task.Table[K, V] {
-	t.c.OnAdvance(t.n, t.advance)
+	t.c.OnAdvance(t.n, t.observed, t.advance)
 	t.c.OnSettle(t.n, t.settle)
 	return t.process
 }
 
 // advance sends what has been held back long enough when time moves on without input.
 func (t *suppressTask[K, V]) advance(now int64) (acted bool, err error) {
-	if *t.observed < 0 || now <= *t.observed {
-		return false, nil
-	}
-	*t.observed = now
 	if err := t.refresh(); err != nil {
 		return false, err
 	}

@@ -197,11 +197,7 @@ type windowTask[K, V any] struct {
 
 // advance has windows close, by final, when time moves on without input.
 func (t *windowTask[K, V]) advance(final func() error) {
-	t.c.OnAdvance(t.n, func(now int64) (bool, error) {
-		if *t.observed < 0 || now <= *t.observed {
-			return false, nil
-		}
-		*t.observed = now
+	t.c.OnAdvance(t.n, t.observed, func(int64) (bool, error) {
 		if t.emitted == nil {
 			return false, nil
 		}

@@ -24,14 +24,16 @@ type idleness struct {
 const idleStep = 1000
 
 type advance struct {
-	node *topo.Node
-	f    func(now int64) (acted bool, err error)
+	node     *topo.Node
+	observed *int64
+	f        func(now int64) (acted bool, err error)
 }
 
-// OnAdvance has f called when stream time moves on without a record. It is what the operator would do for a record with that
-// time, without the record; acted is whether it did more than note the time. Nodes are called in topological order.
-func (c *Context) OnAdvance(n *topo.Node, f func(now int64) (acted bool, err error)) {
-	c.advances = append(c.advances, advance{n, f})
+// OnAdvance has f called when stream time moves on without a record, beyond the largest time that an operator has observed, which
+// is noted there; not if that is -1: it has seen none. f is what the operator would do for a record with that time, without
+// the record; acted is whether that was anything. Nodes are called in topological order.
+func (c *Context) OnAdvance(n *topo.Node, observed *int64, f func(now int64) (acted bool, err error)) {
+	c.advances = append(c.advances, advance{n, observed, f})
 }
 
 // busy says that there is input.
@@ -89,6 +91,10 @@ func (t *Task) advance(now int64) (fired bool, err error) {
 		a := &t.c.advances[i]
 		acted := false
 		err := t.fire(a.node, now, func() (err error) {
+			if acted = false; *a.observed < 0 || now <= *a.observed {
+				return nil
+			}
+			*a.observed = now
 			acted, err = a.f(now)
 			acted = acted || err != nil
 			return err
