@@ -62,6 +62,31 @@ func (k *KV) expire(n int) {
 	}
 }
 
+// lookOn calls f with rows of the engine, at most n, from where it ended the last time; behind the last one it begins anew.
+func (k *KV) lookOn(n int, f func(row engineIterator) error) error {
+	it, err := k.eng.scan(k.cursor, nil)
+	if err != nil {
+		return k.wrap("expire", err)
+	}
+	ok := it.first()
+	for ; ok && n > 0 && err == nil; n-- {
+		if err = f(it); err == nil {
+			ok = it.next()
+		}
+	}
+	k.cursor = nil
+	if ok && err == nil {
+		k.cursor = append([]byte{}, it.key()...)
+	}
+	if e := it.close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return k.wrap("expire", err)
+	}
+	return nil
+}
+
 // discard deletes a row in the open transaction, but not in the changelog. It does nothing with a row that the
 // changelog has yet to get.
 func (k *KV) discard(row []byte) bool {

@@ -10,37 +10,24 @@ import "math"
 // forgetHistory looks at n rows of the engine, from where it ended the last time.
 func (k *KV) forgetHistory(n int) error {
 	begin := since(k.now(), k.spec.Retention)
-	it, err := k.eng.scan(k.cursor, nil)
-	if err != nil {
-		return k.wrap("expire", err)
-	}
 	seen := map[string]bool{} // rows of another key can lie between two of a key
 	var over [][]byte         // keys that seem to have something to forget
-	ok := it.first()
-	for ; ok && n > 0 && err == nil; ok = it.next() {
-		n--
+	err := k.lookOn(n, func(it engineIterator) error {
 		key, r := k.layout.split(it.key())
 		if r.at >= begin {
-			continue
+			return nil
 		}
-		var value []byte
 		if !seen[string(key)] {
 			seen[string(key)] = true
-			if value, _, err = it.value(); err != nil || versionValue(value) != nil {
-				continue
+			if value, _, err := it.value(); err != nil || versionValue(value) != nil {
+				return err
 			}
 		}
 		over = append(over, append([]byte{}, key...))
-	}
-	k.cursor = nil
-	if ok && err == nil {
-		k.cursor = append([]byte{}, it.key()...)
-	}
-	if e := it.close(); err == nil {
-		err = e
-	}
+		return nil
+	})
 	if err != nil {
-		return k.wrap("expire", err)
+		return err
 	}
 	for _, key := range over {
 		if err := k.forgetVersions(key, begin); err != nil {

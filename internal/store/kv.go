@@ -35,7 +35,7 @@ type KV struct {
 	latest    int64  // what clock points to if the store moves it itself: that of the last records
 	seen      int64  // stream time of what was committed or restored
 	committed int64  // stream time of the last commit
-	cursor    []byte // where the search for entries whose TTL is over goes on
+	cursor    []byte // where lookOn goes on
 
 	// Of stores that are not key-value stores:
 	layout    layout

@@ -33,31 +33,16 @@ func (k *KV) removeExpired(n int) error {
 	if err := k.t.usable(); err != nil {
 		return err
 	}
-	it, err := k.eng.scan(k.cursor, nil)
-	if err != nil {
-		return k.wrap("expire", err)
-	}
 	var over [][]byte
-	ok := it.first()
-	for ; ok && n > 0; ok = it.next() {
-		n--
-		var ts int64
-		if _, ts, err = it.value(); err != nil {
-			break
-		}
-		if k.expiredEntry(ts) {
+	err := k.lookOn(n, func(it engineIterator) error {
+		_, ts, err := it.value()
+		if err == nil && k.expiredEntry(ts) {
 			over = append(over, append([]byte{}, it.key()...))
 		}
-	}
-	k.cursor = nil
-	if ok && err == nil {
-		k.cursor = append([]byte{}, it.key()...)
-	}
-	if e := it.close(); err == nil {
-		err = e
-	}
+		return err
+	})
 	if err != nil {
-		return k.wrap("expire", err)
+		return err
 	}
 	for _, key := range over {
 		if e := k.entries.find(key); e != nil && (e.dirty || !e.present || !k.expiredEntry(e.ts)) {
