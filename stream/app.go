@@ -284,9 +284,9 @@ func (a *App) failed() error {
 	return a.failure
 }
 
-// watchHealth fails the application when no broker answered for TaskTimeout.
-func (a *App) watchHealth() {
-	tick := time.NewTicker(max(a.cfg.TaskTimeout/20, 10*time.Millisecond))
+// every calls f again and again while the application runs, at this pace.
+func (a *App) every(pace time.Duration, f func()) {
+	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for {
 		select {
@@ -294,10 +294,17 @@ func (a *App) watchHealth() {
 			return
 		case <-tick.C:
 		}
+		f()
+	}
+}
+
+// watchHealth fails the application when no broker answered for TaskTimeout.
+func (a *App) watchHealth() {
+	a.every(max(a.cfg.TaskTimeout/20, 10*time.Millisecond), func() {
 		if since, err := a.health.trouble(); err != nil && time.Since(since) > a.cfg.TaskTimeout {
 			a.fail(fmt.Errorf("no broker answered for %v: %w", a.cfg.TaskTimeout, err))
 		}
-	}
+	})
 }
 
 func (a *App) sub(id int32) *topo.Subtopology { return a.topology.Sub(id) }

@@ -65,18 +65,11 @@ func (a *App) cleanState() {
 		}
 		a.log.Info("removed the state of a task that is gone", "task", id)
 	}}
-	tick := time.NewTicker(min(max(a.cfg.StateCleanupDelay/10, 10*time.Millisecond), time.Minute))
-	defer tick.Stop()
-	for {
-		select {
-		case <-a.running.Done():
-			return
-		case <-tick.C:
-		}
+	a.every(min(max(a.cfg.StateCleanupDelay/10, 10*time.Millisecond), time.Minute), func() {
 		if err := c.clean(a.cfg.Now()); err != nil {
 			a.log.Warn("could not look for the state of tasks that are gone", "error", err)
 		}
-	}
+	})
 }
 
 // unowned calls f for those of the tasks that are not assigned to this process. It holds the assignment.

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"errors"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -19,16 +18,7 @@ func (a *App) purge() {
 	for _, r := range a.topology.Repartitions {
 		repartition[r.Topic.For(a.cfg.AppID)] = true
 	}
-	tick := time.NewTicker(a.cfg.PurgeInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-a.running.Done():
-			return
-		case <-tick.C:
-		}
-		a.purgeOnce(repartition)
-	}
+	a.every(a.cfg.PurgeInterval, func() { a.purgeOnce(repartition) })
 }
 
 func (a *App) purgeOnce(topics map[string]bool) {
