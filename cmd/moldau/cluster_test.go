@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/moldau-stream/moldau/broker"
@@ -149,6 +151,23 @@ func TestCompressionAndAcks(t *testing.T) {
 	}
 }
 
+// settled waits until no transaction is open in the topic.
+func settled(t *testing.T, c *kgo.Client, topic string) {
+	admin := kadm.NewClient(c)
+	require.Eventually(t, func() bool {
+		stable, err := admin.ListCommittedOffsets(t.Context(), topic)
+		require.NoError(t, errors.Join(err, stable.Error()))
+		ends, err := admin.ListEndOffsets(t.Context(), topic)
+		require.NoError(t, errors.Join(err, ends.Error()))
+		done := true
+		ends.Each(func(end kadm.ListedOffset) {
+			at, _ := stable.Lookup(topic, end.Partition)
+			done = done && at.Offset == end.Offset
+		})
+		return done
+	}, time.Minute, time.Millisecond)
+}
+
 // Only committed records are printed by default, and the end is found although transaction markers lie before it.
 func TestIsolation(t *testing.T) {
 	ok, _, b := cluster(t)
@@ -158,6 +177,7 @@ func TestIsolation(t *testing.T) {
 		require.NoError(t, c.BeginTransaction())
 		require.NoError(t, c.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte(v)}).FirstErr())
 		require.NoError(t, c.EndTransaction(t.Context(), end))
+		settled(t, c, "t") // the transaction is answered before its markers are written
 	}
 	consume := func(args ...string) string {
 		return ok("", append([]string{"consume", "-t", "t", "-e", "--from-beginning"}, args...)...)
