@@ -20,12 +20,12 @@ func (k *KV) closeBelow() {
 	}
 }
 
-// sink tells that a key is in the engine, and not in the cache.
-func (k *KV) sink(key []byte, ts int64) {
+// sink tells that a key, of which it gets the hash, is in the engine, and not in the cache.
+func (k *KV) sink(hash uint32, ts int64) {
 	if k.below == nil {
 		return
 	}
-	k.t.bytes += k.below.add(k.entries.hash(key), k.age(ts), k.ages())
+	k.t.bytes += k.below.add(hash, k.age(ts), k.ages())
 	if k.below.size() > k.t.dir.cacheShare()/2/int64(len(k.t.stores)) {
 		k.closeBelow()
 	}

@@ -1,6 +1,9 @@
 package store
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"iter"
+)
 
 // engine holds the committed data of one store. The goroutine that owns the task reads it. Changes are
 // made by a write, see write.go, or by the owner while there is none.
@@ -32,6 +35,16 @@ type item struct {
 	key   string
 	value []byte
 	ts    int64
+}
+
+func eachItem(items []item) iter.Seq[*item] {
+	return func(yield func(*item) bool) {
+		for i := range items {
+			if !yield(&items[i]) {
+				return
+			}
+		}
+	}
 }
 
 // The stored form of a value is the value itself, or in a store with timestamps

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"strings"
 	"sync"
@@ -521,10 +522,10 @@ func (e *diskEngine) split(stored []byte) (value []byte, ts int64, err error) {
 	return value, ts, nil
 }
 
-func (e *diskEngine) apply(changes []item) error {
+// apply adds changes to the batch.
+func (e *diskEngine) apply(changes iter.Seq[*item]) error {
 	b := e.d.batch
-	for i := range changes {
-		c := &changes[i]
+	for c := range changes {
 		if c.value == nil {
 			op := b.DeleteDeferred(len(e.prefix) + len(c.key))
 			copy(op.Key[copy(op.Key, e.prefix[:]):], c.key)

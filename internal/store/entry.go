@@ -9,7 +9,8 @@ import "unsafe"
 //	  +----Rollback-----+  +--------Put---------+   (Rollback of such a one: committed again)
 //
 // Dirty and committed entries are pinned: the engine does not have what they hold. The others can be evicted.
-// The fields are in the order of their use: a read of a small value touches the first two cache lines only.
+// The fields are in the order of their use: a read of a small value touches the first two cache lines only. An entry is three
+// lines, so that each begins with one.
 type entry struct {
 	key string // in inlineKey if it fits
 	val []byte // current value; its memory is the entry's own
@@ -33,6 +34,7 @@ type entry struct {
 	old     []byte // the value at the last commit, while dirty; else spare memory
 	oldTs   int64
 	headers []byte // of the last write of the open transaction
+	hash    uint32 // of the key
 }
 
 const (
@@ -46,7 +48,7 @@ const (
 
 func (e *entry) init(key []byte) {
 	spare := e.val // of a key that went
-	*e = entry{id: e.id, live: true}
+	*e = entry{id: e.id, hash: e.hash, live: true}
 	if len(key) <= len(e.inlineKey) {
 		copy(e.inlineKey[:], key)
 		e.key = unsafe.String(&e.inlineKey[0], len(key))
@@ -91,6 +93,17 @@ func (e *entry) keepOld() {
 	e.old, e.val = e.val, e.old
 	e.oldTs, e.oldThere, e.oldKnown = e.ts, e.present, true
 }
+
+// touch reads from each of the entries that a walk comes to next. They are all over the memory: to wait for some of them at
+// once takes little longer than to wait for one.
+func touch(next []*entry) (sum uint32) {
+	for _, e := range next[:min(touchAhead, len(next))] {
+		sum += e.gen + uint32(e.inlineKey[0])
+	}
+	return sum
+}
+
+const touchAhead = 16
 
 // value is the current value: nil when there is none, else not nil.
 func (e *entry) value() []byte {

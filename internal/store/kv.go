@@ -49,6 +49,7 @@ type KV struct {
 
 	scratch  []byte // value of the last Get that is not in the cache
 	dirtyKey []byte // key of the Dirty at hand
+	touched  uint32 // what touch gave, so that it is not optimized away
 }
 
 // Name returns the name of the store.
@@ -222,6 +223,9 @@ func (k *KV) Dirty(yield func(*Dirty) error) error {
 	}
 	var d Dirty
 	for i := 0; i < len(k.dirty); i++ {
+		if i%touchAhead == 0 {
+			k.touched += touch(k.dirty[i:])
+		}
 		e := k.dirty[i]
 		if e.silent {
 			continue
@@ -308,13 +312,18 @@ func (k *KV) commit() {
 	if len(k.dirty) == 0 {
 		return
 	}
-	for _, e := range k.dirty {
-		if k.layout.logged(e.key) {
-			e.present = false
+	if k.spec.Kind == VersionedKeyValue {
+		for _, e := range k.dirty {
+			if k.layout.logged(e.key) {
+				e.present = false
+			}
 		}
 	}
 	r := newRun(k.dirty, k.spec.Timestamped, k.dirtySize)
-	for _, e := range k.dirty {
+	for i, e := range k.dirty {
+		if i%touchAhead == 0 {
+			k.touched += touch(k.dirty[i:])
+		}
 		k.settle(e)
 		k.t.commitEntry(e)
 	}
@@ -376,7 +385,7 @@ func (k *KV) forget(e *entry) {
 		panic(fmt.Sprintf("store %q: key %q is forgotten while it is pinned", k.spec.Name, e.key))
 	}
 	if e.present {
-		k.sink([]byte(e.key), e.ts)
+		k.sink(e.hash, e.ts)
 	}
 	k.t.bytes -= e.size()
 	if k.last == e {
@@ -430,7 +439,7 @@ func (k *KV) clearCache() {
 	k.entries.each(func(e *entry) {
 		k.t.bytes -= e.size()
 		if e.present {
-			k.sink([]byte(e.key), e.ts)
+			k.sink(e.hash, e.ts)
 		}
 	})
 	k.entries.init()

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"strings"
 )
 
 // Rows of stores that are not key-value stores; numbers are big-endian:
@@ -212,17 +211,4 @@ func sessionsFrom(from, retention int64) int64 {
 		return 0
 	}
 	return from / interval * interval
-}
-
-// liveRows leaves out changes of rows that have expired; changes are sorted.
-func liveRows(changes []item, segment uint32) []item {
-	if segment == 0 {
-		return changes
-	}
-	below := string(segmentKey(segment))
-	i := 0
-	for i < len(changes) && strings.Compare(changes[i].key, below) < 0 {
-		i++
-	}
-	return changes[i:]
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"unsafe"
@@ -16,6 +17,8 @@ type run struct {
 	byKey []item // see sorted
 	size  int64  // about what it takes, and its entries that it keeps in the cache
 	bytes int    // about what the engine gets
+
+	touched uint32 // what touch gave, so that it is not optimized away
 }
 
 // newRun copies the dirty entries; bytes is the size of their keys and values.
@@ -23,6 +26,9 @@ func newRun(dirty []*entry, timestamped bool, bytes int) *run {
 	r := &run{items: make([]item, len(dirty)), size: int64(len(dirty)*entryOverhead + bytes), bytes: len(dirty)*engineOverhead + bytes}
 	arena := make([]byte, 0, bytes+1) // +1: an empty value must not be nil
 	for i, e := range dirty {
+		if i%touchAhead == 0 {
+			r.touched += touch(dirty[i:])
+		}
 		it := item{ts: NoTimestamp}
 		if timestamped {
 			it.ts = e.ts
@@ -66,7 +72,12 @@ func (r *run) get(key string) (item, bool) {
 // merger finds the last change of each key in some runs. It keeps its memory for the next time.
 type merger struct {
 	order []sortKey
-	out   []item
+}
+
+// merged is the last change of each key in some runs, by key.
+type merged struct {
+	runs  []*run
+	order []sortKey
 }
 
 // sortKey is an item to sort. The beginning of a key as a number orders like it: most comparisons
@@ -77,30 +88,59 @@ type sortKey struct {
 }
 
 // merge returns the last change of each key in runs (newest first), by key. It is valid until the next call.
-func (m *merger) merge(runs []*run) []item {
+func (m *merger) merge(runs []*run) merged {
 	m.order = appendSortKeys(m.order[:0], runs)
 	sortRuns(m.order, runs)
-	m.out = m.out[:0]
+	out := merged{runs, m.order[:0]}
+	last := ""
 	for _, o := range m.order {
-		it := &runs[o.run].items[o.at]
-		if n := len(m.out); n == 0 || m.out[n-1].key != it.key {
-			m.out = append(m.out, *it)
+		if key := runs[o.run].items[o.at].key; len(out.order) == 0 || key != last {
+			out.order = append(out.order, o)
+			last = key
 		}
 	}
-	return m.out
+	return out
 }
 
-// done lets go of what was merged.
-func (m *merger) done() {
-	const keep = 1 << 16
-	if cap(m.out) > keep {
-		*m = merger{}
-		return
+func (m merged) at(i int) *item { return &m.runs[m.order[i].run].items[m.order[i].at] }
+
+// from leaves out changes of keys before one.
+func (m merged) from(key string) merged {
+	i := sort.Search(len(m.order), func(i int) bool { return m.at(i).key >= key })
+	return merged{m.runs, m.order[i:]}
+}
+
+func (m merged) each(yield func(*item) bool) {
+	for i := range m.order {
+		if !yield(m.at(i)) {
+			return
+		}
 	}
-	clear(m.out)
+}
+
+// items copies them.
+func (m merged) items() []item {
+	items := make([]item, len(m.order))
+	for i := range items {
+		items[i] = *m.at(i)
+	}
+	return items
+}
+
+// done lets go of memory that is more than most writes need.
+func (m *merger) done() {
+	const keep = 1 << 20
+	if cap(m.order) > keep {
+		m.order = nil
+	}
 }
 
 func appendSortKeys(keys []sortKey, runs []*run) []sortKey {
+	n := 0
+	for _, r := range runs {
+		n += len(r.items)
+	}
+	keys = slices.Grow(keys, n)
 	skip := commonPrefix(runs)
 	for n, r := range runs {
 		for i := range r.items {

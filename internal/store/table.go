@@ -71,9 +71,9 @@ func (t *table) add(key []byte) *entry {
 		}
 	}
 	t.n++
-	t.insert(slot{t.hash(key), id})
 	e := t.at(id)
-	e.id = id
+	e.id, e.hash = id, t.hash(key)
+	t.insert(slot{e.hash, id})
 	e.init(key)
 	return e
 }
@@ -100,7 +100,7 @@ func (t *table) grow() {
 // remove frees the place of an entry. Its memory stays as it is until another key gets it.
 func (t *table) remove(e *entry) {
 	mask := uint32(len(t.slots) - 1)
-	i := t.hash([]byte(e.key)) & mask
+	i := e.hash & mask
 	for t.slots[i].id != e.id {
 		i = (i + 1) & mask
 	}

@@ -212,7 +212,7 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 			changes = append(changes, item{key: unsafe.String(unsafe.SliceData(r.Key), len(r.Key)), value: r.Value, ts: r.Timestamp})
 		}
 		t.disk.begin(0)
-		if err := k.disk.apply(lastOfEach(changes)); err != nil {
+		if err := k.disk.apply(eachItem(lastOfEach(changes))); err != nil {
 			return t.fail("restore", err)
 		}
 		if err := k.disk.dropBefore(k.toDrop(k.seen)); err != nil {
@@ -233,7 +233,7 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 	}
 	for i := range recs {
 		if recs[i].Value != nil {
-			k.sink(recs[i].Key, recs[i].Timestamp)
+			k.sink(k.entries.hash(recs[i].Key), recs[i].Timestamp)
 		}
 	}
 	if k.index != nil {
@@ -482,6 +482,7 @@ func (t *Task) Close() error {
 		}
 	}
 	for _, k := range t.stores {
+		k.closeBelow()
 		k.clearCache()
 	}
 	t.dir.closed(t)

@@ -124,11 +124,14 @@ func (w *write) run(d *disk, m *merger) error {
 	defer m.done()
 	for i := range w.parts {
 		p := &w.parts[i]
-		changes := liveRows(m.merge(p.runs), p.live)
+		changes := m.merge(p.runs)
+		if p.live > 0 { // rows that have expired since
+			changes = changes.from(string(segmentKey(p.live)))
+		}
 		if p.tree != nil {
-			p.tree = p.tree.apply(changes).from(p.before)
+			p.tree = p.tree.apply(changes.items()).from(p.before)
 		} else {
-			if err := p.k.disk.apply(changes); err != nil {
+			if err := p.k.disk.apply(changes.each); err != nil {
 				return err
 			}
 			if err := p.k.disk.dropBefore(p.before); err != nil {
