@@ -298,13 +298,27 @@ func (a *App) every(pace time.Duration, f func()) {
 	}
 }
 
-// watchHealth fails the application when no broker answered for TaskTimeout.
+// slowCommit is how long a commit may take before anybody hears of the brokers that are away.
+const slowCommit = 2 * time.Second
+
+// watchHealth fails the application when no broker answered for TaskTimeout, and tells of commits that wait for some.
 func (a *App) watchHealth() {
-	a.every(max(a.cfg.TaskTimeout/20, 10*time.Millisecond), func() {
-		if since, err := a.health.trouble(); err != nil && time.Since(since) > a.cfg.TaskTimeout {
-			a.fail(fmt.Errorf("no broker answered for %v: %w", a.cfg.TaskTimeout, err))
+	a.every(min(max(a.cfg.TaskTimeout/20, 10*time.Millisecond), time.Second), func() { a.lookAtHealth(time.Now()) })
+}
+
+func (a *App) lookAtHealth(now time.Time) {
+	if since, err := a.health.trouble(); err != nil && now.Sub(since) > a.cfg.TaskTimeout {
+		a.fail(fmt.Errorf("no broker answered for %v: %w", a.cfg.TaskTimeout, err))
+	}
+	waits := ""
+	if err := a.health.away(); err != nil {
+		for _, w := range a.workerStats {
+			if at := w.committing.Load(); at > 0 && now.Sub(time.Unix(0, at)) >= slowCommit {
+				waits = fmt.Sprintf("a commit waits: %v", err)
+			}
 		}
-	})
+	}
+	a.states.set(func(f *facts) { f.commit = waits })
 }
 
 func (a *App) sub(id int32) *topo.Subtopology { return a.topology.Sub(id) }

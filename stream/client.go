@@ -5,12 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -71,70 +66,6 @@ func (k kgoLogger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 		l = slog.LevelWarn
 	}
 	k.l.Log(context.Background(), l, msg, keyvals...)
-}
-
-// health knows whether brokers can be reached, from what happens on the connections of all clients.
-type health struct {
-	changed func(trouble string) // "" when brokers answer
-
-	bad   atomic.Bool // since is set; keeps the path of every answered request free of the lock
-	mu    sync.Mutex
-	since time.Time // of the first failure since the last answer
-	last  error
-	where string
-}
-
-var (
-	_ kgo.HookBrokerConnect = (*health)(nil)
-	_ kgo.HookBrokerE2E     = (*health)(nil)
-)
-
-func newHealth(changed func(string)) *health { return &health{changed: changed} }
-
-// OnBrokerConnect implements kgo.HookBrokerConnect. A lost connection is no trouble yet: it becomes one when
-// it cannot be made again.
-func (h *health) OnBrokerConnect(b kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return // Canceled: a client that is closed
-	}
-	h.failed(b, err)
-}
-
-func (h *health) failed(b kgo.BrokerMetadata, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.since.IsZero() {
-		h.since = time.Now()
-	}
-	h.last, h.where = err, net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
-	h.bad.Store(true)
-	h.changed(fmt.Sprintf("broker %s cannot be reached: %v", h.where, h.last))
-}
-
-// OnBrokerE2E implements kgo.HookBrokerE2E. A broker that hangs accepts connections, but answers nothing.
-func (h *health) OnBrokerE2E(b kgo.BrokerMetadata, _ int16, e kgo.BrokerE2E) {
-	err := e.Err()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		h.failed(b, fmt.Errorf("it does not answer: %w", err))
-	}
-	if err != nil || !h.bad.Load() {
-		return
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.since, h.last = time.Time{}, nil
-	h.bad.Store(false)
-	h.changed("")
-}
-
-// trouble is since when no broker answers, and why; nil when they do.
-func (h *health) trouble() (since time.Time, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.since.IsZero() {
-		return time.Time{}, nil
-	}
-	return h.since, fmt.Errorf("broker %s cannot be reached: %w", h.where, h.last)
 }
 
 // connect waits until a broker answers, StartTimeout at most.

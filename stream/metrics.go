@@ -77,6 +77,7 @@ type workerMetrics struct {
 	processNanos atomic.Int64
 	commits      atomic.Int64
 	blocked      atomic.Int64 // nanoseconds
+	committing   atomic.Int64 // since when, in nanoseconds since 1970; 0: no commit runs
 	resets       atomic.Int64
 	created      atomic.Int64 // tasks
 	closed       atomic.Int64

@@ -23,8 +23,8 @@ const (
 	Restoring
 	// Running: all assigned tasks process.
 	Running
-	// Waiting: the cluster cannot be reached or refuses, or an input or changelog cannot be read; the application goes on by itself
-	// when that is over. The reason says what is missing. What can be read is processed.
+	// Waiting: no broker can be reached, a commit waits for one that cannot, or an input or changelog cannot be read; the application
+	// goes on by itself when that is over. The reason says what is missing. What can be read is processed.
 	Waiting
 	// Stopping: the last commit before Run returns.
 	Stopping
@@ -76,6 +76,7 @@ type facts struct {
 	lost       string // why the group has to be joined again; empty: it rebalances
 	trouble    string
 	unreadable string // partitions that cannot be read, and why
+	commit     string // why one takes long
 	stopping   bool
 	done       bool
 	err        error
@@ -105,6 +106,8 @@ func (f *facts) derive() (State, string) {
 		return Rebalancing, "waiting for the group to assign tasks"
 	case f.unreadable != "":
 		return Waiting, f.unreadable
+	case f.commit != "":
+		return Waiting, f.commit
 	case f.restoring > 0:
 		return Restoring, fmt.Sprintf("%d of the assigned tasks read their changelogs", f.restoring)
 	case f.pending > 0:

@@ -407,6 +407,8 @@ func (w *worker) commitWith(ctx context.Context, o offsets) error {
 	w.mu.Lock()
 	w.cancelCommit = cancel
 	w.mu.Unlock()
+	w.metrics.committing.Store(time.Now().UnixNano())
+	defer w.metrics.committing.Store(0)
 	return w.prod.commit(ctx, w.member, o)
 }
 
