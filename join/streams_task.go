@@ -71,7 +71,6 @@ func windowPut[V any](c *task.Context, n *topo.Node, cur *current, name string, 
 		if err != nil {
 			return task.Fail(n, task.Process, err)
 		}
-		c.Saved(w.KV(), w.Row(), nil, 0, false)
 		if !kept {
 			c.Drop(task.Expired)
 		}

@@ -44,6 +44,9 @@ func (k *KV) expire(n int) {
 		return // versions go with rows of the open transaction: forgetHistory
 	}
 	k.index.sweep(n, from)
+	if k.log != nil {
+		k.log.expire(from)
+	}
 	if k.index.order != nil {
 		k.index.order.expire(from)
 	}

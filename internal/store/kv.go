@@ -40,8 +40,9 @@ type KV struct {
 	// Of stores that are not key-value stores:
 	layout    layout
 	index     *rowIndex
-	dropped   uint32 // rows of segments before it are not in the engine
-	sweeper   uint32 // id of the entry that the sweep looked at last
+	log       *rowLog // of a store with duplicates: it has no dirty entries
+	dropped   uint32  // rows of segments before it are not in the engine
+	sweeper   uint32  // id of the entry that the sweep looked at last
 	onChange  func(k *KV, key, value []byte, ts int64, ok bool)
 	spareRows []*Rows
 
@@ -130,6 +131,9 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 	if key == nil {
 		return k.wrap("put", fmt.Errorf("null key"))
 	}
+	if k.log != nil {
+		return k.putLogged(key, value, ts, headers)
+	}
 	if k.onWrite != nil {
 		if err := k.tell(key); err != nil {
 			return err
@@ -161,6 +165,24 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 	e.set(value, ts)
 	e.headers = append(e.headers[:0], headers...)
 	k.t.bytes += e.size()
+	return nil
+}
+
+// putLogged is Put for a row of a store with duplicates: it is new, or one that the open transaction has put is taken back.
+func (k *KV) putLogged(row, value []byte, ts int64, headers []byte) error {
+	if err := k.t.usable(); err != nil {
+		return err
+	}
+	if len(headers) > 0 {
+		return k.wrap("put", fmt.Errorf("a store with duplicates keeps no headers"))
+	}
+	if value == nil {
+		k.log.takeBack(row)
+		return nil
+	}
+	k.index.changed(row, true)
+	k.log.add(row, value, ts)
+	k.order.addRow(row, value, ts)
 	return nil
 }
 
@@ -222,6 +244,15 @@ func (k *KV) Dirty(yield func(*Dirty) error) error {
 		k.dirtyKey = make([]byte, 0, 64) // never nil: an empty key is not a null one
 	}
 	var d Dirty
+	if k.log != nil {
+		e := &k.log.entry
+		return k.log.each(func(row, value []byte, ts int64) error {
+			k.dirtyKey = append(k.dirtyKey[:0], row...)
+			d = Dirty{Key: k.dirtyKey, Value: value, Timestamp: ts, k: k, e: e}
+			k.layout.toChangelog(&d)
+			return yield(&d)
+		})
+	}
 	for i := 0; i < len(k.dirty); i++ {
 		if i%touchAhead == 0 {
 			k.touched += touch(k.dirty[i:])
@@ -247,7 +278,12 @@ func (k *KV) Dirty(yield func(*Dirty) error) error {
 func (k *KV) Kind() Kind { return k.spec.Kind }
 
 // DirtyLen returns how many keys Dirty gives.
-func (k *KV) DirtyLen() int { return len(k.dirty) }
+func (k *KV) DirtyLen() int {
+	if k.log != nil {
+		return k.log.open
+	}
+	return len(k.dirty)
+}
 
 // Old returns the value of the key at the last commit. It is read from the engine if it
 // is not in the cache. It is valid as long as the Dirty.
@@ -309,6 +345,10 @@ func (d *Dirty) AsBefore() (bool, error) {
 
 // commit makes the open transaction of the store a part of it.
 func (k *KV) commit() {
+	if k.log != nil {
+		k.publishRun(k.log.commit())
+		return
+	}
 	if len(k.dirty) == 0 {
 		return
 	}
@@ -328,6 +368,11 @@ func (k *KV) commit() {
 		k.t.commitEntry(e)
 	}
 	k.endTransaction()
+	k.publishRun(r)
+}
+
+// publishRun adds what a commit has changed.
+func (k *KV) publishRun(r *run) {
 	k.t.runBytes += r.size
 	k.runs = append([]*run{r}, k.runs...) // a new slice: Views have the old one
 }
@@ -372,6 +417,9 @@ func (k *KV) rollback() {
 		}
 	}
 	k.endTransaction()
+	if k.log != nil {
+		k.log.rollback()
+	}
 	k.reorder()
 	k.latest = k.committed
 	if k.index != nil {
@@ -406,6 +454,9 @@ func (k *KV) written(oldest int) {
 				k.forget(e)
 			}
 		})
+		if k.log != nil {
+			k.log.evictAll()
+		}
 	}
 	k.reorder()
 }
@@ -421,6 +472,10 @@ func (k *KV) reorder() {
 
 // addPinned adds all pinned entries to the index.
 func (k *KV) addPinned() {
+	if k.log != nil {
+		k.log.eachPinned(k.order.addRow)
+		return
+	}
 	for _, r := range k.runs {
 		for _, it := range r.items {
 			k.order.add(k.entries.find([]byte(it.key)))
@@ -433,6 +488,9 @@ func (k *KV) addPinned() {
 
 // clearCache forgets all entries. There is no open transaction, and the engine has everything.
 func (k *KV) clearCache() {
+	if k.log != nil {
+		k.log.clear()
+	}
 	if k.entries.n == 0 {
 		return
 	}

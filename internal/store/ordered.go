@@ -59,6 +59,22 @@ func (o *ordered) add(e *entry) {
 	}
 }
 
+// addRow is add for a row that has no entry.
+func (o *ordered) addRow(row, value []byte, ts int64) {
+	if o.on {
+		o.add(&entry{key: string(row), val: append([]byte{}, value...), ts: ts, present: true})
+	}
+}
+
+// removeRow takes a row back.
+func (o *ordered) removeRow(row []byte) {
+	if o.on {
+		if n, _ := o.seek(string(row)); n != nil && n.e.key == string(row) {
+			n.e.present = false
+		}
+	}
+}
+
 // seek returns the first node with a key >= key, and the one before it (nil: none).
 func (o *ordered) seek(key string) (at, before *orderedNode) {
 	n := o.head

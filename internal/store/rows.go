@@ -119,6 +119,12 @@ func (r *Rows) Next() bool {
 		i := r.i
 		r.i++
 		r.key = r.keyOf(i)
+		if r.k.log != nil {
+			var ok bool
+			if r.value, r.ts, ok = r.k.log.find(r.key, r.refs[i]); ok {
+				return true
+			}
+		}
 		r.row = r.k.layout.append(r.row[:0], r.key, r.refs[i])
 		value, ts, ok, err := r.k.Get(r.row)
 		if err != nil {
@@ -200,7 +206,9 @@ func (k *KV) OnChange(f func(k *KV, key, value []byte, ts int64, ok bool)) { k.o
 
 // putRow is Put for a row.
 func (k *KV) putRow(row, value []byte, ts int64, headers []byte) error {
-	if k.onChange != nil {
+	if k.onChange != nil && k.log != nil {
+		k.onChange(k, row, nil, 0, false)
+	} else if k.onChange != nil {
 		old, oldTs, ok, err := k.Get(row)
 		if err != nil {
 			return err

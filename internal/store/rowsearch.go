@@ -62,6 +62,10 @@ func (ix *rowIndex) build() error {
 // addPinned adds the rows that are not in the engine yet, or not as they are now.
 func (ix *rowIndex) addPinned() {
 	k := ix.k
+	if k.log != nil {
+		k.log.eachPinned(func(row, _ []byte, _ int64) { ix.changed(row, true) })
+		return
+	}
 	k.entries.each(func(e *entry) {
 		if e.dirty || k.t.pins(e) {
 			ix.changed(unsafe.Slice(unsafe.StringData(e.key), len(e.key)), e.present)
@@ -110,16 +114,16 @@ func (ix *rowIndex) loadSegment(kr *keyRows, key []byte, segment uint32, from in
 		if len(row) != l.prefix+len(key)+l.suffix {
 			return // of another key, which begins with this one
 		}
+		_, r := l.split(row)
 		e := k.entries.find(row)
 		if e != nil && !e.present {
 			return // deleted
 		}
-		if e == nil && k.spec.Cached {
+		if e == nil && k.spec.Cached && (k.log == nil || !k.log.has(key, r)) {
 			e = k.entries.add(row)
 			e.set(value, ts)
 			k.t.bytes += e.size()
 		}
-		_, r := l.split(row)
 		ix.put(kr, r)
 	})
 }

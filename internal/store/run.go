@@ -12,7 +12,8 @@ import (
 // A run is what one commit changed in one store: for Views, and for the engine. It never changes after Commit made
 // it; Views sort it when they first read it.
 type run struct {
-	items []item // each key once; value nil: deleted
+	items []item    // each key once; value nil: deleted
+	rows  []rowPart // instead of items, of a store with duplicates
 	once  sync.Once
 	byKey []item // see sorted
 	size  int64  // about what it takes, and its entries that it keeps in the cache
@@ -46,16 +47,27 @@ func newRun(dirty []*entry, timestamped bool, bytes int) *run {
 	return r
 }
 
+// changes are the items in the order of the first write. Rows of segments before one may be left out.
+func (r *run) changes(segment uint32) []item {
+	if r.rows == nil {
+		return r.items
+	}
+	n := 0
+	for _, p := range r.rows {
+		n += len(p.rows)
+	}
+	items := make([]item, 0, n)
+	for _, p := range r.rows {
+		items = p.appendItems(items, segment)
+	}
+	return items
+}
+
 // sorted returns the items by key.
 func (r *run) sorted() []item {
 	r.once.Do(func() {
-		runs := []*run{r}
-		keys := appendSortKeys(make([]sortKey, 0, len(r.items)), runs)
-		sortRuns(keys, runs)
-		r.byKey = make([]item, len(keys))
-		for i, k := range keys {
-			r.byKey[i] = r.items[k.at]
-		}
+		m := merger{}
+		r.byKey = m.merge([]*run{r}, 0).items()
 	})
 	return r.byKey
 }
@@ -76,7 +88,7 @@ type merger struct {
 
 // merged is the last change of each key in some runs, by key.
 type merged struct {
-	runs  []*run
+	runs  [][]item
 	order []sortKey
 }
 
@@ -87,28 +99,31 @@ type sortKey struct {
 	run, at uint32
 }
 
-// merge returns the last change of each key in runs (newest first), by key. It is valid until the next call.
-func (m *merger) merge(runs []*run) merged {
+// merge returns the last change of each key in runs (newest first), by key, without rows of segments before one. It is
+// valid until the next call.
+func (m *merger) merge(from []*run, segment uint32) merged {
+	runs := make([][]item, len(from))
+	for i, r := range from {
+		runs[i] = r.changes(segment)
+	}
 	m.order = appendSortKeys(m.order[:0], runs)
 	sortRuns(m.order, runs)
 	out := merged{runs, m.order[:0]}
 	last := ""
 	for _, o := range m.order {
-		if key := runs[o.run].items[o.at].key; len(out.order) == 0 || key != last {
+		if key := runs[o.run][o.at].key; len(out.order) == 0 || key != last {
 			out.order = append(out.order, o)
 			last = key
 		}
 	}
+	if segment > 0 {
+		below := string(segmentKey(segment))
+		out.order = out.order[sort.Search(len(out.order), func(i int) bool { return out.at(i).key >= below }):]
+	}
 	return out
 }
 
-func (m merged) at(i int) *item { return &m.runs[m.order[i].run].items[m.order[i].at] }
-
-// from leaves out changes of keys before one.
-func (m merged) from(key string) merged {
-	i := sort.Search(len(m.order), func(i int) bool { return m.at(i).key >= key })
-	return merged{m.runs, m.order[i:]}
-}
+func (m merged) at(i int) *item { return &m.runs[m.order[i].run][m.order[i].at] }
 
 func (m merged) each(yield func(*item) bool) {
 	for i := range m.order {
@@ -135,28 +150,28 @@ func (m *merger) done() {
 	}
 }
 
-func appendSortKeys(keys []sortKey, runs []*run) []sortKey {
+func appendSortKeys(keys []sortKey, runs [][]item) []sortKey {
 	n := 0
-	for _, r := range runs {
-		n += len(r.items)
+	for _, items := range runs {
+		n += len(items)
 	}
 	keys = slices.Grow(keys, n)
 	skip := commonPrefix(runs)
-	for n, r := range runs {
-		for i := range r.items {
-			keys = append(keys, sortKey{keyPrefix(r.items[i].key[skip:]), uint32(n), uint32(i)})
+	for n, items := range runs {
+		for i := range items {
+			keys = append(keys, sortKey{keyPrefix(items[i].key[skip:]), uint32(n), uint32(i)})
 		}
 	}
 	return keys
 }
 
 // sortRuns sorts by key, and changes of one key by their run.
-func sortRuns(keys []sortKey, runs []*run) {
+func sortRuns(keys []sortKey, runs [][]item) {
 	slices.SortFunc(keys, func(a, b sortKey) int {
 		if a.prefix != b.prefix {
 			return cmp.Compare(a.prefix, b.prefix)
 		}
-		if c := strings.Compare(runs[a.run].items[a.at].key, runs[b.run].items[b.at].key); c != 0 {
+		if c := strings.Compare(runs[a.run][a.at].key, runs[b.run][b.at].key); c != 0 {
 			return c
 		}
 		return cmp.Compare(a.run, b.run)
@@ -164,11 +179,11 @@ func sortRuns(keys []sortKey, runs []*run) {
 }
 
 // commonPrefix is how many bytes all keys begin with.
-func commonPrefix(runs []*run) int {
+func commonPrefix(runs [][]item) int {
 	first, n := "", -1
-	for _, r := range runs {
-		for i := range r.items {
-			key := r.items[i].key
+	for _, items := range runs {
+		for i := range items {
+			key := items[i].key
 			if n < 0 {
 				first, n = key, len(key)
 			}

@@ -10,10 +10,12 @@ import (
 )
 
 // What is committed goes to the engine after this many commits, or this much time, or when it takes a
-// good part of the cache: once for all the changes of a key in between.
+// good part of the cache: once for all the changes of a key in between. Where there are only rows of joins they wait longer,
+// since many expire meanwhile; a crash loses no more than it would of the memtable.
 const (
-	commitsPerWrite = 10
-	writeInterval   = time.Second
+	commitsPerWrite  = 10
+	writeInterval    = time.Second
+	logWriteInterval = 4 * time.Second
 )
 
 // TaskOptions are the options of OpenTask.
@@ -39,7 +41,7 @@ type Task struct {
 	runBytes   int64     // of all runs
 	pinned     int       // entries that are dirty or committed
 	hand       clockHand // of the eviction
-	commits    int       // since the last write began
+	commits    int       // since the last write began, of other stores than those with a rowLog
 	writtenAt  time.Time // when the last write began
 	epoch      int       // changes when the engines do: iterators from before are invalid
 
@@ -98,6 +100,9 @@ func (d *Dir) newTask(id string, specs []Spec, o TaskOptions) (*Task, error) {
 		if s.Kind != KeyValue {
 			k.spec.Timestamped = s.Kind != VersionedKeyValue // those have it in the key
 			k.layout = layoutOf(&s)
+		}
+		if s.Duplicates {
+			k.log = newRowLog(k)
 		}
 		t.stores = append(t.stores, k)
 		t.byName[s.Name] = k
@@ -294,7 +299,7 @@ func (t *Task) idle(op, store string) (*KV, error) {
 		return nil, fmt.Errorf("store: task %s: %s: no store %q", t.id, op, store)
 	}
 	for _, o := range t.stores {
-		if len(o.dirty) > 0 {
+		if o.DirtyLen() > 0 {
 			return nil, fmt.Errorf("store: task %s: %s %q: store %q has uncommitted writes", t.id, op, store, o.spec.Name)
 		}
 	}
@@ -341,11 +346,12 @@ func (t *Task) Commit(positions map[string]int64) error {
 			}
 		}
 	}
-	changed, epoch := false, t.epoch
+	changed, merges, epoch := false, false, t.epoch
 	for _, k := range t.stores {
-		if n := len(k.dirty); n > 0 {
+		if n := k.DirtyLen(); n > 0 {
 			k.commit()
 			changed = true
+			merges = merges || k.log == nil
 			if k.timed() {
 				k.committed = k.now()
 				k.seen = k.committed // what is restored after it is as late as it was
@@ -365,7 +371,7 @@ func (t *Task) Commit(positions map[string]int64) error {
 			k.position, k.hasPosition, k.newPosition = next, true, true
 		}
 	}
-	if changed {
+	if merges {
 		t.commits++
 	}
 	now := t.dir.now()
@@ -382,7 +388,7 @@ func (t *Task) Commit(positions map[string]int64) error {
 // Rollback forgets the open transaction.
 func (t *Task) Rollback() {
 	for _, k := range t.stores {
-		if len(k.dirty) > 0 {
+		if k.DirtyLen() > 0 {
 			k.rollback()
 			t.epoch++
 		}
@@ -398,7 +404,7 @@ func (t *Task) Flush() error {
 		return err
 	}
 	for _, k := range t.stores {
-		if len(k.dirty) > 0 {
+		if k.DirtyLen() > 0 {
 			return fmt.Errorf("store: task %s: flush: store %q has uncommitted writes", t.id, k.spec.Name)
 		}
 	}
@@ -418,7 +424,7 @@ func (t *Task) Flush() error {
 // Maintain does what is due by time, for a task that has nothing to commit.
 func (t *Task) Maintain() error {
 	for _, k := range t.stores {
-		if len(k.dirty) > 0 {
+		if k.DirtyLen() > 0 {
 			return t.usable() // the commit will do it
 		}
 	}

@@ -40,7 +40,8 @@ func (t *Task) writeBehind(now time.Time) error {
 		}
 	}
 	share := t.dir.cacheShare()
-	if t.write == nil && (t.commits >= commitsPerWrite || now.Sub(t.writtenAt) >= writeInterval || t.runBytes > share/2) {
+	since := now.Sub(t.writtenAt)
+	if t.write == nil && (t.commits >= commitsPerWrite || t.commits > 0 && since >= writeInterval || since >= logWriteInterval || t.runBytes > share/2) {
 		t.start()
 		t.writtenAt = now
 	}
@@ -124,10 +125,7 @@ func (w *write) run(d *disk, m *merger) error {
 	defer m.done()
 	for i := range w.parts {
 		p := &w.parts[i]
-		changes := m.merge(p.runs)
-		if p.live > 0 { // rows that have expired since
-			changes = changes.from(string(segmentKey(p.live)))
-		}
+		changes := m.merge(p.runs, p.live)
 		if p.tree != nil {
 			p.tree = p.tree.apply(changes.items()).from(p.before)
 		} else {
@@ -198,6 +196,14 @@ type clockHand struct {
 // It begins only when an eighth of the entries can be removed: then it finds one every few steps.
 func (t *Task) evict() {
 	limit := t.dir.cacheShare()
+	for evicted := true; evicted && t.bytes > limit; {
+		evicted = false
+		for _, k := range t.stores {
+			if k.log != nil && k.log.evict() {
+				evicted = true
+			}
+		}
+	}
 	if t.bytes <= limit {
 		return
 	}
