@@ -38,21 +38,32 @@ type rowIndex struct {
 	lower, upper []byte // of a search in the engine
 }
 
-// keyRows are the rows of a key. Its size is two cache lines: the first is all that a search for a key with no rows, or
-// with the rows of another place in memory, reads.
+// keyRows are the rows of a key. Its size is two cache lines: the first is all that most searches read besides the rows.
 type keyRows struct {
-	key       string // in inlineKey if it fits
-	inlineKey [24]byte
 	rows      []rowRef
+	head      uint32 // rows before it have expired
+	id        uint32 // of its place
+	gen       uint32 // changes when the place is given to another key
+	changed   uint32 // Task.gen when a row was put last
+	used      bool   // since the eviction looked at it
+	live      bool   // false: the place is free
+	short     uint8  // bytes of the key in inlineKey; isLong: it is in long
+	inlineKey [21]byte
 
-	inline  [2]rowRef
-	head    int    // rows before it have expired
-	from    int64  // in an index that is not complete: all rows from this time on are here, and of others those that the engine does not have
-	id      uint32 // of its place
-	gen     uint32 // changes when the place is given to another key
-	changed uint32 // Task.gen when a row was put last
-	used    bool   // since the eviction looked at it
-	live    bool   // false: the place is free
+	from   int64 // in an index that is not complete: all rows from this time on are here, and of others those that the engine does not have
+	long   string
+	inline [2]rowRef
+	hash   uint32 // of the key
+}
+
+const isLong = 255
+
+// key is valid as long as the key has its place.
+func (kr *keyRows) key() string {
+	if kr.short == isLong {
+		return kr.long
+	}
+	return unsafe.String(&kr.inlineKey[0], int(kr.short))
 }
 
 const (
@@ -112,7 +123,7 @@ func (ix *rowIndex) hash(key []byte) uint32 { return uint32(maphash.Bytes(ix.see
 
 // find returns the rows of a key, nil if it does not know them: if it is complete, there are none.
 func (ix *rowIndex) find(key []byte) *keyRows {
-	if kr := ix.last; kr != nil && kr.key == string(key) {
+	if kr := ix.last; kr != nil && kr.key() == string(key) {
 		return kr
 	}
 	h := ix.hash(key)
@@ -123,7 +134,7 @@ func (ix *rowIndex) find(key []byte) *keyRows {
 			return nil
 		}
 		if s.hash == h {
-			if kr := ix.at(s.id); kr.key == string(key) {
+			if kr := ix.at(s.id); kr.key() == string(key) {
 				ix.last = kr
 				return kr
 			}
@@ -153,18 +164,18 @@ func (ix *rowIndex) add(key []byte) *keyRows {
 		}
 	}
 	ix.n++
-	ix.insert(slot{ix.hash(key), id})
 	kr := ix.at(id)
+	kr.hash = ix.hash(key)
+	ix.insert(slot{kr.hash, id})
 	kr.id, kr.live, kr.used, kr.from, kr.changed = id, true, true, math.MaxInt64, 0
 	kr.gen++
 	if kr.rows == nil {
 		kr.rows = kr.inline[:0]
 	}
 	if len(key) <= len(kr.inlineKey) {
-		copy(kr.inlineKey[:], key)
-		kr.key = unsafe.String(&kr.inlineKey[0], len(key))
+		kr.short = uint8(copy(kr.inlineKey[:], key))
 	} else {
-		kr.key = string(key)
+		kr.short, kr.long = isLong, string(key)
 	}
 	ix.grew(kr.size())
 	ix.last = kr
@@ -183,7 +194,7 @@ func (ix *rowIndex) insert(s slot) {
 // drop frees the place of a key.
 func (ix *rowIndex) drop(kr *keyRows) {
 	mask := uint32(len(ix.slots) - 1)
-	i := uint32(maphash.String(ix.seed, kr.key)) & mask
+	i := kr.hash & mask
 	for ix.slots[i].id != kr.id {
 		i = (i + 1) & mask
 	}
@@ -197,7 +208,7 @@ func (ix *rowIndex) drop(kr *keyRows) {
 	ix.grew(-kr.size())
 	kr.live = false
 	kr.gen++
-	kr.key = ""
+	kr.short, kr.long = 0, ""
 	kr.rows, kr.head = kr.rows[:0], 0
 	if cap(kr.rows) > keepRows {
 		kr.rows = nil
@@ -211,9 +222,7 @@ func (ix *rowIndex) drop(kr *keyRows) {
 
 func (kr *keyRows) size() int64 {
 	n := keyRowsSize
-	if len(kr.key) > len(kr.inlineKey) {
-		n += int64(len(kr.key))
-	}
+	n += int64(len(kr.long))
 	if cap(kr.rows) > len(kr.inline) {
 		n += int64(cap(kr.rows)) * rowRefSize
 	}
@@ -245,10 +254,10 @@ func (kr *keyRows) has(r rowRef) bool {
 
 // trim cuts off what has expired.
 func (kr *keyRows) trim(from int64) {
-	for kr.head < len(kr.rows) && kr.rows[kr.head].at < from {
+	for int(kr.head) < len(kr.rows) && kr.rows[kr.head].at < from {
 		kr.head++
 	}
-	if kr.head == len(kr.rows) {
+	if int(kr.head) == len(kr.rows) {
 		kr.rows, kr.head = kr.rows[:0], 0
 	}
 }
@@ -256,7 +265,7 @@ func (kr *keyRows) trim(from int64) {
 // put adds a row; false: it was there.
 func (ix *rowIndex) put(kr *keyRows, r rowRef) bool {
 	if len(kr.rows) == cap(kr.rows) {
-		if kr.head > 0 && kr.head >= len(kr.rows)/4 {
+		if kr.head > 0 && int(kr.head) >= len(kr.rows)/4 {
 			n := copy(kr.rows, kr.refs())
 			kr.rows, kr.head = kr.rows[:n], 0
 		} else {
@@ -266,11 +275,11 @@ func (ix *rowIndex) put(kr *keyRows, r rowRef) bool {
 		}
 	}
 	n := len(kr.rows)
-	if n == kr.head || kr.rows[n-1].compare(r) < 0 {
+	if n == int(kr.head) || kr.rows[n-1].compare(r) < 0 {
 		kr.rows = append(kr.rows, r)
 		return true
 	}
-	i := kr.head + kr.seek(r)
+	i := int(kr.head) + kr.seek(r)
 	if kr.rows[i] == r {
 		return false
 	}
@@ -281,16 +290,16 @@ func (ix *rowIndex) put(kr *keyRows, r rowRef) bool {
 }
 
 func (kr *keyRows) remove(r rowRef) {
-	i := kr.head + kr.seek(r)
+	i := int(kr.head) + kr.seek(r)
 	if i == len(kr.rows) || kr.rows[i] != r {
 		return
 	}
-	if i == kr.head {
+	if i == int(kr.head) {
 		kr.head++
 	} else {
 		kr.rows = append(kr.rows[:i], kr.rows[i+1:]...)
 	}
-	if kr.head == len(kr.rows) {
+	if int(kr.head) == len(kr.rows) {
 		kr.rows, kr.head = kr.rows[:0], 0
 	}
 }
@@ -349,7 +358,7 @@ func (ix *rowIndex) tooLarge() {
 			if kr := ix.at(id); kr.live {
 				kr.from = math.MinInt64
 				for _, r := range kr.refs() {
-					ix.mark(unsafe.Slice(unsafe.StringData(kr.key), len(kr.key)), r)
+					ix.mark([]byte(kr.key()), r)
 				}
 			}
 		}

@@ -79,7 +79,7 @@ func (o *rowOrder) compare(a, b orderRef) int {
 	if a.at != b.at || o.ix.k.spec.Kind == Session && a.sub != b.sub {
 		return a.rowRef.compare(b.rowRef)
 	}
-	if c := strings.Compare(o.ix.at(a.id).key, o.ix.at(b.id).key); c != 0 {
+	if c := strings.Compare(o.ix.at(a.id).key(), o.ix.at(b.id).key()); c != 0 {
 		return c
 	}
 	return a.rowRef.compare(b.rowRef)
@@ -141,7 +141,7 @@ func (o *rowOrder) walk(from, to int64, out *Rows) {
 		at := sort.Search(len(b.refs), func(i int) bool { return b.refs[i].at >= from })
 		for ; at < len(b.refs) && b.refs[at].at <= to; at++ {
 			if r := b.refs[at]; o.there(r) && (at == 0 || r != b.refs[at-1]) {
-				key := o.ix.at(r.id).key
+				key := o.ix.at(r.id).key()
 				out.add(unsafe.Slice(unsafe.StringData(key), len(key)), r.rowRef)
 			}
 		}

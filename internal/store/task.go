@@ -11,11 +11,11 @@ import (
 
 // What is committed goes to the engine after this many commits, or this much time, or when it takes a
 // good part of the cache: once for all the changes of a key in between. Where there are only rows of joins they wait longer,
-// since many expire meanwhile; a crash loses no more than it would of the memtable.
+// since many expire meanwhile: what a crash loses comes from the changelog again, as it does for the memtable.
 const (
 	commitsPerWrite  = 10
 	writeInterval    = time.Second
-	logWriteInterval = 4 * time.Second
+	logWriteInterval = 10 * time.Second
 )
 
 // TaskOptions are the options of OpenTask.
