@@ -124,3 +124,30 @@ func TestASkippedRecordLeavesNothingInJoinsAndWindows(t *testing.T) {
 		require.Equal(rt, run(false), got)
 	})
 }
+
+// What a skipped record does to a key that was deleted is taken back to the deletion, and its time.
+func TestASkippedRecordLeavesTheTimeOfADeletion(t *testing.T) {
+	texts := serde.Nullable(serde.String)
+	b := stream.NewBuilder()
+	in := stream.From(b, lefts)
+	in.ToTable(state.KeyValue("kv", texts, texts)).ToStream().To(joined)
+	stream.TryMapValues(in, func(v text) (text, error) {
+		if v.Or("") == "bad" {
+			return v, errors.New("bad")
+		}
+		return v, nil
+	}).To(stream.NewTopic("sums", texts, texts))
+	d := streamtest.New(t, b, streamtest.EmitPerCommit(), streamtest.ManualCommit(),
+		streamtest.OnError(func(*stream.RecordError) stream.Action { return stream.Skip }))
+	l, o := streamtest.Input(d, lefts), streamtest.Output(d, joined)
+	k := stream.Some("k")
+	l.SendAt(time.UnixMilli(0), k, stream.Some("v"))
+	d.Commit()
+	l.SendAt(time.UnixMilli(1), k, text{})
+	l.SendAt(time.UnixMilli(2), k, stream.Some("bad"))
+	d.Commit()
+	recs := o.Drain()
+	require.Len(t, recs, 2)
+	require.True(t, recs[1].Value.IsNull())
+	require.EqualValues(t, 1, recs[1].Time.UnixMilli())
+}

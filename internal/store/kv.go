@@ -73,6 +73,15 @@ func (k *KV) Get(key []byte) (value []byte, ts int64, ok bool, err error) {
 	return k.load(key)
 }
 
+// PutAt returns the time that the last Put of a key in the open transaction was given, of a deletion too; ok is false if there
+// was none.
+func (k *KV) PutAt(key []byte) (ts int64, ok bool) {
+	if e := k.entry(key); e != nil && e.dirty {
+		return e.ts, true
+	}
+	return 0, false
+}
+
 func (k *KV) time(ts int64) int64 {
 	if !k.spec.Timestamped {
 		return NoTimestamp

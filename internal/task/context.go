@@ -244,6 +244,9 @@ func (c *Context) Saved(kv *store.KV, key, value []byte, ts int64, ok bool) {
 	if c.saved == nil {
 		c.saved = make([]byte, 0, 256) // its slices are never nil: an empty key or value is not a null one
 	}
+	if at, ok := kv.PutAt(key); ok {
+		ts = at // a deletion has a time too, and so has a value in a store that keeps none: its changelog record gets it
+	}
 	at := len(c.saved)
 	c.saved = append(c.saved, key...)
 	mid := len(c.saved)
