@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -185,4 +186,57 @@ func TestAFailureInAnEmissionIsDecidedByThePolicy(t *testing.T) {
 	var re *task.RecordError
 	require.ErrorAs(t, err, &re)
 	require.Equal(t, "mapper", re.Node)
+}
+
+// A table that remembers what it sent does not send it again: so its results are stored before its changelog is sent, where a
+// failure between the two leaves both as they are.
+func TestResultsAreStoredBeforeWhatRemembersThem(t *testing.T) {
+	remembers := map[string]func(b *stream.Builder){
+		"a table on change":        latest(stream.EmitOnChange()),
+		"a table in intervals":     latest(stream.EmitEvery(time.Minute)),
+		"an aggregation on change": countKeys(stream.EmitOnChange()),
+	}
+	for name, program := range remembers {
+		t.Run(name, func(t *testing.T) {
+			failure := errBroken
+			var stored []string
+			var h *harness
+			h = newHarness(t, program, func(c *task.Config) {
+				c.Flush = func() error {
+					if failure == nil {
+						stored = h.take()
+					}
+					return failure
+				}
+			})
+			run := func() (task.Commit, error) {
+				h.add("in", "a=1 @1", "b=2 @2")
+				require.Equal(t, 2, h.process())
+				return h.Prepare()
+			}
+			_, err := run()
+			require.ErrorIs(t, err, errBroken)
+			for _, s := range h.take() {
+				require.NotContains(t, s, "changelog")
+			}
+			h.Rollback()
+			h.offsets["in"] = 0
+
+			failure = nil
+			_, err = run()
+			require.NoError(t, err)
+			require.Len(t, stored, 2, "the results come again")
+			for _, s := range stored {
+				require.NotContains(t, s, "changelog")
+			}
+			for _, s := range h.take() {
+				require.Contains(t, s, "changelog")
+			}
+		})
+	}
+
+	h := newHarness(t, latest(), func(c *task.Config) { c.Flush = func() error { return errBroken } })
+	h.add("in", "a=1 @1")
+	h.process()
+	h.commit() // a table that sends all it has is not waited for
 }
