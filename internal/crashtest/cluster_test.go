@@ -35,6 +35,14 @@ type cluster struct {
 }
 
 func newCluster(t *testing.T) *cluster {
+	c := newServer(t, "lines", "word-counts")
+	c.loader = startLoader(t, c.addr)
+	c.watcher = startWatcher(t, c.addr)
+	return c
+}
+
+// newServer is a cluster with topics that nobody reads or writes yet.
+func newServer(t *testing.T, topics ...string) *cluster {
 	dir := t.TempDir()
 	c := &cluster{addr: freeAddress(t), dataDir: filepath.Join(dir, "data"), stateDir: filepath.Join(dir, "state"), logs: dir}
 	c.startServer(t)
@@ -44,10 +52,8 @@ func newCluster(t *testing.T) *cluster {
 	require.NoError(t, err)
 	t.Cleanup(c.client.Close)
 	c.admin = kadm.NewClient(c.client)
-	_, err = c.admin.CreateTopics(t.Context(), partitions, 1, nil, "lines", "word-counts")
+	_, err = c.admin.CreateTopics(t.Context(), partitions, 1, nil, topics...)
 	require.NoError(t, err)
-	c.loader = startLoader(t, c.addr)
-	c.watcher = startWatcher(t, c.addr)
 	return c
 }
 
