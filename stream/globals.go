@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -37,6 +38,7 @@ type globals struct {
 type globalStore struct {
 	name    string
 	topic   string
+	id      [16]byte    // of the topic; zero: the cluster has none
 	stores  *store.Task // of the store, and of the offsets that are in it
 	offsets *store.KV
 	task    *task.Task
@@ -49,7 +51,8 @@ type globalStore struct {
 	lost    bool // the topic is not the one any more that it was filled from
 }
 
-// offsetsOf is the store beside a global store that has, by partition, the next offset that is not in it.
+// offsetsOf is the store beside a global store that has, by partition, the next offset that is not in it, and under topicIDKey
+// the id of the topic that they are of.
 func offsetsOf(s store.Spec) store.Spec {
 	return store.Spec{Name: s.Name + "/offsets", InMemory: s.InMemory, Cached: true}
 }
@@ -120,6 +123,7 @@ func (g *globals) open(ctx context.Context, sub *topo.Subtopology) (*globalStore
 	a := g.app
 	declared := sub.Stores[0]
 	s := &globalStore{name: declared.Name, topic: sub.Sources[0].Topics[0].For(a.cfg.AppID)}
+	s.id = a.topicIDs.get(s.topic)
 	g.stores = append(g.stores, s)
 	g.byTopic[s.topic] = s
 	var tps []task.TopicPartition
@@ -138,7 +142,10 @@ func (g *globals) open(ctx context.Context, sub *topo.Subtopology) (*globalStore
 		s.offsets = s.stores.KV(offsetsOf(declared.Spec).Name)
 		s.next, s.end = map[int32]int64{}, map[int32]int64{}
 		s.missing, s.filled = map[int32]bool{}, map[int32]int64{}
-		lost := ""
+		lost, err := s.madeAnew()
+		if err != nil {
+			return nil, err
+		}
 		for _, tp := range tps {
 			next, ok, err := s.position(tp.Partition)
 			if err != nil {
@@ -165,6 +172,18 @@ func (g *globals) open(ctx context.Context, sub *topo.Subtopology) (*globalStore
 			return nil, err
 		}
 	}
+}
+
+// topicIDKey is no partition: those have four bytes.
+var topicIDKey = []byte("topic id")
+
+// madeAnew tells that the topic is not the one that the store was filled from, "" if it is, or nobody knows.
+func (s *globalStore) madeAnew() (why string, err error) {
+	old, _, ok, err := s.offsets.Get(topicIDKey)
+	if err != nil || !ok || s.id == [16]byte{} || bytes.Equal(old, s.id[:]) {
+		return "", err
+	}
+	return fmt.Sprintf("topic %s was deleted and made anew", s.topic), nil
 }
 
 func (s *globalStore) position(partition int32) (next int64, ok bool, err error) {
@@ -383,6 +402,11 @@ func (s *globalStore) commit() error {
 	for p, next := range s.next {
 		key, value := binary.BigEndian.AppendUint32(nil, uint32(p)), binary.BigEndian.AppendUint64(nil, uint64(next))
 		if err := s.offsets.Put(key, value, 0); err != nil {
+			return err
+		}
+	}
+	if s.id != [16]byte{} {
+		if err := s.offsets.Put(topicIDKey, s.id[:], 0); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/moldau-stream/moldau/state"
 	"github.com/moldau-stream/moldau/stream"
@@ -174,4 +175,47 @@ func TestAppGlobalTopicIsMadeAnew(t *testing.T) {
 	v, _, err := reader.Get("k")
 	require.NoError(t, err)
 	require.Equal(t, "new", v)
+}
+
+// TestAppGlobalTopicWasMadeAnew: a topic that was deleted and made again while the application was down is another one, also if it
+// has more records than the one before: what was in that is gone.
+func TestAppGlobalTopicWasMadeAnew(t *testing.T) {
+	c := newCluster(t)
+	c.topic("countries", 1)
+	c.topic("processed", 1)
+	c.topic("results", 1)
+	send := func(keys ...string) {
+		for _, k := range keys {
+			r := &kgo.Record{Topic: "countries", Key: []byte(k), Value: []byte("land " + k)}
+			require.NoError(t, c.cl.ProduceSync(c.ctx(), r).FirstErr())
+		}
+	}
+	cfg := c.config(stream.ExactlyOnce)
+	holds := func(want ...string) {
+		t.Helper()
+		b := stream.NewBuilder()
+		stream.GlobalFrom(b, countries, countryStore)
+		lookUp(b)
+		r := c.start(build(t, b), cfg)
+		r.ready()
+		reader, err := state.Query(t.Context(), r.app, countryStore)
+		require.NoError(t, err)
+		var got []string
+		for k := range reader.All().All() {
+			got = append(got, k)
+		}
+		require.Equal(t, want, got)
+		r.close()
+	}
+	send("a", "b")
+	holds("a", "b")
+	holds("a", "b")
+	for _, keys := range [][]string{{"c", "d"}, {"e", "f", "g"}} {
+		_, err := c.ad.DeleteTopics(c.ctx(), "countries")
+		require.NoError(t, err)
+		c.topic("countries", 1)
+		c.cl.PurgeTopicsFromClient("countries")
+		send(keys...)
+		holds(keys...)
+	}
 }

@@ -161,3 +161,49 @@ func TestAnApplicationRestoresATableFromItsTopic(t *testing.T) {
 		require.False(t, topics.Has("wc-numbers-changelog"))
 	})
 }
+
+// TestATopicOfATableWasMadeAnew: the rows of a topic that was deleted and made again while the application was down are not those
+// of the table, also if the new topic has as many records or more.
+func TestATopicOfATableWasMadeAnew(t *testing.T) {
+	each(t, func(t *testing.T, g stream.Guarantee) {
+		c := newCluster(t)
+		c.topic("lines", 1)
+		send := func(keys ...string) {
+			for _, k := range keys {
+				require.NoError(t, c.cl.ProduceSync(c.ctx(), &kgo.Record{Topic: "lines", Key: []byte(k), Value: []byte(k)}).FirstErr())
+			}
+		}
+		st := state.KeyValue("table", serde.String, serde.String)
+		b := stream.NewBuilder()
+		stream.TableFrom(b, appLines, st)
+		topology, err := b.Build(stream.Optimize(stream.ReuseSourceTopics))
+		require.NoError(t, err)
+		cfg := c.config(g)
+		holds := func(want ...string) {
+			t.Helper()
+			r := c.start(topology, cfg)
+			r.ready()
+			reader, err := state.Query(t.Context(), r.app, st)
+			require.NoError(t, err)
+			keys := func() (got []string) {
+				for k := range reader.All().All() {
+					got = append(got, k)
+				}
+				return got
+			}
+			c.eventually("all is committed", func() bool { return c.committed("wc", "lines") == int64(len(want)) && len(keys()) >= len(want) })
+			require.Equal(t, want, keys())
+			r.close()
+		}
+		send("a", "b")
+		holds("a", "b")
+		for _, keys := range [][]string{{"c", "d"}, {"e", "f", "g"}} {
+			_, err := c.ad.DeleteTopics(c.ctx(), "lines")
+			require.NoError(t, err)
+			c.topic("lines", 1)
+			c.cl.PurgeTopicsFromClient("lines")
+			send(keys...)
+			holds(keys...)
+		}
+	})
+}
