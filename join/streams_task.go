@@ -62,6 +62,7 @@ func windowed[K, V any](c *task.Context, n *topo.Node, side any, name string, ks
 // windowPut puts the record at hand into a window.
 func windowPut[V any](c *task.Context, n *topo.Node, cur *current, name string, vs serde.Serde[V]) func(v V, at int64) error {
 	w := store.OpenWindows(c.KV(name), c.Time(store.TimeName(name)), c.Time(store.SeqName(name)))
+	c.Ahead(n, name)
 	return func(v V, at int64) error {
 		c.Node = n
 		if err := encodeValue(cur, vs, v); err != nil {
@@ -140,6 +141,7 @@ func (j *streamJoin[K, L, R, O]) leftSide(c *task.Context, n *topo.Node, out tas
 		left: true, outer: j.how.kind != inner, before: j.bounds.before, after: j.bounds.after,
 		other: j.window(c, j.names.otherStore), value: j.left.Serde, otherValue: j.right.Serde, f: j.f, out: out,
 	}
+	c.Ahead(n, j.names.otherStore)
 	if j.how.kind != inner {
 		null := dsl.NullValue[O]()
 		c.OnAdvance(n, s.shared.time, func(now int64) (bool, error) { return s.shared.advance(n, now, &null, out) })
@@ -154,6 +156,7 @@ func (j *streamJoin[K, L, R, O]) rightSide(c *task.Context, n *topo.Node, out ta
 		other: j.window(c, j.names.thisStore), value: j.right.Serde, otherValue: j.left.Serde,
 		f: func(k K, r stream.Opt[R], l stream.Opt[L]) O { return j.f(k, l, r) }, out: out,
 	}
+	c.Ahead(n, j.names.thisStore)
 	return s.input()
 }
 

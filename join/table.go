@@ -54,6 +54,7 @@ func table[K, L, R, O any](s stream.KStream[K, L], ts stream.KTable[K, R], c cal
 	sources := c.meet(e.Ref, t.Ref)
 	var held *grace[K, L]
 	n.Wire = task.Wire(func(ctx *task.Context, outs []any) any {
+		ctx.Ahead(n, stores...)
 		join := streamTable(ctx, n, c, t.Lookup(ctx), f, task.Streams[K, O](outs))
 		if held == nil {
 			return join

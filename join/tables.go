@@ -64,6 +64,7 @@ func tables[K, L, R, O any](ls stream.KTable[K, L], rs stream.KTable[K, R], c ca
 	leftStores, rightStores := l.T.Readable(), r.T.Readable()
 	this := &topo.Node{Name: named(g, o.Name, "-join-this", "KTABLE-JOINTHIS-"), At: c.at}
 	this.Wire = task.Wire(func(ctx *task.Context, outs []any) any {
+		ctx.Ahead(this, rightStores...)
 		s := tableSide[K, L, R, O]{
 			c: ctx, n: this, other: r.Lookup(ctx).Sent, out: task.Tables[K, O](outs), versioned: l.T.Versioned, sendOld: out.SendOld,
 			needsOther: c.kind == inner, otherSuffices: c.kind == outer, f: f,
@@ -72,6 +73,7 @@ func tables[K, L, R, O any](ls stream.KTable[K, L], rs stream.KTable[K, R], c ca
 	})
 	other := &topo.Node{Name: named(g, o.Name, "-join-other", "KTABLE-JOINOTHER-"), At: c.at}
 	other.Wire = task.Wire(func(ctx *task.Context, outs []any) any {
+		ctx.Ahead(other, leftStores...)
 		s := tableSide[K, R, L, O]{
 			c: ctx, n: other, other: l.Lookup(ctx).Sent, out: task.Tables[K, O](outs), versioned: r.T.Versioned, sendOld: out.SendOld,
 			needsOther: c.kind != outer, otherSuffices: c.kind != inner,

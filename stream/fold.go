@@ -66,6 +66,7 @@ func newFold[G, V, A any](c *task.Context, n *topo.Node, x wiring, st state.Spec
 		onChange:    e.OnChange,
 	}
 	c.OutputsFirst(e)
+	c.Ahead(n, x.store)
 	if r.later {
 		c.OnEmit(n, kv, e, r.emit)
 	}

@@ -117,6 +117,7 @@ func NewTableStore[K, V any](c *task.Context, n *topo.Node, st state.Spec[K, V],
 		onChange:  e.OnChange,
 	}
 	c.OutputsFirst(e)
+	c.Ahead(n, name)
 	if s.versions != nil {
 		s.perUpdate = true
 		s.vbuf = make([]byte, 0, 64) // never nil, so that an empty value is not a null one

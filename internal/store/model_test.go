@@ -62,6 +62,7 @@ func TestStoreEqualsModel(t *testing.T) {
 			"put":      m.put,
 			"put2":     m.put,
 			"get":      m.get,
+			"ahead":    m.ahead,
 			"range":    m.scan,
 			"view":     m.view,
 			"dirty":    func(*rapid.T) { m.dirty() },
@@ -179,6 +180,11 @@ func (m *model) put(t *rapid.T) {
 func (m *model) get(t *rapid.T) {
 	kv, s := m.pick(t)
 	m.checkGet(kv, s, modelKeys.Draw(t, "key"))
+}
+
+func (m *model) ahead(t *rapid.T) {
+	kv, _ := m.pick(t)
+	aheadOfAny(t, kv, modelKeys)
 }
 
 func (m *model) checkGet(kv *KV, s *modelStore, key string) {

@@ -83,6 +83,7 @@ func testRows(t *rapid.T, s Spec) {
 		"put2":     m.put,
 		"put3":     m.put,
 		"key":      m.readKey,
+		"ahead":    func(t *rapid.T) { aheadOfAny(t, m.kv(), modelRowKeys) },
 		"all":      m.readAll,
 		"view":     m.view,
 		"commit":   func(*rapid.T) { m.commit() },

@@ -47,6 +47,7 @@ type Context struct {
 	undoing    bool  // undo runs
 	processors []lifecycle
 	watched    []*store.KV
+	ahead      map[*topo.Node][]string // see Ahead
 
 	stream, wall punctuations     // waiting
 	kept         []*Punctuation   // whose next firing is in times

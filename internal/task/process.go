@@ -107,6 +107,9 @@ func (t *Task) choose() (*queue, error) {
 			continue
 		}
 		if !q.loaded {
+			if len(q.ahead) > 0 && q.at%store.AheadKeys == 0 {
+				t.lookAhead(q)
+			}
 			t.cur, t.c.loading = q, q
 			t.c.Node = nil
 			r := q.record()

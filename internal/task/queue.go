@@ -12,6 +12,7 @@ type queue struct {
 	source *topo.Node
 	tp     TopicPartition
 	input  Input
+	ahead  []looker // see Task.lookAhead
 
 	batches []Batch // batches[0] is being read
 	at      int     // index of the next record in batches[0]

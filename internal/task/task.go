@@ -103,6 +103,8 @@ type Task struct {
 
 	committedTimes map[string]int64
 	timesVersion   int64
+
+	keys [store.AheadKeys][]byte // of lookAhead
 }
 
 // New wires the nodes of the sub-topology.
@@ -186,9 +188,10 @@ func (t *Task) wire(topics func(*topo.Node) []string, partitions int32) {
 		}
 	}
 	for _, n := range t.sub.Sources {
+		ahead := t.lookers(n)
 		for _, topic := range topics(n) {
 			for p := range max(partitions, 1) {
-				t.addQueue(n, TopicPartition{topic, t.id.Partition + p}, n.Wire(t.c, below(n)).(Input))
+				t.addQueue(n, TopicPartition{topic, t.id.Partition + p}, n.Wire(t.c, below(n)).(Input), ahead)
 			}
 		}
 	}
@@ -196,11 +199,12 @@ func (t *Task) wire(topics func(*topo.Node) []string, partitions int32) {
 	t.c.sortAdvances()
 }
 
-func (t *Task) addQueue(source *topo.Node, tp TopicPartition, in Input) {
+func (t *Task) addQueue(source *topo.Node, tp TopicPartition, in Input, ahead []looker) {
 	q := &queue{
 		source:        source,
 		tp:            tp,
 		input:         in,
+		ahead:         ahead,
 		next:          -1,
 		epoch:         -1,
 		time:          -1,
