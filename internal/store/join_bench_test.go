@@ -3,6 +3,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"syscall"
@@ -123,4 +124,51 @@ func cpuTime(tb testing.TB) time.Duration {
 	var u syscall.Rusage
 	require.NoError(tb, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkCount is the work of a count on its store, on a disk, at 75,000 records a second and ten commits: the tables that an
+// application emits per commit are read once more, as are the records of the changelog.
+func BenchmarkCount(b *testing.B) {
+	for _, keys := range []int{25_000, 250_000} {
+		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) { benchmarkCount(b, keys, 1_500_000) })
+	}
+}
+
+func benchmarkCount(b *testing.B, keys, records int) {
+	for b.Loop() {
+		now := time.Unix(0, 0)
+		dir, err := OpenDir(b.TempDir(), DirOptions{MemoryBytes: 128 << 20, Now: func() time.Time { return now }})
+		require.NoError(b, err)
+		task, err := dir.OpenTask("0_0", []Spec{{Name: "counts", Timestamped: true, Cached: true, Changelog: true}}, TaskOptions{})
+		require.NoError(b, err)
+		kv := task.KV("counts")
+		rng := rand.New(rand.NewPCG(1, 2))
+		var key, count []byte
+		before := cpuTime(b)
+		for n := range records {
+			key = fmt.Appendf(key[:0], "k%07d", rng.IntN(keys))
+			v, _, ok, err := kv.Get(key)
+			require.NoError(b, err)
+			one := uint64(1)
+			if ok {
+				one += binary.BigEndian.Uint64(v)
+			}
+			count = binary.BigEndian.AppendUint64(count[:0], one)
+			if err := kv.Put(key, count, int64(n)); err != nil {
+				b.Fatal(err)
+			}
+			if n%7500 == 0 {
+				now = now.Add(100 * time.Millisecond)
+				require.NoError(b, kv.Dirty(func(*Dirty) error { return nil }))
+				require.NoError(b, kv.Dirty(func(*Dirty) error { return nil }))
+				require.NoError(b, task.Commit(map[string]int64{"counts": int64(n)}))
+			}
+		}
+		b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(records), "cpu-ns/record")
+		if testing.Verbose() && task.disk != nil {
+			b.Log("\n" + task.disk.db.Metrics().String())
+		}
+		require.NoError(b, task.Close())
+		require.NoError(b, dir.Close())
+	}
 }

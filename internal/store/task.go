@@ -13,8 +13,8 @@ import (
 // good part of the cache: once for all the changes of a key in between. Where there are only rows of joins they wait longer,
 // since many expire meanwhile: what a crash loses comes from the changelog again, as it does for the memtable.
 const (
-	commitsPerWrite  = 10
-	writeInterval    = time.Second
+	commitsPerWrite  = 30
+	writeInterval    = 3 * time.Second
 	logWriteInterval = 10 * time.Second
 )
 
