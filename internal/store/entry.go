@@ -9,38 +9,47 @@ import "unsafe"
 //	  +----Rollback-----+  +--------Put---------+   (Rollback of such a one: committed again)
 //
 // Dirty and committed entries are pinned: the engine does not have what they hold. The others can be evicted.
-// The fields are in the order of their use: a read of a small value touches the first two cache lines only. An entry is three
-// lines, so that each begins with one.
+//
+// An entry is two cache lines, which the processor mostly fetches together: all that a read of a small value takes. What only
+// the open transaction needs is in its dirtyEntry.
 type entry struct {
-	key string // in inlineKey if it fits
-	val []byte // current value; its memory is the entry's own
-	ts  int64
-	gen uint32 // of the write that brings it to the engine: see Task.gen
-	id  uint32 // of its place in the table
+	val     []byte // current value; its memory is the entry's own
+	ts      int64
+	gen     uint32 // of the write that brings it to the engine: see Task.gen
+	id      uint32 // of its place in the table
+	hash    uint32 // of the key
+	dirtyAt uint32 // its place in KV.dirty, from 1; 0: the open transaction has not written it
 
-	present  bool // false: there is no such key, val means nothing
-	dirty    bool // written by the open transaction: in kv.dirty
-	used     bool // read or written since the eviction looked at it
-	silent   bool // written by the open transaction, but not for the changelog
-	live     bool // false: the place is free
-	oldKnown bool // old is what the key had at the last commit; false: the engine has it
-	oldThere bool // old is a value; false: there was no such key
-	emitted  bool // Dirty.Emitted was called
+	present bool  // false: there is no such key, val means nothing
+	used    bool  // read or written since the eviction looked at it
+	live    bool  // false: the place is free
+	short   uint8 // bytes of the key in inlineKey; isLong: it is in long
 
 	// Room for the small keys and values that most are: no memory of their own.
-	inlineKey [32]byte
-	inline    [2][inlineValue]byte
+	inlineKey [44]byte
+	inline    [inlineValue]byte
+	long      string
+}
 
-	old     []byte // the value at the last commit, while dirty; else spare memory
+// dirtyEntry is an entry that the open transaction has written. Its slices keep their memory for the next transaction.
+type dirtyEntry struct {
+	e       *entry
+	old     []byte // the value at the last commit
 	oldTs   int64
-	headers []byte // of the last write of the open transaction
-	hash    uint32 // of the key
+	headers []byte // of the last write
+
+	oldKnown bool // old is what the key had at the last commit; false: the engine has it
+	oldThere bool // old is a value; false: there was no such key
+	silent   bool // written, but not for the changelog
+	emitted  bool // Dirty.Emitted was called
 }
 
 const (
 	inlineValue   = 16
+	isLong        = 255
 	entryOverhead = int(unsafe.Sizeof(entry{})) + 2*int(unsafe.Sizeof(slot{}))
-	// A spare buffer larger than this is not kept when a transaction ends.
+	dirtyOverhead = int(unsafe.Sizeof(dirtyEntry{}))
+	// A buffer larger than this is not kept when a transaction ends.
 	keepSpare = 512
 	// Nor one larger than this for the next key in the place of one that went.
 	keepFree = 128
@@ -50,27 +59,28 @@ func (e *entry) init(key []byte) {
 	spare := e.val // of a key that went
 	*e = entry{id: e.id, hash: e.hash, live: true}
 	if len(key) <= len(e.inlineKey) {
-		copy(e.inlineKey[:], key)
-		e.key = unsafe.String(&e.inlineKey[0], len(key))
+		e.short = uint8(copy(e.inlineKey[:], key))
 	} else {
-		e.key = string(key)
+		e.short, e.long = isLong, string(key)
 	}
-	e.val, e.old = e.inline[0][:0], e.inline[1][:0]
+	e.val = e.inline[:0]
 	if cap(spare) > inlineValue && cap(spare) <= keepFree {
 		e.val = spare[:0]
 	}
 }
 
-func (e *entry) size() int64 {
-	n := entryOverhead + cap(e.headers)
-	if len(e.key) > len(e.inlineKey) {
-		n += len(e.key)
+// key is valid as long as the entry has its place.
+func (e *entry) key() string {
+	if e.short == isLong {
+		return e.long
 	}
+	return unsafe.String(&e.inlineKey[0], int(e.short))
+}
+
+func (e *entry) size() int64 {
+	n := entryOverhead + len(e.long)
 	if cap(e.val) > inlineValue {
 		n += cap(e.val)
-	}
-	if cap(e.old) > inlineValue {
-		n += cap(e.old)
 	}
 	return int64(n)
 }
@@ -87,18 +97,38 @@ func (e *entry) set(value []byte, ts int64) {
 	}
 }
 
-// keepOld moves the current value, which is committed, to old; its memory and that of
-// the spare change places, so that nothing is copied.
-func (e *entry) keepOld() {
-	e.old, e.val = e.val, e.old
-	e.oldTs, e.oldThere, e.oldKnown = e.ts, e.present, true
+// keepOld keeps the current value, which is committed.
+func (d *dirtyEntry) keepOld() {
+	d.setOld(d.e.val, d.e.ts, d.e.present)
+}
+
+func (d *dirtyEntry) setOld(value []byte, ts int64, there bool) {
+	d.old = append(d.old[:0], value...)
+	if d.old == nil {
+		d.old = []byte{} // an empty value is not a null one
+	}
+	d.oldTs, d.oldThere, d.oldKnown = ts, there, true
+}
+
+// reset makes it one for another entry.
+func (d *dirtyEntry) reset() {
+	old, headers := d.old, d.headers
+	if cap(old) > keepSpare {
+		old = nil
+	}
+	if cap(headers) > keepSpare {
+		headers = nil
+	}
+	*d = dirtyEntry{old: old[:0], headers: headers[:0]}
 }
 
 // touch reads from each of the entries that a walk comes to next. They are all over the memory: to wait for some of them at
 // once takes little longer than to wait for one.
-func touch(next []*entry) (sum uint32) {
-	for _, e := range next[:min(touchAhead, len(next))] {
-		sum += e.gen + uint32(e.inlineKey[0])
+func touch(next []dirtyEntry) (sum uint32) {
+	next = next[:min(touchAhead, len(next))]
+	for i := range next {
+		e := next[i].e
+		sum += e.gen + uint32(e.inline[0])
 	}
 	return sum
 }

@@ -59,7 +59,7 @@ func (k *KV) expire(n int) {
 		if k.sweeper++; k.sweeper > k.entries.top {
 			k.sweeper = 1
 		}
-		if e := k.entries.at(k.sweeper); e.live && !k.t.pins(e) && e.key < below {
+		if e := k.entries.at(k.sweeper); e.live && !k.t.pins(e) && e.key() < below {
 			k.forget(e)
 		}
 	}
@@ -93,13 +93,12 @@ func (k *KV) lookOn(n int, f func(row engineIterator) error) error {
 // discard deletes a row in the open transaction, but not in the changelog. It does nothing with a row that the
 // changelog has yet to get.
 func (k *KV) discard(row []byte) bool {
-	e := k.entry(row)
-	if e != nil && e.dirty && !e.silent {
+	if d := k.dirtyOf(k.entry(row)); d != nil && !d.silent {
 		return false
 	}
 	if err := k.Put(row, nil, NoTimestamp); err != nil {
 		return false
 	}
-	k.entry(row).silent = true
+	k.dirtyOf(k.entry(row)).silent = true
 	return true
 }

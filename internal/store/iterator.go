@@ -91,7 +91,7 @@ func (it *Iterator) Next() bool {
 			return false
 		}
 		if it.onEngine && it.onOverlay {
-			switch c := bytes.Compare(it.eng.key(), []byte(it.node.e.key)); {
+			switch c := bytes.Compare(it.eng.key(), []byte(it.node.e.key())); {
 			case c < 0 && !it.reverse, c > 0 && it.reverse:
 				it.onOverlay = false
 			case c != 0:
@@ -103,7 +103,7 @@ func (it *Iterator) Next() bool {
 			if !e.present || it.k.expiredEntry(e.ts) {
 				continue
 			}
-			it.key = append(it.key[:0], e.key...)
+			it.key = append(it.key[:0], e.key()...)
 			it.value, it.ts = e.val, it.k.time(e.ts)
 			return true
 		}
@@ -153,7 +153,7 @@ func (it *Iterator) advance() {
 
 func (it *Iterator) step() {
 	if it.reverse {
-		_, it.node = it.k.order.seek(it.node.e.key)
+		_, it.node = it.k.order.seek(it.node.e.key())
 	} else {
 		it.node = it.node.next[0]
 	}
@@ -164,8 +164,8 @@ func (it *Iterator) bound() {
 	if it.node == nil {
 		return
 	}
-	if it.reverse && it.lower != nil && it.node.e.key < string(it.lower) ||
-		!it.reverse && it.upper != nil && it.node.e.key >= string(it.upper) {
+	if it.reverse && it.lower != nil && it.node.e.key() < string(it.lower) ||
+		!it.reverse && it.upper != nil && it.node.e.key() >= string(it.upper) {
 		it.node = nil
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/moldau-stream/moldau/internal/invariants"
 )
@@ -21,7 +22,7 @@ type KV struct {
 	entries   table
 	below     *keySegments // keys that the engine has and the cache has not; nil: not known
 	last      *entry       // the one that was used last: a Put mostly follows the Get of its key
-	dirty     []*entry     // written by the open transaction, in the order of the first write
+	dirty     []dirtyEntry // written by the open transaction, in the order of the first write
 	dirtySize int          // bytes of their keys and values
 	runs      []*run       // what is committed and newer than the engine, newest first
 	order     ordered      // the pinned entries by key, once Range was called
@@ -76,7 +77,7 @@ func (k *KV) Get(key []byte) (value []byte, ts int64, ok bool, err error) {
 // PutAt returns the time that the last Put of a key in the open transaction was given, of a deletion too; ok is false if there
 // was none.
 func (k *KV) PutAt(key []byte) (ts int64, ok bool) {
-	if e := k.entry(key); e != nil && e.dirty {
+	if e := k.entry(key); e != nil && e.dirtyAt != 0 {
 		return e.ts, true
 	}
 	return 0, false
@@ -123,7 +124,7 @@ func (k *KV) load(key []byte) (value []byte, ts int64, ok bool, err error) {
 
 // entry returns the entry of a key, or nil.
 func (k *KV) entry(key []byte) *entry {
-	if e := k.last; e != nil && e.key == string(key) {
+	if e := k.last; e != nil && e.key() == string(key) {
 		return e
 	}
 	return k.entries.find(key)
@@ -152,27 +153,21 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 		k.latest = ts
 	}
 	e := k.entry(key)
-	if e == nil || !e.dirty {
+	d := k.dirtyOf(e)
+	if d == nil {
 		return k.putFirst(e, key, value, ts, headers)
 	}
 	if k.index != nil {
-		e.silent = false
+		d.silent = false
 		if e.present != (value != nil) {
 			k.index.changed(key, value != nil)
 		}
 	}
 	k.t.dirtyBytes += len(value) - len(e.val)
 	k.dirtySize += len(value) - len(e.val)
-	if len(value) <= cap(e.val) && len(headers) == 0 {
-		e.set(value, ts)
-		if e.headers != nil {
-			e.headers = e.headers[:0]
-		}
-		return nil
-	}
+	d.headers = append(d.headers[:0], headers...)
 	k.t.bytes -= e.size()
 	e.set(value, ts)
-	e.headers = append(e.headers[:0], headers...)
 	k.t.bytes += e.size()
 	return nil
 }
@@ -220,28 +215,49 @@ func (k *KV) putFirst(e *entry, key, value []byte, ts int64, headers []byte) err
 	if k.index != nil && (e == nil || e.present != (value != nil)) {
 		k.index.changed(key, value != nil)
 	}
-	if e == nil {
+	known := e != nil
+	if !known {
 		e = k.entries.add(key)
 	} else {
 		k.t.bytes -= e.size()
-		e.keepOld()
 	}
 	if !k.t.pins(e) {
 		k.t.pinned++
 	}
-	e.dirty = true
+	d := k.addDirty(e)
+	if known {
+		d.keepOld()
+	}
+	d.headers = append(d.headers, headers...)
 	e.used = true
 	e.set(value, ts)
-	if len(headers) > 0 {
-		e.headers = append(e.headers[:0], headers...)
-	}
-	k.dirty = append(k.dirty, e)
 	k.order.add(e)
 	k.last = e
 	k.t.bytes += e.size()
 	k.dirtySize += len(key) + len(value)
-	k.t.dirtyBytes += entryOverhead + len(key) + len(value)
+	k.t.dirtyBytes += entryOverhead + dirtyOverhead + len(key) + len(value)
 	return nil
+}
+
+// addDirty makes an entry one that the open transaction has written.
+func (k *KV) addDirty(e *entry) *dirtyEntry {
+	n := len(k.dirty)
+	if n == cap(k.dirty) {
+		k.dirty = slices.Grow(k.dirty, 1)
+	}
+	k.dirty = k.dirty[:n+1]
+	e.dirtyAt = uint32(n + 1)
+	d := &k.dirty[n]
+	d.e = e
+	return d
+}
+
+// dirtyOf returns what the open transaction knows of an entry, which may be nil; nil: it has not written it.
+func (k *KV) dirtyOf(e *entry) *dirtyEntry {
+	if e == nil || e.dirtyAt == 0 {
+		return nil
+	}
+	return &k.dirty[e.dirtyAt-1]
 }
 
 // Dirty calls yield for each key that the open transaction has written, in the order of the first write; the error
@@ -254,10 +270,9 @@ func (k *KV) Dirty(yield func(*Dirty) error) error {
 	}
 	var d Dirty
 	if k.log != nil {
-		e := &k.log.entry
 		return k.log.each(func(row, value []byte, ts int64) error {
 			k.dirtyKey = append(k.dirtyKey[:0], row...)
-			d = Dirty{Key: k.dirtyKey, Value: value, Timestamp: ts, k: k, e: e}
+			d = Dirty{Key: k.dirtyKey, Value: value, Timestamp: ts, k: k, i: -1}
 			k.layout.toChangelog(&d)
 			return yield(&d)
 		})
@@ -266,14 +281,15 @@ func (k *KV) Dirty(yield func(*Dirty) error) error {
 		if i%touchAhead == 0 {
 			k.touched += touch(k.dirty[i:])
 		}
-		e := k.dirty[i]
-		if e.silent {
+		w := &k.dirty[i]
+		if w.silent {
 			continue
 		}
-		k.dirtyKey = append(k.dirtyKey[:0], e.key...)
-		d = Dirty{Key: k.dirtyKey, Value: e.value(), Timestamp: e.ts, k: k, e: e}
-		if len(e.headers) > 0 {
-			d.Headers = e.headers
+		e := w.e
+		k.dirtyKey = append(k.dirtyKey[:0], e.key()...)
+		d = Dirty{Key: k.dirtyKey, Value: e.value(), Timestamp: e.ts, k: k, i: i}
+		if len(w.headers) > 0 {
+			d.Headers = w.headers
 		}
 		k.layout.toChangelog(&d)
 		if err := yield(&d); err != nil {
@@ -297,42 +313,47 @@ func (k *KV) DirtyLen() int {
 // Old returns the value of the key at the last commit. It is read from the engine if it
 // is not in the cache. It is valid as long as the Dirty.
 func (d *Dirty) Old() (value []byte, ts int64, ok bool, err error) {
-	e, k := d.e, d.k
-	if !e.oldKnown {
+	if d.i < 0 {
+		return nil, 0, false, nil
+	}
+	k, w := d.k, &d.k.dirty[d.i]
+	key := w.e.key()
+	if !w.oldKnown {
 		var v []byte
 		// An index has the new row already, and what a TTL has ended is not known below.
-		if k.index != nil || k.spec.TTL > 0 || !k.absent([]byte(e.key)) {
-			if v, ts, ok, err = k.eng.get([]byte(e.key)); err != nil {
+		if k.index != nil || k.spec.TTL > 0 || !k.absent([]byte(key)) {
+			if v, ts, ok, err = k.eng.get([]byte(key)); err != nil {
 				return nil, 0, false, k.wrap("get", err)
 			}
 		}
-		k.t.bytes -= e.size()
-		e.old = append(e.old[:0], v...)
-		e.oldTs, e.oldThere, e.oldKnown = ts, ok, true
-		k.t.bytes += e.size()
+		w.setOld(v, ts, ok)
 	}
-	if !e.oldThere {
+	if !w.oldThere {
 		return nil, 0, false, nil
 	}
 	if k.spec.Kind == VersionedKeyValue {
-		value = versionValue(e.old)
-		_, r := k.layout.split([]byte(e.key))
+		value = versionValue(w.old)
+		_, r := k.layout.split([]byte(key))
 		return value, r.at, value != nil, nil
 	}
-	return e.old, k.time(e.oldTs), true, nil
+	return w.old, k.time(w.oldTs), true, nil
 }
 
 // Emitted says that what the transaction wrote went on from the table of the store, or never will; see KV.Sent.
-func (d *Dirty) Emitted() { d.e.emitted = true }
+func (d *Dirty) Emitted() {
+	if d.i >= 0 {
+		d.k.dirty[d.i].emitted = true
+	}
+}
 
 // Sent is Get of the value that went on from the table of the store: the one of the last commit, for a key that was written
 // since and is not Emitted.
 func (k *KV) Sent(key []byte) (value []byte, ts int64, ok bool, err error) {
-	e := k.entries.find(key)
-	if e == nil || !e.dirty || e.emitted {
+	w := k.dirtyOf(k.entries.find(key))
+	if w == nil || w.emitted {
 		return k.Get(key)
 	}
-	d := Dirty{k: k, e: e}
+	d := Dirty{k: k, i: int(w.e.dirtyAt) - 1}
 	value, ts, ok, err = d.Old()
 	if err != nil || !ok || k.expiredEntry(ts) {
 		return nil, 0, false, err
@@ -342,14 +363,18 @@ func (k *KV) Sent(key []byte) (value []byte, ts int64, ok bool, err error) {
 
 // AsBefore tells whether the store has what it had at the last commit, in spite of changes meanwhile.
 func (d *Dirty) AsBefore() (bool, error) {
+	if d.i < 0 {
+		return false, nil
+	}
 	if _, _, _, err := d.Old(); err != nil {
 		return false, err
 	}
-	e, v := d.e, d.e.value()
-	if !e.oldThere || v == nil {
-		return !e.oldThere && v == nil, nil
+	w := &d.k.dirty[d.i]
+	e, v := w.e, w.e.value()
+	if !w.oldThere || v == nil {
+		return !w.oldThere && v == nil, nil
 	}
-	return bytes.Equal(e.old, v) && (!d.k.spec.Timestamped || e.oldTs == e.ts), nil
+	return bytes.Equal(w.old, v) && (!d.k.spec.Timestamped || w.oldTs == e.ts), nil
 }
 
 // commit makes the open transaction of the store a part of it.
@@ -362,18 +387,19 @@ func (k *KV) commit() {
 		return
 	}
 	if k.spec.Kind == VersionedKeyValue {
-		for _, e := range k.dirty {
-			if k.layout.logged(e.key) {
+		for i := range k.dirty {
+			if e := k.dirty[i].e; k.layout.logged(e.key()) {
 				e.present = false
 			}
 		}
 	}
 	r := newRun(k.dirty, k.spec.Timestamped, k.dirtySize)
-	for i, e := range k.dirty {
+	for i := range k.dirty {
 		if i%touchAhead == 0 {
 			k.touched += touch(k.dirty[i:])
 		}
-		k.settle(e)
+		e := k.dirty[i].e
+		e.dirtyAt = 0
 		k.t.commitEntry(e)
 	}
 	k.endTransaction()
@@ -386,42 +412,42 @@ func (k *KV) publishRun(r *run) {
 	k.runs = append([]*run{r}, k.runs...) // a new slice: Views have the old one
 }
 
-// settle ends the transaction for an entry: there is no old value any more.
-func (k *KV) settle(e *entry) {
-	e.dirty, e.oldKnown, e.silent, e.emitted = false, false, false, false
-	if len(e.headers) > 0 {
-		e.headers = e.headers[:0]
-	}
-	if cap(e.old) > keepSpare {
-		k.t.bytes -= e.size()
-		e.old = []byte{} // not nil: it becomes the memory of a value, which may be empty
-		k.t.bytes += e.size()
-	}
-}
-
 func (k *KV) endTransaction() {
-	clear(k.dirty)
-	k.dirty = k.dirty[:0]
+	const keep = 1 << 14 // places in the list, unless as many are needed again and again
+	if n := len(k.dirty); cap(k.dirty) > max(4*n, keep) {
+		k.dirty = nil
+	} else {
+		for i := range k.dirty {
+			k.dirty[i].reset()
+		}
+		k.dirty = k.dirty[:0]
+	}
 	k.dirtySize = 0
 }
 
 // rollback forgets the open transaction of the store.
 func (k *KV) rollback() {
-	for _, e := range k.dirty {
-		known := e.oldKnown
-		if known {
-			e.val, e.old = e.old, e.val
-			e.ts, e.present = e.oldTs, e.oldThere
+	for i := range k.dirty {
+		d := &k.dirty[i]
+		e := d.e
+		if d.oldKnown {
+			k.t.bytes -= e.size()
+			value := d.old
+			if !d.oldThere {
+				value = nil
+			}
+			e.set(value, d.oldTs)
+			k.t.bytes += e.size()
 		}
-		k.settle(e)
+		e.dirtyAt = 0
 		if k.t.pins(e) { // it is committed
-			if invariants.Enabled && !known {
-				panic(fmt.Sprintf("store %q: key %q is committed, and its committed value is not known", k.spec.Name, e.key))
+			if invariants.Enabled && !d.oldKnown {
+				panic(fmt.Sprintf("store %q: key %q is committed, and its committed value is not known", k.spec.Name, e.key()))
 			}
 			continue
 		}
 		k.t.pinned--
-		if !known || !k.spec.Cached { // the engine has the value
+		if !d.oldKnown || !k.spec.Cached { // the engine has the value
 			k.forget(e)
 		}
 	}
@@ -438,8 +464,8 @@ func (k *KV) rollback() {
 
 // forget removes an entry, which is not pinned, from the cache.
 func (k *KV) forget(e *entry) {
-	if invariants.Enabled && (e.dirty || k.t.pins(e)) {
-		panic(fmt.Sprintf("store %q: key %q is forgotten while it is pinned", k.spec.Name, e.key))
+	if invariants.Enabled && (e.dirtyAt != 0 || k.t.pins(e)) {
+		panic(fmt.Sprintf("store %q: key %q is forgotten while it is pinned", k.spec.Name, e.key()))
 	}
 	if e.present {
 		k.sink(e.hash, e.ts)
@@ -490,8 +516,8 @@ func (k *KV) addPinned() {
 			k.order.add(k.entries.find([]byte(it.key)))
 		}
 	}
-	for _, e := range k.dirty {
-		k.order.add(e)
+	for i := range k.dirty {
+		k.order.add(k.dirty[i].e)
 	}
 }
 

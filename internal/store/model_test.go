@@ -339,10 +339,10 @@ func (m *model) checkAccounting() {
 		k.entries.each(func(e *entry) {
 			all += e.size()
 			total++
-			if e.dirty || m.task.pins(e) {
+			if e.dirtyAt != 0 || m.task.pins(e) {
 				pinned++
 			}
-			require.Same(m.t, e, k.entries.find([]byte(e.key)))
+			require.Same(m.t, e, k.entries.find([]byte(e.key())))
 		})
 		require.LessOrEqual(m.t, len(k.entries.free)+k.entries.n, int(k.entries.top))
 		if k.below != nil {

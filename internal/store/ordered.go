@@ -36,12 +36,12 @@ func (o *ordered) add(e *entry) {
 	}
 	n := o.head
 	for l := o.level - 1; l >= 0; l-- {
-		for n.next[l] != nil && n.next[l].e.key < e.key {
+		for n.next[l] != nil && n.next[l].e.key() < e.key() {
 			n = n.next[l]
 		}
 		o.path[l] = n
 	}
-	if at := o.path[0].next[0]; at != nil && at.e.key == e.key {
+	if at := o.path[0].next[0]; at != nil && at.e.key() == e.key() {
 		at.e = e
 		return
 	}
@@ -62,14 +62,17 @@ func (o *ordered) add(e *entry) {
 // addRow is add for a row that has no entry.
 func (o *ordered) addRow(row, value []byte, ts int64) {
 	if o.on {
-		o.add(&entry{key: string(row), val: append([]byte{}, value...), ts: ts, present: true})
+		e := new(entry)
+		e.init(row)
+		e.set(value, ts)
+		o.add(e)
 	}
 }
 
 // removeRow takes a row back.
 func (o *ordered) removeRow(row []byte) {
 	if o.on {
-		if n, _ := o.seek(string(row)); n != nil && n.e.key == string(row) {
+		if n, _ := o.seek(string(row)); n != nil && n.e.key() == string(row) {
 			n.e.present = false
 		}
 	}
@@ -79,7 +82,7 @@ func (o *ordered) removeRow(row []byte) {
 func (o *ordered) seek(key string) (at, before *orderedNode) {
 	n := o.head
 	for l := o.level - 1; l >= 0; l-- {
-		for n.next[l] != nil && n.next[l].e.key < key {
+		for n.next[l] != nil && n.next[l].e.key() < key {
 			n = n.next[l]
 		}
 	}

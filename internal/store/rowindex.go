@@ -56,8 +56,6 @@ type keyRows struct {
 	hash   uint32 // of the key
 }
 
-const isLong = 255
-
 // key is valid as long as the key has its place.
 func (kr *keyRows) key() string {
 	if kr.short == isLong {

@@ -21,16 +21,13 @@ import (
 type rowLog struct {
 	k      *KV
 	blocks []*rowBlock
-	gaps   bool  // not all blocks but the last are full, or numbers are left out
-	open   int   // rows of the open transaction
-	size   int   // of their keys and values
-	entry  entry // of the Dirty at hand
+	gaps   bool // not all blocks but the last are full, or numbers are left out
+	open   int  // rows of the open transaction
+	size   int  // of their keys and values
 }
 
 func newRowLog(k *KV) *rowLog {
-	l := &rowLog{k: k}
-	l.entry.oldKnown = true // there never was a row of this key before
-	return l
+	return &rowLog{k: k}
 }
 
 // rowBlock is some rows with sequence numbers without a gap. What is committed of it does not change any more: runs, and so

@@ -67,8 +67,8 @@ func (ix *rowIndex) addPinned() {
 		return
 	}
 	k.entries.each(func(e *entry) {
-		if e.dirty || k.t.pins(e) {
-			ix.changed(unsafe.Slice(unsafe.StringData(e.key), len(e.key)), e.present)
+		if e.dirtyAt != 0 || k.t.pins(e) {
+			ix.changed(unsafe.Slice(unsafe.StringData(e.key()), len(e.key())), e.present)
 		}
 	})
 }

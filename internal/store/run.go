@@ -23,20 +23,22 @@ type run struct {
 }
 
 // newRun copies the dirty entries; bytes is the size of their keys and values.
-func newRun(dirty []*entry, timestamped bool, bytes int) *run {
+func newRun(dirty []dirtyEntry, timestamped bool, bytes int) *run {
 	r := &run{items: make([]item, len(dirty)), size: int64(len(dirty)*entryOverhead + bytes), bytes: len(dirty)*engineOverhead + bytes}
 	arena := make([]byte, 0, bytes+1) // +1: an empty value must not be nil
-	for i, e := range dirty {
+	for i := range dirty {
 		if i%touchAhead == 0 {
 			r.touched += touch(dirty[i:])
 		}
+		e := dirty[i].e
 		it := item{ts: NoTimestamp}
 		if timestamped {
 			it.ts = e.ts
 		}
 		start := len(arena)
-		arena = append(arena, e.key...)
-		it.key = unsafe.String(unsafe.SliceData(arena[start:]), len(e.key)) // nobody changes it any more
+		key := e.key()
+		arena = append(arena, key...)
+		it.key = unsafe.String(unsafe.SliceData(arena[start:]), len(key)) // nobody changes it any more
 		if e.present {
 			start = len(arena)
 			arena = append(arena, e.val...)

@@ -131,7 +131,7 @@ type Dirty struct {
 	Headers   []byte // of the last write, as PutWithHeaders got them; nil: none
 
 	k *KV
-	e *entry
+	i int // in k.dirty; -1: a row of a store with duplicates, which is new
 }
 
 // A Corruption is the error of a store whose files are damaged, or could not be read or written.

@@ -48,7 +48,7 @@ func (t *table) find(key []byte) *entry {
 			return nil
 		}
 		if s.hash == h {
-			if e := t.at(s.id); e.key == string(key) {
+			if e := t.at(s.id); e.key() == string(key) {
 				return e
 			}
 		}

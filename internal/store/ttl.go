@@ -45,7 +45,7 @@ func (k *KV) removeExpired(n int) error {
 		return err
 	}
 	for _, key := range over {
-		if e := k.entries.find(key); e != nil && (e.dirty || !e.present || !k.expiredEntry(e.ts)) {
+		if e := k.entries.find(key); e != nil && (e.dirtyAt != 0 || !e.present || !k.expiredEntry(e.ts)) {
 			continue // the engine does not have the last of it
 		}
 		if err := k.Put(key, nil, k.now()); err != nil {

@@ -223,7 +223,7 @@ func (t *Task) evict() {
 		}
 		e := k.entries.at(t.hand.id)
 		switch {
-		case !e.live || e.dirty || t.pins(e):
+		case !e.live || e.dirtyAt != 0 || t.pins(e):
 		case e.used:
 			e.used = false
 		default:
