@@ -203,6 +203,12 @@ func (s *states) listen(c stream.StateChange) {
 	s.all = append(s.all, c)
 }
 
+func (s *states) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
 func (s *states) saw(want stream.State, reason string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

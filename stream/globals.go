@@ -239,6 +239,9 @@ func (g *globals) read(ctx context.Context, more func() bool) error {
 	bad := 0 // polls in a row with nothing but errors
 	for more() {
 		a.unreadable.expire()
+		if err := g.grow(ctx); err != nil {
+			return err
+		}
 		pollCtx, cancel := context.WithTimeout(ctx, quiet)
 		fetches := g.cl.PollFetches(pollCtx)
 		cancel()
@@ -265,6 +268,35 @@ func (g *globals) read(ctx context.Context, more func() bool) error {
 		if err := g.take(fetches); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// grow reads partitions that were added to topics from their beginnings.
+func (g *globals) grow(ctx context.Context) error {
+	for _, s := range g.stores {
+		n := g.app.layout.Load().plan.Partition[s.topic]
+		var tps []task.TopicPartition
+		for p := int32(len(s.next)); p < n; p++ {
+			tps = append(tps, task.TopicPartition{Topic: s.topic, Partition: p})
+		}
+		if len(tps) == 0 {
+			continue
+		}
+		first, _, err := g.app.listOffsets(ctx, tps)
+		if err != nil {
+			return fmt.Errorf("global store %s: %w", s.name, err)
+		}
+		g.app.log.Info("partitions were added to the topic of a global store", "store", s.name, "topic", s.topic, "partitions", n)
+		parts := map[int32]kgo.Offset{}
+		g.mu.Lock()
+		s.task.Grow(n)
+		for _, tp := range tps {
+			s.task.SetPosition(tp.Topic, tp.Partition, first[tp])
+			s.next[tp.Partition], parts[tp.Partition] = first[tp], kgo.NewOffset().At(first[tp])
+		}
+		g.mu.Unlock()
+		g.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{s.topic: parts})
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ type layout struct {
 	plan *topo.Plan
 	subs []sourceTopics
 	ids  map[string][16]byte // of the topics: one that was made anew is another topic
-	made uint64              // fingerprint of what is divided
+	made uint64              // fingerprint of what is divided: of the topics of tasks
 }
 
 func (a *App) newLayout(p *topo.Plan) *layout {
@@ -138,7 +139,7 @@ func (a *App) look(ctx context.Context) (*layout, error) {
 		a.fail(err)
 		return old, err
 	}
-	if old != nil && l != nil && l != old {
+	if old != nil && l != nil && l.made != old.made {
 		a.log.Info("the topics of the application changed", "topics", strings.Join(l.all(), ", "), "before", strings.Join(old.all(), ", "))
 	}
 	if l == nil {
@@ -157,7 +158,7 @@ func (a *App) lookUp(ctx context.Context, old *layout) (*layout, error) {
 		return nil, &misfitError{err}
 	}
 	l := a.newLayout(p)
-	if old != nil && l.made == old.made {
+	if old != nil && l.made == old.made && maps.Equal(l.plan.Partition, old.plan.Partition) {
 		return old, nil
 	}
 	return l, a.createInternal(ctx, p.Internal, p.Partition)
@@ -240,7 +241,7 @@ func (a *App) watchTopics(ctx context.Context, g *groupClient) {
 		if err != nil {
 			return // the application ends
 		}
-		if l != before {
+		if l.made != before.made { // else it is the topic of a global table, which no task reads
 			g.follow(l)
 			g.cl.ForceRebalance()
 		}

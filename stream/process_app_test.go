@@ -219,3 +219,58 @@ func TestAppGlobalTopicWasMadeAnew(t *testing.T) {
 		holds(keys...)
 	}
 }
+
+// TestAppGlobalTopicGetsPartitions: partitions that are added to the topic of a global table are read while the application runs,
+// and where they were left after a restart; tasks are not divided anew for them.
+func TestAppGlobalTopicGetsPartitions(t *testing.T) {
+	c := newCluster(t)
+	c.topic("countries", 1)
+	c.topic("processed", 1)
+	c.topic("results", 1)
+	b := stream.NewBuilder()
+	stream.GlobalFrom(b, countries, countryStore)
+	lookUp(b)
+	topology := build(t, b)
+	cfg := c.watching()
+	var changes states
+	cfg.OnState = changes.listen
+	var rereads atomic.Int64
+	cfg.OnRestore = func(p stream.RestoreProgress) { rereads.Add(p.Restored) }
+	r := c.start(topology, cfg)
+	r.ready()
+	before := changes.count()
+	send := func(partition int32, key string) {
+		r := &kgo.Record{Topic: "countries", Partition: partition, Key: []byte(key), Value: []byte("land " + key)}
+		require.NoError(t, c.cl.ProduceSync(c.ctx(), r).FirstErr())
+	}
+	holds := func(want ...string) {
+		t.Helper()
+		reader, err := state.Query(t.Context(), r.app, countryStore)
+		require.NoError(t, err)
+		var got []string
+		c.eventually("the table follows", func() bool {
+			got = nil
+			for k := range reader.All().All() {
+				got = append(got, k)
+			}
+			return len(got) >= len(want)
+		})
+		require.Equal(t, want, got)
+	}
+	send(0, "a")
+	holds("a")
+	_, err := c.ad.UpdatePartitions(c.ctx(), 3, "countries")
+	require.NoError(t, err)
+	c.connect() // a client that knows of them
+	send(2, "b")
+	send(1, "c")
+	send(0, "d")
+	holds("a", "b", "c", "d")
+	require.Equal(t, before, changes.count())
+	r.close()
+
+	r = c.start(topology, cfg)
+	r.ready()
+	holds("a", "b", "c", "d")
+	require.Zero(t, rereads.Load())
+}

@@ -91,7 +91,8 @@ type Task struct {
 	metrics *Metrics
 	queues  []*queue
 	byInput map[TopicPartition]*queue
-	time    int64 // stream time: the largest timestamp processed
+	grow    func(partitions int32) // adds the queues of partitions up to that many
+	time    int64                  // stream time: the largest timestamp processed
 	late    Sample
 	cur     *queue
 	stack   []byte  // of the panic that ended run
@@ -187,14 +188,19 @@ func (t *Task) wire(topics func(*topo.Node) []string, partitions int32) {
 			t.c.Time(name)
 		}
 	}
-	for _, n := range t.sub.Sources {
-		ahead := t.lookers(n)
-		for _, topic := range topics(n) {
-			for p := range max(partitions, 1) {
-				t.addQueue(n, TopicPartition{topic, t.id.Partition + p}, n.Wire(t.c, below(n)).(Input), ahead)
+	t.grow = func(partitions int32) {
+		for _, n := range t.sub.Sources {
+			ahead := t.lookers(n)
+			for _, topic := range topics(n) {
+				for p := range partitions {
+					if tp := (TopicPartition{topic, t.id.Partition + p}); t.byInput[tp] == nil {
+						t.addQueue(n, tp, n.Wire(t.c, below(n)).(Input), ahead)
+					}
+				}
 			}
 		}
 	}
+	t.grow(max(partitions, 1))
 	slices.SortStableFunc(t.c.emitters, func(a, b *emitter) int { return a.node.Index - b.node.Index })
 	t.c.sortAdvances()
 }
@@ -216,6 +222,9 @@ func (t *Task) addQueue(source *topo.Node, tp TopicPartition, in Input, ahead []
 	t.queues = append(t.queues, q)
 	t.byInput[tp] = q
 }
+
+// Grow has the task of a global store read that many partitions.
+func (t *Task) Grow(partitions int32) { t.grow(partitions) }
 
 // ID is the task's name.
 func (t *Task) ID() ID { return t.id }
