@@ -40,13 +40,13 @@ func locate(seed maphash.Seed, slots []slot, keys [][]byte) (ids [AheadKeys]uint
 	return ids
 }
 
-// ahead touches each cache line of the entries, and values that are elsewhere.
+// ahead touches both cache lines of the entries, and values that are elsewhere.
 func (t *table) ahead(keys [][]byte) (sum uint32) {
 	ids := locate(t.seed, t.slots, keys)
 	for _, id := range ids[:len(keys)] {
 		if id != 0 {
 			e := t.at(id)
-			sum += e.gen + uint32(e.inlineKey[0]) + e.hash
+			sum += e.gen + uint32(e.inline[0])
 		}
 	}
 	for _, id := range ids[:len(keys)] {

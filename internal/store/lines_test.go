@@ -15,4 +15,7 @@ func TestWhatASearchReadsIsWholeCacheLines(t *testing.T) {
 	require.EqualValues(t, 2*64, unsafe.Sizeof(entry{}))
 	require.EqualValues(t, 2*64, unsafe.Sizeof(keyRows{}))
 	require.EqualValues(t, 64, unsafe.Offsetof(keyRows{}.from))
+	// table.ahead and touch read one field of each line.
+	require.Less(t, unsafe.Offsetof(entry{}.gen), uintptr(64))
+	require.GreaterOrEqual(t, unsafe.Offsetof(entry{}.inline), uintptr(64))
 }
