@@ -43,7 +43,7 @@ func TestAheadOnlyReads(t *testing.T) {
 				var err error
 				switch spec.Kind {
 				case KeyValue:
-					err = kv.Put(key, make([]byte, 100), 0)
+					err = kv.Put(key, []byte("a value that an entry has no room for"), 0)
 				case Window:
 					_, err = OpenWindows(kv, new(int64), new(int64)).Put(key, 0, []byte("v"), 0, nil)
 				case Session:
