@@ -69,8 +69,9 @@ func (ix *rowIndex) ahead(keys [][]byte) (sum uint32) {
 	}
 	var rows [AheadKeys][]byte
 	var buf [AheadKeys * 48]byte
+	var logged [AheadKeys]rowRef
 	n, size := 0, 0
-	l := &ix.k.layout
+	l, log := &ix.k.layout, ix.k.log
 	for i, id := range ids[:len(keys)] {
 		if id == 0 {
 			continue
@@ -81,10 +82,35 @@ func (ix *rowIndex) ahead(keys [][]byte) (sum uint32) {
 		}
 		last := refs[len(refs)-1]
 		sum += uint32(refs[0].at) + uint32(last.at)
-		if end := size + l.prefix + len(keys[i]) + l.suffix; end <= len(buf) && !ix.k.spec.Duplicates {
+		if end := size + l.prefix + len(keys[i]) + l.suffix; log != nil {
+			logged[n] = last
+			n++
+		} else if end <= len(buf) {
 			rows[n] = l.append(buf[size:size:end], keys[i], last)
 			n, size = n+1, end
 		}
 	}
+	if log != nil {
+		return sum + log.ahead(logged[:n])
+	}
 	return sum + ix.k.entries.ahead(rows[:n])
+}
+
+// ahead touches rows, and the beginnings of their keys.
+func (l *rowLog) ahead(rows []rowRef) (sum uint32) {
+	var found [AheadKeys]struct {
+		b  *rowBlock
+		at uint32
+	}
+	for i, r := range rows {
+		if b, row := l.locate(uint32(r.sub)); b != nil {
+			found[i].b, found[i].at = b, b.rows[row].at
+		}
+	}
+	for _, f := range found[:len(rows)] {
+		if f.b != nil {
+			sum += uint32(f.b.data[f.at])
+		}
+	}
+	return sum
 }

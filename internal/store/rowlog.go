@@ -102,36 +102,49 @@ func (l *rowLog) newBlock(before *rowBlock, seq uint32) *rowBlock {
 
 // find returns the value of a row.
 func (l *rowLog) find(key []byte, r rowRef) (value []byte, ts int64, ok bool) {
-	if len(l.blocks) == 0 {
-		return nil, 0, false
-	}
 	seq := uint32(r.sub)
-	// Nearly all blocks are full, and no number is left out between them.
-	if i := int((seq-l.blocks[0].first)&seqMask) / blockRows; i < len(l.blocks) {
-		if value, ts, ok = l.blocks[i].find(&l.k.layout, key, r, seq); ok {
+	if b, i := l.locate(seq); b != nil {
+		if value, ts, ok = b.find(&l.k.layout, key, r, i); ok {
 			return value, ts, true
 		}
 	}
 	if l.gaps {
 		for _, b := range l.blocks {
-			if value, ts, ok = b.find(&l.k.layout, key, r, seq); ok {
-				return value, ts, true
+			if i := b.place(seq); i < len(b.rows) {
+				if value, ts, ok = b.find(&l.k.layout, key, r, i); ok {
+					return value, ts, true
+				}
 			}
 		}
 	}
 	return nil, 0, false
 }
 
+// locate returns where the row with a sequence number is, if it is there and there are no gaps; nil: it is not.
+func (l *rowLog) locate(seq uint32) (b *rowBlock, i int) {
+	if len(l.blocks) == 0 {
+		return nil, 0
+	}
+	n := l.blocks[0].place(seq) / blockRows
+	if n >= len(l.blocks) {
+		return nil, 0
+	}
+	b = l.blocks[n]
+	if i = b.place(seq); i >= len(b.rows) {
+		return nil, 0
+	}
+	return b, i
+}
+
+// place is where in the block a sequence number would be.
+func (b *rowBlock) place(seq uint32) int { return int((seq - b.first) & seqMask) }
+
 func (l *rowLog) has(key []byte, r rowRef) bool {
 	_, _, ok := l.find(key, r)
 	return ok
 }
 
-func (b *rowBlock) find(l *layout, key []byte, r rowRef, seq uint32) (value []byte, ts int64, ok bool) {
-	i := int((seq - b.first) & seqMask)
-	if i >= len(b.rows) {
-		return nil, 0, false
-	}
+func (b *rowBlock) find(l *layout, key []byte, r rowRef, i int) (value []byte, ts int64, ok bool) {
 	row := b.rows[i]
 	if int(row.key) != l.prefix+len(key)+l.suffix {
 		return nil, 0, false
