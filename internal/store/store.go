@@ -11,7 +11,7 @@
 //	| committed  by Commit, but not yet in the engine    | ----> | changes, newest    |
 //	| clean      as the engine has it; evicted by size   |Commit | first              |
 //	+----------------------------------------------------+       | engine snapshot    |
-//	        |  every few commits, on a goroutine of its own:     +--------------------+
+//	        |  every few seconds, on a goroutine of its own:     +--------------------+
 //	        |  one sorted batch of the runs,                          ^
 //	        v  with the changelog positions it stands for             |
 //	   engine: Pebble (one database per task, no WAL) or memory ------+
@@ -24,6 +24,9 @@
 //	     v  one row                       (both follow each change of the KV, and are made anew after a rollback)
 //	     |                                keySegments: which segments have rows of a key, once an index is too large to have all
 //	KV: segment ‖ row                     the changelog has the row only: Kafka Streams' bytes
+//
+// A row of a join's window never changes. Such a store has a rowLog in the place of entries and runs: the bytes of its rows in the
+// order in which they came, of which a commit is a part.
 //
 // Their stream time is the latest time of a row that was put. Rows that have expired are hidden by it at once; the engine drops
 // their segments with its writes.
