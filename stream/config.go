@@ -116,11 +116,15 @@ type Config struct {
 	// It is called from workers, several at a time. The context ends when the application stops.
 	//
 	// An output that cannot be encoded is a failure of its input record, which is left out as a whole, or processed again. About an
-	// output that is larger than a batch may be (kgo.ProducerBatchMaxBytes) the answer is for that output alone. What only the cluster can refuse is refused after it was sent: a record larger than the
-	// topic's max.message.bytes, without a key for a compacted topic, with a time that the topic does not take, or
-	// that the application may not write. Then other records of the commit are sent too, so that nothing can be left out or taken
-	// back singly: the application stops, with an error that names topic, partition and operator, and what was not committed is
-	// done again by the next start.
+	// output that its topic does not take the answer is for that output alone: one that is larger than a batch may be
+	// (kgo.ProducerBatchMaxBytes, max.message.bytes), without a key for a compacted topic, or with a time outside of
+	// message.timestamp.before.max.ms and message.timestamp.after.max.ms. The topic's configuration is asked for when a worker writes to it
+	// first, if the application may (DESCRIBE_CONFIGS), and is not asked again.
+	//
+	// What the cluster refuses in spite of that is refused after it was sent, and with it other records of the commit, so that nothing
+	// can be left out or taken back singly: the application stops, with an error that names topic, partition and operator, and what was
+	// not committed is done again by the next start. The same holds for topics that the application may not write, and for sizes if
+	// Config.Client compresses, because nobody knows them before.
 	OnError func(context.Context, *RecordError) Action
 	// DeadLetterTopic is where records go for which OnError returns DeadLetter. It must exist. The record
 	// has the original key, value and headers, and headers of Kafka Streams' names (KIP-1034) that say where it

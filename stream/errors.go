@@ -21,7 +21,7 @@ type Action = task.Action
 
 // The actions. Skip, Retry and DeadLetter first undo what the record changed, so that nothing of it is half done.
 //
-// An output that is too large to be sent is the exception: its input is processed, and what that changed and its other
+// An output that its topic does not take, as too large, is the exception: its input is processed, and what that changed and its other
 // outputs stay. Then Skip leaves out, Retry sends again, and DeadLetter sends to the dead-letter topic, that
 // output alone.
 const (

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,8 +40,10 @@ type producer struct {
 	index int    // of the worker
 	txn   string // transactional id; "" at-least-once
 	cl    *kgo.Client
-	limit int      // bytes of a record
 	sink  lastSink // of the last Send: most records go where the one before went
+
+	configured func(topic string) int32 // bytes of a batch, by Config.Client
+	batches    sync.Map                 // bytes of a batch, by topic; see batchBytes
 
 	sinks  map[sinkKey]*sink
 	blocks blocks
@@ -67,6 +68,8 @@ type lastSink struct {
 // sink is a topic, or one partition of a changelog.
 type sink struct {
 	topic   string
+	batch   int          // bytes that one may have
+	limits  *limits      // nil: of a changelog
 	next    atomic.Int64 // offset behind the last acknowledged record; changelogs only
 	promise func(*kgo.Record, error)
 }
@@ -107,8 +110,10 @@ func advice(err error) string {
 
 func (a *App) newProducer(ctx context.Context, worker int) (*producer, error) {
 	p := &producer{app: a, index: worker, sinks: make(map[sinkKey]*sink), counts: make(map[string]partitionCount)}
+	p.configured, _ = a.client.OptValue(kgo.ProducerBatchMaxBytesFn).(func(string) int32)
 	opts := []kgo.Opt{
 		kgo.RecordPartitioner(byKey{}),
+		kgo.ProducerBatchMaxBytesFn(p.batchBytes),
 		// The runtime decides when to give up, by TaskTimeout; a record that timed out alone would only break the sequence.
 		kgo.RecordRetries(1 << 30),
 		kgo.UnknownTopicRetries(8),
@@ -128,10 +133,6 @@ func (a *App) newProducer(ctx context.Context, worker int) (*producer, error) {
 		return nil, fmt.Errorf("make producer %d: %w", worker, err)
 	}
 	p.cl = cl
-	p.limit = math.MaxInt32
-	if n, ok := cl.OptValue(kgo.ProducerBatchMaxBytes).(int32); ok {
-		p.limit = int(n)
-	}
 	if p.txn != "" {
 		// At once, not with the first record: this ends the transaction that a predecessor left open, which
 		// would hold back restore and the readers of our results.
@@ -167,9 +168,26 @@ func (p *producer) Send(o *task.Out) error {
 	if f := p.failure.Load(); f != nil {
 		return f
 	}
-	if size := recordSize(o); size > p.limit {
-		// The one failure that belongs to the record: the policy for it decides.
-		return fmt.Errorf("the record of %d bytes is larger than the %d that a batch may have (kgo.ProducerBatchMaxBytes, max.message.bytes): %w", size, p.limit, kerr.MessageTooLarge)
+	key := sinkKey{o.Topic, -1, o.Node}
+	if o.Node == nil {
+		key.partition = o.Partition
+	}
+	if p.sink.s == nil || p.sink.key != key {
+		s, err := p.sinkOf(key)
+		if err != nil {
+			return err
+		}
+		p.sink = lastSink{key, s}
+	}
+	s := p.sink.s
+	size := recordSize(o)
+	if size > s.batch { // this, and what the topic refuses, belongs to the record: the policy for it decides
+		return fmt.Errorf("the record of %d bytes is larger than the %d that a batch may have (kgo.ProducerBatchMaxBytes, max.message.bytes): %w", size, s.batch, kerr.MessageTooLarge)
+	}
+	if s.limits != nil {
+		if err := s.limits.check(o, size, time.Now); err != nil {
+			return err
+		}
 	}
 	if p.txn != "" && !p.inTxn {
 		if err := p.cl.BeginTransaction(); err != nil {
@@ -177,16 +195,9 @@ func (p *producer) Send(o *task.Out) error {
 		}
 		p.inTxn = true
 	}
-	key := sinkKey{o.Topic, -1, o.Node}
-	if o.Node == nil {
-		key.partition = o.Partition
-	}
-	if p.sink.s == nil || p.sink.key != key {
-		p.sink = lastSink{key, p.sinkOf(key)}
-	}
 	r := p.blocks.record(o)
 	p.sent++
-	p.cl.Produce(p.app.hard, r, p.sink.s.promise)
+	p.cl.Produce(p.app.hard, r, s.promise)
 	return nil
 }
 
@@ -224,13 +235,19 @@ func recordSize(o *task.Out) int {
 	return size
 }
 
-func (p *producer) sinkOf(key sinkKey) *sink {
+func (p *producer) sinkOf(key sinkKey) (*sink, error) {
 	s := p.sinks[key]
 	if s != nil {
-		return s
+		return s, nil
 	}
-	s = &sink{topic: key.topic}
+	s = &sink{topic: key.topic, batch: int(p.configured(key.topic))}
 	changelog := key.partition >= 0
+	if !changelog {
+		var err error
+		if s.limits, err = p.limitsOf(key.topic); err != nil {
+			return nil, err
+		}
+	}
 	count := p.app.produced.of(p.index, key.topic)
 	s.promise = func(r *kgo.Record, err error) {
 		if err != nil {
@@ -244,7 +261,7 @@ func (p *producer) sinkOf(key sinkKey) *sink {
 		r.Context.(*block).done()
 	}
 	p.sinks[key] = s
-	return s
+	return s, nil
 }
 
 func (p *producer) failed(r *kgo.Record, node *topo.Node, err error) {
