@@ -321,9 +321,6 @@ func (op *opener) openStores(ctx context.Context, t *runningTask, sub *topo.Subt
 // handOver wires a task whose stores are complete and gives it to the worker.
 func (op *opener) handOver(t *runningTask) error {
 	a := op.w.app
-	if t.stores != nil {
-		t.stores.Ready()
-	}
 	t.metrics = a.taskMetrics(t.id)
 	var flush func() error
 	if a.cfg.Guarantee == AtLeastOnce {
@@ -358,6 +355,9 @@ func (op *opener) handOver(t *runningTask) error {
 		t.byTP[tp] = in
 	}
 	t.at = nil
+	if t.stores != nil {
+		t.stores.Ready() // queries see the times of the metadata too
+	}
 	t.handed = true
 	op.w.mu.Lock()
 	op.o.ready = append(op.o.ready, t)

@@ -44,12 +44,15 @@ func (b *Builder) ReadsWith(n *topo.Node, ref topo.Ref) {
 	}
 }
 
-// timesOf are the names under which a store that is not a key-value store keeps times.
+// timesOf are the names under which a store keeps times: all but key-value stores without a TTL.
 func timesOf(s store.Spec) []string {
 	switch s.Kind {
 	case store.Window:
 		return []string{store.TimeName(s.Name), store.SeqName(s.Name)}
 	case store.Session, store.VersionedKeyValue:
+		return []string{store.TimeName(s.Name)}
+	}
+	if s.TTL > 0 {
 		return []string{store.TimeName(s.Name)}
 	}
 	return nil

@@ -35,7 +35,7 @@ func StoreSerdes[K, V any](st state.Spec[K, V]) (serde.Serde[K], serde.Serde[V])
 // whether the table keeps versions.
 func AddStore(b *Builder, n *topo.Node, at string, h state.Handle, d state.Declaration, e task.Emission) (versioned bool) {
 	versioned = d.Store.Kind == store.VersionedKeyValue
-	if versioned {
+	if versioned || d.Store.TTL > 0 {
 		n.Times = append(n.Times, store.TimeName(d.Store.Name))
 	}
 	b.Graph.AddStore(&topo.Store{Name: d.Store.Name, At: at, Spec: d.Store, Handle: h}, n)

@@ -149,8 +149,8 @@ func (k *KV) PutWithHeaders(key, value []byte, ts int64, headers []byte) error {
 			return err
 		}
 	}
-	if k.spec.TTL > 0 && ts > k.latest {
-		k.latest = ts
+	if k.spec.TTL > 0 && ts > *k.clock {
+		*k.clock = ts
 	}
 	e := k.entry(key)
 	d := k.dirtyOf(e)

@@ -234,7 +234,8 @@ func (t *Task) RestoreBatch(store string, recs []ChangelogRecord, next int64) er
 		}
 	}
 	if k.timed() {
-		k.committed, k.latest = k.seen, k.seen
+		k.latest = k.seen
+		k.committed = k.now() // which the metadata of offsets may know to be later
 	}
 	for i := range recs {
 		if recs[i].Value != nil {
@@ -309,6 +310,11 @@ func (t *Task) idle(op, store string) (*KV, error) {
 // Ready ends the restoring: Views can read.
 func (t *Task) Ready() {
 	t.ready = true
+	for _, k := range t.stores {
+		if k.timed() {
+			k.committed = k.now()
+		}
+	}
 	if t.err == nil {
 		t.publish()
 	}

@@ -15,6 +15,11 @@ func (s *Spec) over(ts, time int64) bool { return s.TTL > 0 && ts < since(time, 
 
 func (k *KV) expiredEntry(ts int64) bool { return k.spec.TTL > 0 && k.spec.over(ts, k.now()) }
 
+// KeepTime has a store with a TTL keep its stream time (-1: none yet) where the task keeps that of its operators: in the metadata
+// of its offsets. What the changelog says is less, if the record that moved it was written over in its transaction. The
+// task takes it back when it rolls back.
+func (k *KV) KeepTime(time *int64) { k.clock = time }
+
 // RemoveExpired deletes, in the open transaction, entries whose TTL is over: some of them, so that each commit can call it.
 // It is for stores with a changelog, which has to get the deletions; Commit does it for the others.
 func (t *Task) RemoveExpired() error {

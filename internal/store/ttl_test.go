@@ -11,6 +11,32 @@ import (
 	"pgregory.net/rapid"
 )
 
+// The record that moved the time of a store was written over in its transaction: the changelog does not have it.
+func TestTheTimeOfATTLOutlivesTheState(t *testing.T) {
+	time := int64(-1)
+	var log []ChangelogRecord
+	open := func() *Task {
+		dir := OpenMemory(DirOptions{})
+		task, err := dir.OpenTask("0_0", []Spec{{Name: "s", TTL: 100, Changelog: true, Cached: true}}, TaskOptions{})
+		require.NoError(t, err)
+		task.KV("s").KeepTime(&time)
+		require.NoError(t, task.RestoreBatch("s", log, int64(len(log))))
+		return task
+	}
+	task := open()
+	require.NoError(t, task.KV("s").Put([]byte("k"), []byte("new"), 101))
+	require.NoError(t, task.KV("s").Put([]byte("k"), []byte("late"), 0))
+	require.NoError(t, task.KV("s").Dirty(func(d *Dirty) error {
+		log = append(log, ChangelogRecord{bytes.Clone(d.Key), bytes.Clone(d.Value), d.Timestamp})
+		return nil
+	}))
+	require.NoError(t, task.Commit(map[string]int64{"s": 1}))
+	require.EqualValues(t, 101, time)
+	_, _, ok, err := open().KV("s").Get([]byte("k"))
+	require.NoError(t, err)
+	require.False(t, ok, "it was over before the state was lost")
+}
+
 // A store with a TTL is, to all readers, a map without the entries whose timestamps are before the latest one less
 // the TTL: in the open transaction, in views, after a rollback, a restart and a restore; and its changelog holds at last
 // nothing else.
@@ -23,12 +49,14 @@ func TestEntriesAreOverAfterTheirTTL(t *testing.T) {
 		var dir *Dir
 		var task *Task
 		var log []ChangelogRecord
+		streamTime := int64(-1) // is in the metadata of offsets
 		open := func() {
 			var err error
 			dir, err = OpenDir("/state", DirOptions{FS: fs, Now: func() time.Time { return clock }})
 			require.NoError(t, err)
 			task, err = dir.OpenTask("0_0", []Spec{spec}, TaskOptions{})
 			require.NoError(t, err)
+			task.KV("s").KeepTime(&streamTime)
 			next, _ := task.ChangelogPosition("s")
 			require.NoError(t, task.RestoreBatch("s", log[next:], int64(len(log))))
 		}
@@ -86,11 +114,13 @@ func TestEntriesAreOverAfterTheirTTL(t *testing.T) {
 				return nil
 			}))
 			require.NoError(t, task.Commit(map[string]int64{"s": int64(len(log))}))
+			require.Equal(t, current.latest, streamTime)
 			committed = state{live(current), current.latest}
 			current = state{live(current), current.latest}
 		}
 		rollback := func() {
 			task.Rollback()
+			streamTime = committed.latest
 			current = state{live(committed), committed.latest}
 		}
 		shut := func() {

@@ -88,6 +88,9 @@ func Wire(f func(c *Context, outs []any) any) topo.Wire {
 // KV is a store of the task; a name that the sub-topology doesn't have is a bug.
 func (c *Context) KV(name string) *store.KV {
 	kv := c.stores.KV(name)
+	if kv != nil && kv.Spec().TTL > 0 {
+		kv.KeepTime(c.Time(store.TimeName(name)))
+	}
 	if c.undoable && kv != nil {
 		kv.OnChange(c.Saved) // rows save themselves: only their store knows their bytes
 	}
