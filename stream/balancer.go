@@ -236,7 +236,7 @@ func tasksOf(subs []sourceTopics, partitions map[string]int32, assigned map[stri
 			}
 		}
 	}
-	ids := slices.SortedFunc(maps.Keys(seen), compareTasks)
+	ids := slices.SortedFunc(maps.Keys(seen), task.ID.Compare)
 	for _, id := range ids {
 		want := 0
 		for _, ps := range taskPartitions(subs, partitions, []task.ID{id}) {
@@ -248,13 +248,6 @@ func tasksOf(subs []sourceTopics, partitions map[string]int32, assigned map[stri
 		}
 	}
 	return ids, nil
-}
-
-func compareTasks(a, b task.ID) int {
-	if a.Subtopology != b.Subtopology {
-		return int(a.Subtopology) - int(b.Subtopology)
-	}
-	return int(a.Partition) - int(b.Partition)
 }
 
 // allTasks lists every task of the topology, sorted.
@@ -269,7 +262,7 @@ func allTasks(subs []sourceTopics, partitions map[string]int32) []task.ID {
 			ids = append(ids, task.ID{Subtopology: s.Subtopology, Partition: p})
 		}
 	}
-	slices.SortFunc(ids, compareTasks)
+	slices.SortFunc(ids, task.ID.Compare)
 	return ids
 }
 
@@ -352,7 +345,7 @@ func assignTasks(subs []sourceTopics, partitions map[string]int32, members []mem
 	}
 	out := make(map[string][]task.ID, len(ms))
 	for i := range ms {
-		slices.SortFunc(got[i], compareTasks)
+		slices.SortFunc(got[i], task.ID.Compare)
 		out[ms[i].ID] = got[i]
 	}
 	return out, nil

@@ -116,7 +116,7 @@ func userDataHeader(b []byte) ([]byte, error) {
 // appendTasks writes ids sorted: the same set always has the same bytes.
 func appendTasks(b []byte, ids []task.ID) []byte {
 	ids = slices.Clone(ids)
-	slices.SortFunc(ids, compareTasks)
+	slices.SortFunc(ids, task.ID.Compare)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(ids)))
 	for _, id := range ids {
 		b = binary.BigEndian.AppendUint32(b, uint32(id.Subtopology))

@@ -115,7 +115,7 @@ func TestAssignmentProperties(t *testing.T) {
 			require.NoError(t, err)
 			require.ElementsMatch(t, ids, back, "partitions stand for the same tasks")
 		}
-		slices.SortFunc(assigned, compareTasks)
+		slices.SortFunc(assigned, task.ID.Compare)
 		require.Equal(t, every, assigned, "each task once")
 
 		for i := range members {

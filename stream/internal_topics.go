@@ -63,8 +63,9 @@ func (a *App) describeTopics(ctx context.Context, topics []kmsg.MetadataRequestT
 	return out, err
 }
 
-// createInternal creates repartition and changelog topics, and checks those that exist. partitions are those of the topics that are read.
-func (a *App) createInternal(ctx context.Context, topics []topo.InternalTopic, partitions map[string]int32) error {
+// createInternal creates repartition and changelog topics, and checks those that exist.
+func (a *App) createInternal(ctx context.Context, p *topo.Plan) error {
+	topics := p.Internal
 	if len(topics) == 0 {
 		return nil
 	}
@@ -120,12 +121,8 @@ func (a *App) createInternal(ctx context.Context, topics []topo.InternalTopic, p
 			case n == 0:
 				known = false // created, but not known to every broker yet
 			case n != t.Partitions:
-				why := "the topology demands them"
-				if t.Cause != "" {
-					why = fmt.Sprintf("topic %s has %d", t.Cause, partitions[t.Cause])
-				}
 				return &misfitError{fmt.Errorf("existing internal topic %s has invalid partitions: expected %d, because %s; actual %d: keys would be looked for in other partitions than they are in; "+
-					"reset the application (delete its internal topics and committed offsets), or begin with another Config.AppID", t.Name, t.Partitions, why, n)}
+					"reset the application (delete its internal topics and committed offsets), or begin with another Config.AppID", t.Name, t.Partitions, p.Why(t), n)}
 			}
 		}
 		if known {

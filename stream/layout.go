@@ -76,11 +76,6 @@ func (l *layout) inputs(id task.ID) []task.TopicPartition {
 	return tps
 }
 
-// topicsOf are the topics of which a source has a partition of a number.
-func (l *layout) topicsOf(source *topo.Node, partition int32) []string {
-	return slices.DeleteFunc(slices.Clone(l.plan.Topics[source]), func(t string) bool { return l.plan.Partition[t] <= partition })
-}
-
 // source is the one of a topic, nil if it has none.
 func (l *layout) source(topic string) *topo.Node {
 	for n, topics := range l.plan.Topics {
@@ -161,7 +156,7 @@ func (a *App) lookUp(ctx context.Context, old *layout) (*layout, error) {
 	if old != nil && l.made == old.made && maps.Equal(l.plan.Partition, old.plan.Partition) {
 		return old, nil
 	}
-	return l, a.createInternal(ctx, p.Internal, p.Partition)
+	return l, a.createInternal(ctx, p)
 }
 
 // userPartitions are the numbers of partitions of users' topics: of those that the program names, which must be there, and if it

@@ -69,7 +69,7 @@ func (w *worker) takeReady() {
 		}
 		w.tasks[t.id] = t
 		w.order = append(w.order, t)
-		slices.SortFunc(w.order, func(a, b *runningTask) int { return compareTasks(a.id, b.id) })
+		slices.SortFunc(w.order, func(a, b *runningTask) int { return a.id.Compare(b.id) })
 		if err := t.task.Start(); err != nil {
 			w.recordFailed(t, err)
 			return
@@ -329,7 +329,7 @@ func (op *opener) handOver(t *runningTask) error {
 	tk, err := task.New(task.Config{
 		EmitPerUpdate: a.cfg.EmitPerUpdate,
 		AppID:         a.cfg.AppID, ID: t.id, Sub: a.sub(t.id.Subtopology), Stores: t.stores, Output: t.prod, Flush: flush, PartitionsOf: t.prod.partitionsOf,
-		Topics:  func(n *topo.Node) []string { return op.layout.topicsOf(n, t.id.Partition) },
+		Topics:  func(n *topo.Node) []string { return op.layout.plan.TopicsOf(n, t.id.Partition) },
 		Globals: a.globals.viewsOf(), Context: a.running, Clock: a.cfg.Now, IdleAdvance: a.cfg.IdleAdvance, MaxIdle: a.cfg.MaxTaskIdle,
 		OnError: a.onError(), DeadLetter: a.cfg.DeadLetterTopic, Metrics: &t.metrics.Metrics,
 	})

@@ -121,7 +121,7 @@ func TestPartitionsAreAddedToATopicThatIsRead(t *testing.T) {
 	stream.Count(stream.From(b, lines).GroupByKey(), appStore)
 	d = streamtest.New(t, b)
 	require.EqualError(t, d.AddPartitions("lines", 2),
-		"existing internal topic app-counts-changelog has invalid partitions: expected 2, because topic lines has as many; actual 1")
+		"existing internal topic app-counts-changelog has invalid partitions: expected 2, because topic lines has 2; actual 1")
 }
 
 func TestMistakesOfSources(t *testing.T) {

@@ -85,7 +85,6 @@ func (c *Context) OnEmit(n *topo.Node, kv *store.KV, e Emission, forward func(d 
 		m.interval = newInterval(c, kv, e.Every)
 	}
 	c.emitters = append(c.emitters, m)
-	c.OutputsFirst(e)
 }
 
 // OnSettle has f called at a commit when all tables above the node have sent on what they have to. While Emitting is true they do

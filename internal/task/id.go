@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,6 +10,11 @@ import (
 // String is "<sub-topology>_<partition>".
 func (id ID) String() string {
 	return strconv.Itoa(int(id.Subtopology)) + "_" + strconv.Itoa(int(id.Partition))
+}
+
+// Compare orders ids by sub-topology, then partition.
+func (id ID) Compare(other ID) int {
+	return cmp.Or(cmp.Compare(id.Subtopology, other.Subtopology), cmp.Compare(id.Partition, other.Partition))
 }
 
 // ParseID is the reverse of String.

@@ -29,6 +29,19 @@ type Plan struct {
 	Topics    map[*Node][]string // of each source, with the application id
 }
 
+// TopicsOf are the topics of which a source has a partition of a number.
+func (p *Plan) TopicsOf(source *Node, partition int32) []string {
+	return slices.DeleteFunc(slices.Clone(p.Topics[source]), func(t string) bool { return p.Partition[t] <= partition })
+}
+
+// Why says why an internal topic has so many partitions.
+func (p *Plan) Why(i InternalTopic) string {
+	if i.Cause == "" {
+		return "the topology demands them"
+	}
+	return fmt.Sprintf("topic %s has %d", i.Cause, p.Partition[i.Cause])
+}
+
 // UserTopics are the topics that the program reads and writes by name and that must
 // exist, sorted.
 func (t *Topology) UserTopics() (read, written []string) {
@@ -94,7 +107,7 @@ func (t *Topology) Plan(appID string, partitions map[string]int32) (*Plan, error
 	for _, r := range t.Repartitions {
 		i := InternalTopic{Name: r.Topic.For(appID), Partitions: c.count[r.Topic], Config: repartitionConfig(), From: r}
 		if r.Partitions == 0 {
-			i.Cause = c.largest(t.subOf(r.Sink)).For(appID)
+			i.Cause = c.decides(r).For(appID)
 		}
 		p.Internal = append(p.Internal, i)
 	}
@@ -142,13 +155,7 @@ func (c *counter) countRepartitions() {
 			if r.Partitions > 0 {
 				continue
 			}
-			n := c.coparted(r)
-			if n == 0 {
-				if sub := c.t.subOf(r.Sink); sub != nil {
-					n = c.tasks(sub)
-				}
-			}
-			if n != c.count[r.Topic] {
+			if n := c.count[c.decides(r)]; n != c.count[r.Topic] {
 				c.count[r.Topic] = n
 				changed = true
 			}
@@ -159,33 +166,39 @@ func (c *counter) countRepartitions() {
 	}
 }
 
-// coparted is the number of partitions that joins force on a repartition topic:
-// that of a user's topic, else a demanded one, else the largest.
-func (c *counter) coparted(r *Repartition) int32 {
+// decides is the topic that a repartition topic has as many partitions as: of those that it is joined with a user's topic or a demanded one,
+// else the largest that the sub-topologies read which write them; if it is joined with none, the largest of its own writer.
+func (c *counter) decides(r *Repartition) Topic {
 	for _, g := range c.t.copartition {
 		if !slices.Contains(g.sources, r.Source) {
 			continue
 		}
-		var largest int32
+		var l Topic
 		for _, s := range g.sources {
 			for _, topic := range c.topics[s] {
-				if !topic.Internal {
-					return c.count[topic]
+				if !topic.Internal || c.t.demanded(topic) > 0 {
+					return topic
 				}
-				if d := c.t.demanded(topic); d > 0 {
-					return d
-				}
-				largest = max(largest, c.count[topic])
 			}
 			for _, o := range c.t.Repartitions {
 				if o.Source == s {
-					largest = max(largest, c.tasks(c.t.subOf(o.Sink)))
+					l = c.larger(l, c.largest(c.t.subOf(o.Sink)))
 				}
 			}
 		}
-		return largest
+		for _, s := range g.sources {
+			for _, topic := range c.topics[s] {
+				if topic != r.Topic {
+					l = c.larger(l, topic)
+				}
+			}
+		}
+		if c.count[l] > 0 {
+			return l
+		}
+		break
 	}
-	return 0
+	return c.largest(c.t.subOf(r.Sink))
 }
 
 func (t *Topology) demanded(topic Topic) int32 {
@@ -217,12 +230,18 @@ func (c *counter) largest(s *Subtopology) Topic {
 	}
 	for _, src := range s.Sources {
 		for _, topic := range c.topics[src] {
-			if c.count[topic] > c.count[l] {
-				l = topic
-			}
+			l = c.larger(l, topic)
 		}
 	}
 	return l
+}
+
+// larger is the one of two topics that has more partitions, the first among equals.
+func (c *counter) larger(a, b Topic) Topic {
+	if c.count[b] > c.count[a] {
+		return b
+	}
+	return a
 }
 
 func (c *counter) checkCopartition() error {

@@ -104,9 +104,12 @@ func TestPlanCountsTasksAndInternalTopics(t *testing.T) {
 	require.Equal(t, map[string]int32{"a": 4, "b": 6, "app-one-repartition": 6, "app-two-repartition": 3}, plan.Partition)
 	var topics []string
 	for _, i := range plan.Internal {
-		topics = append(topics, fmt.Sprint(i.Name, " ", i.Partitions, " ", i.Config["cleanup.policy"]))
+		topics = append(topics, fmt.Sprint(i.Name, " ", i.Partitions, " ", i.Config["cleanup.policy"], ": ", plan.Why(i)))
 	}
-	require.Equal(t, []string{"app-one-repartition 6 delete", "app-two-repartition 3 delete", "app-counts-changelog 6 compact"}, topics)
+	require.Equal(t, []string{
+		"app-one-repartition 6 delete: topic b has 6", "app-two-repartition 3 delete: the topology demands them",
+		"app-counts-changelog 6 compact: topic app-one-repartition has 6",
+	}, topics)
 
 	read, written := topology.UserTopics()
 	require.Equal(t, []string{"a", "b"}, read)
@@ -133,6 +136,7 @@ func TestPlanChecksCopartitioning(t *testing.T) {
 	plan, err := join(0).Plan("app", map[string]int32{"a": 4, "b": 9})
 	require.NoError(t, err)
 	require.Equal(t, int32(4), plan.Partition["app-by-repartition"], "follows the topic it is joined with")
+	require.Equal(t, "topic a has 4", plan.Why(plan.Internal[0]))
 
 	_, err = join(5).Plan("app", map[string]int32{"a": 4, "b": 9})
 	require.EqualError(t, err, "main.go:7: topics that are joined must have the same number of partitions: a has 4 (at a), by-repartition has 5 (there): repartition one of them with Repartition(Partitions(n))")
@@ -150,6 +154,9 @@ func TestTwoRepartitionTopicsOfAJoinHaveTheLargerCount(t *testing.T) {
 	plan, err := topology.Plan("app", map[string]int32{"a": 2, "b": 7})
 	require.NoError(t, err)
 	require.Equal(t, []int32{2, 7, 7}, plan.Tasks)
+	for _, i := range plan.Internal {
+		require.Equal(t, "topic b has 7", plan.Why(i), i.Name)
+	}
 }
 
 func TestBuildReturnsAllMistakes(t *testing.T) {

@@ -29,7 +29,7 @@ func (d *Driver) layOut() error {
 	for _, i := range plan.Internal {
 		d.makeTopic(i.Name, i.Partitions)
 		if has := len(d.logs[i.Name].partitions); has != int(i.Partitions) {
-			return fmt.Errorf("existing internal topic %s has invalid partitions: expected %d, because topic %s has as many; actual %d", i.Name, i.Partitions, i.Cause, has)
+			return fmt.Errorf("existing internal topic %s has invalid partitions: expected %d, because %s; actual %d", i.Name, i.Partitions, plan.Why(i), has)
 		}
 	}
 	d.plan = plan
@@ -45,12 +45,7 @@ func (d *Driver) layOut() error {
 			}
 		}
 	}
-	slices.SortStableFunc(d.runners, func(a, b *runner) int {
-		if a.id.Subtopology != b.id.Subtopology {
-			return int(a.id.Subtopology) - int(b.id.Subtopology)
-		}
-		return int(a.id.Partition) - int(b.id.Partition)
-	})
+	slices.SortStableFunc(d.runners, func(a, b *runner) int { return a.id.Compare(b.id) })
 	return nil
 }
 
@@ -73,9 +68,7 @@ func (r *runner) topics() func(*topo.Node) []string {
 		return nil
 	}
 	plan := r.d.plan
-	return func(n *topo.Node) []string {
-		return slices.DeleteFunc(slices.Clone(plan.Topics[n]), func(t string) bool { return plan.Partition[t] <= r.id.Partition })
-	}
+	return func(n *topo.Node) []string { return plan.TopicsOf(n, r.id.Partition) }
 }
 
 // appear makes a topic that matches a pattern, if it is not there, and has the tasks read it.
