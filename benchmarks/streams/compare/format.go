@@ -27,8 +27,7 @@ func (c *comparison) format(name, program string) error {
 	}
 	defer client.Close()
 	admin, in := kadm.NewClient(client), "in-"+name
-	created, err := admin.CreateTopics(c.ctx, 4, 1, nil, in)
-	if err := errors.Join(err, created.Error()); err != nil {
+	if _, err := admin.CreateTopic(c.ctx, 4, 1, nil, in); err != nil {
 		return err
 	}
 	n, passed, err := c.fill(client, in, values)
@@ -37,10 +36,11 @@ func (c *comparison) format(name, program string) error {
 	}
 	for _, eos := range strings.Split(c.guarantees, "") {
 		id := name + "-" + eos
-		if created, err = admin.CreateTopics(c.ctx, 4, 1, nil, "out-"+id); errors.Join(err, created.Error()) != nil {
-			return errors.Join(err, created.Error())
+		if _, err := admin.CreateTopic(c.ctx, 4, 1, nil, "out-"+id); err != nil {
+			return err
 		}
-		cpu, took, err := c.alone(admin, program, "workload="+name, "brokers="+c.addr, "app="+id, "out=out-"+id, "eos="+eos, "state="+c.state(id))
+		run := exec.Command(program, "workload="+name, "brokers="+c.addr, "app="+id, "out=out-"+id, "eos="+eos, "state="+c.state(id))
+		cpu, took, err := c.alone(admin, run, id, in)
 		if err != nil {
 			return err
 		}
@@ -82,9 +82,7 @@ func (c *comparison) fill(client *kgo.Client, topic string, values serde.Serde[p
 }
 
 // alone runs a program until its group has committed all that its input has.
-func (c *comparison) alone(admin *kadm.Client, program string, args ...string) (cpu, took time.Duration, err error) {
-	name, app := strings.TrimPrefix(args[0], "workload="), strings.TrimPrefix(args[2], "app=")
-	cmd := exec.Command(program, args...)
+func (c *comparison) alone(admin *kadm.Client, cmd *exec.Cmd, group, in string) (cpu, took time.Duration, err error) {
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return 0, 0, err
@@ -94,7 +92,7 @@ func (c *comparison) alone(admin *kadm.Client, program string, args ...string) (
 		case <-c.ctx.Done():
 			err = c.ctx.Err()
 		case <-time.After(50 * time.Millisecond):
-			done, err = c.committed(admin, app, "in-"+name)
+			done, err = c.committed(admin, group, in)
 		}
 	}
 	took = time.Since(began)
