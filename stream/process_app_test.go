@@ -238,6 +238,7 @@ func TestAppGlobalTopicGetsPartitions(t *testing.T) {
 	cfg.OnRestore = func(p stream.RestoreProgress) { rereads.Add(p.Restored) }
 	r := c.start(topology, cfg)
 	r.ready()
+	c.eventually("the listener hears that it runs", func() bool { return changes.saw(stream.Running, "") })
 	before := changes.count()
 	send := func(partition int32, key string) {
 		r := &kgo.Record{Topic: "countries", Partition: partition, Key: []byte(key), Value: []byte("land " + key)}
