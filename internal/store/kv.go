@@ -23,6 +23,7 @@ type KV struct {
 	below     *keySegments // keys that the engine has and the cache has not; nil: not known
 	last      *entry       // the one that was used last: a Put mostly follows the Get of its key
 	dirty     []dirtyEntry // written by the open transaction, in the order of the first write
+	dirtyMost int          // about as many as it had of late
 	dirtySize int          // bytes of their keys and values
 	runs      []*run       // what is committed and newer than the engine, newest first
 	order     ordered      // the pinned entries by key, once Range was called
@@ -413,8 +414,9 @@ func (k *KV) publishRun(r *run) {
 }
 
 func (k *KV) endTransaction() {
-	const keep = 1 << 14 // places in the list, unless as many are needed again and again
-	if n := len(k.dirty); cap(k.dirty) > max(4*n, keep) {
+	const keep = 1 << 12 // places in the list, unless more are needed again and again
+	k.dirtyMost = max(len(k.dirty), k.dirtyMost-k.dirtyMost/8)
+	if cap(k.dirty) > max(4*k.dirtyMost, keep) {
 		k.dirty = nil
 	} else {
 		for i := range k.dirty {

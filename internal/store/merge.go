@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -21,19 +22,18 @@ type merged struct {
 	order []sortKey
 }
 
-// sortKey is an item to sort. The beginning of a key as a number orders like it, and mostly is all of the key that differs: then
-// the keys, which are all over the memory, are not looked at.
+// sortKey is an item to sort. The bytes of the key in which keys differ, as a number, order like it, and are mostly all of
+// them: then the keys, which are all over the memory, are not looked at.
 type sortKey struct {
 	prefix uint64
-	run    uint32 // the lower bits; above runBits what is left of the key, in bytes, at most longKey
+	run    uint32 // the lower bits; above runBits the length of the key, or longKey
 	at     uint32 // in the run
 }
 
 const (
-	prefixSize = 8
-	longKey    = prefixSize + 1 // or longer
-	runBits    = 28
-	runMask    = 1<<runBits - 1
+	runBits = 25
+	runMask = 1<<runBits - 1
+	longKey = 1<<(32-runBits) - 1 // there are more bytes in which keys differ
 )
 
 func (s sortKey) long() bool { return s.run>>runBits == longKey }
@@ -123,11 +123,15 @@ func (m merged) items() []item {
 }
 
 func appendSortKeys(keys []sortKey, runs [][]item) []sortKey {
-	skip := commonPrefix(runs)
+	d := differing(runs)
 	for n, items := range runs {
 		for i := range items {
-			rest := items[i].key[skip:]
-			keys = append(keys, sortKey{keyPrefix(rest), uint32(min(len(rest), longKey))<<runBits | uint32(n), uint32(i)})
+			key := items[i].key
+			length := len(key)
+			if length > d.next {
+				length = longKey
+			}
+			keys = append(keys, sortKey{d.of(key), uint32(length)<<runBits | uint32(n), uint32(i)})
 		}
 	}
 	return keys
@@ -141,7 +145,7 @@ func sortKeys(keys, spare []sortKey) []sortKey {
 		return keys
 	}
 	// Byte by byte, the last one first; bytes that all have in common take no time.
-	var counts [prefixSize][256]uint32
+	var counts [8][256]uint32
 	for _, k := range keys {
 		for b := range counts {
 			counts[b][byte(k.prefix>>(8*b))]++
@@ -167,32 +171,56 @@ func sortKeys(keys, spare []sortKey) []sortKey {
 	return keys
 }
 
-// commonPrefix is how many bytes all keys begin with.
-func commonPrefix(runs [][]item) int {
-	first, n := "", -1
+// differences are the places of bytes in which keys differ, or that not all of them have: the first ones, as many as a number
+// has bytes. Keys that are equal there, no longer than next, and equally long, are equal.
+type differences struct {
+	at   [8]int
+	n    int
+	next int // place of the first one that is not among them
+}
+
+// differing looks at the first bytes of all keys.
+func differing(runs [][]item) (d differences) {
+	const look = 64 // less than longKey
+	var first, diff [look]byte
+	shortest, longest := math.MaxInt, -1
 	for _, items := range runs {
 		for i := range items {
 			key := items[i].key
-			if n < 0 {
-				first, n = key, len(key)
+			if longest < 0 {
+				copy(first[:], key)
 			}
-			if n = min(n, len(key)); key[:n] == first[:n] {
-				continue
-			}
-			for j := range n {
-				if key[j] != first[j] {
-					n = j
-					break
-				}
+			shortest, longest = min(shortest, len(key)), max(longest, len(key))
+			var b [look]byte
+			n := copy(b[:], key)
+			for w := 0; w < n; w += 8 {
+				old := binary.NativeEndian.Uint64(diff[w:])
+				binary.NativeEndian.PutUint64(diff[w:], old|(binary.NativeEndian.Uint64(b[w:])^binary.NativeEndian.Uint64(first[w:])))
 			}
 		}
 	}
-	return max(n, 0)
+	for p := range min(look, longest) {
+		if p < shortest && diff[p] == 0 {
+			continue
+		}
+		if d.n == len(d.at) {
+			d.next = p
+			return d
+		}
+		d.at[d.n] = p
+		d.n++
+	}
+	d.next = look
+	return d
 }
 
-// keyPrefix is the beginning of a key, with zeros behind a short one.
-func keyPrefix(key string) uint64 {
-	var b [prefixSize]byte
-	copy(b[:], key)
-	return binary.BigEndian.Uint64(b[:])
+// of are those bytes of a key, with zeros where it has none.
+func (d *differences) of(key string) (prefix uint64) {
+	for _, p := range d.at[:d.n] {
+		prefix <<= 8
+		if p < len(key) {
+			prefix |= uint64(key[p])
+		}
+	}
+	return prefix
 }
