@@ -368,7 +368,7 @@ func (ix *rowIndex) tooLarge() {
 		}
 		kr := ix.at(ix.hand)
 		switch {
-		case !kr.live || kr == ix.last || kr.changed > ix.k.t.writtenGen:
+		case !kr.live || kr == ix.last || kr.changed > ix.k.writtenGen():
 		case kr.used:
 			kr.used = false
 		default:

@@ -213,7 +213,7 @@ func (l *rowLog) each(f func(row, value []byte, ts int64) error) error {
 // eachPinned calls f with the rows that the engine does not have, and maybe others.
 func (l *rowLog) eachPinned(f func(row, value []byte, ts int64)) {
 	for _, b := range l.blocks {
-		if !b.pinned(l.k.t) {
+		if !b.pinned(l.k) {
 			continue
 		}
 		_ = rowPart{b.rows, b.data}.each(func(row, value []byte, ts int64) error {
@@ -224,11 +224,11 @@ func (l *rowLog) eachPinned(f func(row, value []byte, ts int64)) {
 }
 
 // pinned tells whether the engine does not have all rows.
-func (b *rowBlock) pinned(t *Task) bool { return b.gen > t.writtenGen || b.committed < len(b.rows) }
+func (b *rowBlock) pinned(k *KV) bool { return b.gen > k.writtenGen() || b.committed < len(b.rows) }
 
-// commit ends the open transaction, and returns its rows.
+// commit ends the open transaction, and returns its rows. Half of their size counts for the run: the log has them too.
 func (l *rowLog) commit() *run {
-	r := &run{size: int64(l.size + l.open*loggedRowSize), bytes: l.size + l.open*engineOverhead}
+	r := &run{gen: l.k.t.gen, size: int64(l.size+l.open*loggedRowSize) / 2, bytes: l.size + l.open*engineOverhead}
 	for _, b := range l.blocks[l.opened():] {
 		n := len(b.rows)
 		r.rows = append(r.rows, rowPart{b.rows[b.committed:n:n], b.data[:len(b.data):len(b.data)]})
@@ -265,7 +265,7 @@ func (l *rowLog) clear() {
 
 // evict forgets the oldest block, if the engine has it.
 func (l *rowLog) evict() bool {
-	if len(l.blocks) == 0 || l.blocks[0].pinned(l.k.t) {
+	if len(l.blocks) == 0 || l.blocks[0].pinned(l.k) {
 		return false
 	}
 	l.dropFirst()

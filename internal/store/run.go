@@ -8,12 +8,16 @@ import (
 // A run is what one commit changed in one store: for Views, and for the engine. It never changes after Commit made
 // it; Views sort it when they first read it.
 type run struct {
-	items []item    // each key once; value nil: deleted
-	rows  []rowPart // instead of items, of a store with duplicates
+	items []item // each key once; value nil: deleted
 	once  sync.Once
 	byKey []item // see sorted
 	size  int64  // about what it takes, and its entries that it keeps in the cache
 	bytes int    // about what the engine gets
+
+	// Of a store with duplicates, whose runs are not all written at once:
+	rows     []rowPart // instead of items
+	gen      uint32    // Task.gen when it was made
+	position int64     // the next offset of the changelog behind it; of the owner of the task
 
 	touched uint32 // what touch gave, so that it is not optimized away
 }

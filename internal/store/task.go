@@ -377,6 +377,11 @@ func (t *Task) Commit(positions map[string]int64) error {
 			k.position, k.hasPosition, k.newPosition = next, true, true
 		}
 	}
+	for _, k := range t.stores {
+		if k.log != nil && len(k.runs) > 0 && k.runs[0].position == 0 { // the one of this commit, which nobody has seen
+			k.runs[0].position = k.position
+		}
+	}
 	if merges {
 		t.commits++
 	}

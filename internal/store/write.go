@@ -42,12 +42,12 @@ func (t *Task) writeBehind(now time.Time) error {
 	share := t.dir.cacheShare()
 	since := now.Sub(t.writtenAt)
 	if t.write == nil && (t.commits >= commitsPerWrite || t.commits > 0 && since >= writeInterval || since >= logWriteInterval || t.runBytes > share/2) {
-		t.start()
+		t.start(false)
 		t.writtenAt = now
 	}
 	for t.runBytes > share { // the engine is slower than we are
 		if t.write == nil {
-			t.start()
+			t.start(false)
 		}
 		if err := t.ended(); err != nil {
 			return err
@@ -63,7 +63,7 @@ func (t *Task) writeBehind(now time.Time) error {
 
 // drain brings all that is committed to the engines, and waits for it.
 func (t *Task) drain() error {
-	for t.write != nil || t.start() {
+	for t.write != nil || t.start(true) {
 		if err := t.ended(); err != nil {
 			return err
 		}
@@ -71,14 +71,23 @@ func (t *Task) drain() error {
 	return nil
 }
 
-// start starts a write of all that is committed; false: there is nothing to write.
-func (t *Task) start() bool {
+// start starts a write; false: there is nothing to write. Of rows of joins it takes the older commits, unless it has to take all
+// that is committed: of those most have expired.
+func (t *Task) start(all bool) bool {
 	t.commits = 0
 	w := &write{done: make(chan struct{})}
 	for _, k := range t.stores {
 		p := writePart{k: k, runs: k.runs, position: k.position, newPosition: k.newPosition && k.disk != nil}
 		if len(p.runs) == 0 && !p.newPosition {
 			continue
+		}
+		rest := 0
+		if k.log != nil && !all {
+			rest = len(k.runs) / 2
+		}
+		if rest > 0 {
+			p.runs = k.runs[rest:]
+			p.position = p.runs[0].position
 		}
 		if k.mem != nil {
 			k.mem.settle()
@@ -89,7 +98,7 @@ func (t *Task) start() bool {
 			p.before = k.toDrop(k.committed)
 			p.live = k.dropped
 		}
-		k.newPosition = false
+		k.newPosition = rest > 0 && k.newPosition
 		w.parts = append(w.parts, p)
 	}
 	if len(w.parts) == 0 {
@@ -171,6 +180,17 @@ func (t *Task) ended() error {
 	}
 	t.epoch++
 	return nil
+}
+
+// writtenGen is Task.writtenGen for a store.
+func (k *KV) writtenGen() uint32 {
+	switch {
+	case k.log == nil:
+		return k.t.writtenGen
+	case len(k.runs) > 0:
+		return k.runs[len(k.runs)-1].gen - 1
+	}
+	return k.t.gen - 1
 }
 
 // pins tells whether an entry is committed, and the engine does not have it yet.
