@@ -1,11 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -146,4 +148,52 @@ func TestRowsThatHaveExpiredAreNotWritten(t *testing.T) {
 	require.NoError(t, it.close())
 	require.LessOrEqual(t, rows, 10_000)
 	require.GreaterOrEqual(t, rows, 8000)
+}
+
+// A write takes the older commits only. After a crash the store is as the last of them left it, and the changelog from its
+// position on has the rest.
+func TestTheStoreIsWhatItsPositionSaysWhenAWriteTakesOlderRows(t *testing.T) {
+	clock := time.Unix(1e9, 0)
+	fs := vfs.NewCrashableMem()
+	j := &joinWindow{t: t, time: -1, seq: -1, put: map[string]int{}}
+	var log []ChangelogRecord
+	var dir *Dir
+	open := func() {
+		var err error
+		dir, err = OpenDir("/state", DirOptions{FS: fs, Now: func() time.Time { return clock }})
+		require.NoError(t, err)
+		j.task, err = dir.OpenTask("0_0", []Spec{{Name: "w", Kind: Window, Duplicates: true, Retention: 3_600_000, Cached: true, Changelog: true}}, TaskOptions{})
+		require.NoError(t, err)
+		j.w = OpenWindows(j.task.KV("w"), &j.time, &j.seq)
+	}
+	open()
+	for from := 0; from < 2000; from += 100 {
+		j.add(from, from+100)
+		require.NoError(t, j.w.k.Dirty(func(d *Dirty) error {
+			log = append(log, ChangelogRecord{bytes.Clone(d.Key), bytes.Clone(d.Value), d.Timestamp})
+			return nil
+		}))
+		require.NoError(t, j.task.Commit(map[string]int64{"w": int64(len(log))}))
+	}
+	require.Len(t, j.w.k.runs, 20)
+	clock = clock.Add(logWriteInterval)
+	require.NoError(t, j.task.Maintain())
+	<-j.task.write.done
+	require.NoError(t, j.task.ended())
+	require.Len(t, j.w.k.runs, 10)
+	j.check()
+	require.NoError(t, j.task.disk.flush())
+
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	require.NoError(t, j.task.Close())
+	require.NoError(t, dir.Close())
+	fs = crashed
+	open()
+	next, ok := j.task.ChangelogPosition("w")
+	require.True(t, ok)
+	require.EqualValues(t, 1000, next)
+	require.NoError(t, j.task.RestoreBatch("w", log[next:], int64(len(log))))
+	j.check()
+	require.NoError(t, j.task.Close())
+	require.NoError(t, dir.Close())
 }
