@@ -99,6 +99,12 @@ func (k *KV) load(key []byte) (value []byte, ts int64, ok bool, err error) {
 	if k.absent(key) {
 		return nil, 0, false, nil
 	}
+	if k.log != nil {
+		rowKey, r := k.layout.split(key)
+		if value, ts, ok = k.log.find(rowKey, r); ok {
+			return value, ts, true, nil
+		}
+	}
 	if value, ts, ok, err = k.eng.get(key); err != nil {
 		return nil, 0, false, k.wrap("get", err)
 	}

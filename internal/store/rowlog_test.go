@@ -50,6 +50,11 @@ func (j *joinWindow) check() {
 		rows := j.w.Range(fmt.Appendf(nil, "k%d", k), 0, math.MaxInt64, false)
 		for rows.Next() {
 			found[string(rows.Value())] = int(rows.Start())
+			row := j.w.k.layout.append(nil, rows.Key(), rows.ref())
+			value, _, ok, err := j.w.k.Get(row)
+			require.NoError(j.t, err)
+			require.True(j.t, ok)
+			require.Equal(j.t, rows.Value(), value)
 		}
 		require.NoError(j.t, rows.Close())
 	}
