@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/moldau-stream/moldau/internal/batch"
 	"github.com/moldau-stream/moldau/internal/task"
 )
 
@@ -55,26 +55,14 @@ func (l *limits) check(o *task.Out, size int, clock func() time.Time) error {
 	return nil
 }
 
-// batchSize is what a batch takes that has only this record, without compression.
+// batchSize is what a batch takes that has only this record.
 func batchSize(o *task.Out) int {
-	const header = 61
-	body := 1 + 1 + 1 + lengthOf(len(o.Key), o.Key == nil) + lengthOf(len(o.Value), o.Value == nil) + varintLen(len(o.Headers))
+	r := batch.Record{Key: o.Key, Value: o.Value}
 	for _, h := range o.Headers {
-		body += lengthOf(len(h.Key), false) + lengthOf(len(h.Value), h.Value == nil)
+		r.Headers = append(r.Headers, batch.Header(h))
 	}
-	return header + varintLen(body) + body
+	return batch.SizeOf(r)
 }
-
-// lengthOf is the length of n bytes behind their number.
-func lengthOf(n int, null bool) int {
-	if null {
-		return 1
-	}
-	return varintLen(n) + n
-}
-
-// varintLen is the length of a number that is not negative.
-func varintLen(n int) int { return (bits.Len64(uint64(n)<<1|1) + 6) / 7 }
 
 // limitsOf asks what a topic takes. A program that may not ask leaves the judgement to the cluster.
 func (p *producer) limitsOf(topic string) (*limits, error) {

@@ -334,3 +334,21 @@ func FuzzValidate(f *testing.F) {
 		_, _, _ = b.Marker() // must not panic on anything
 	})
 }
+
+func TestSizeOfIsWhatABatchOfOneRecordTakes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		field := func(name string) []byte {
+			if rapid.Bool().Draw(t, name+" null") {
+				return nil
+			}
+			return make([]byte, rapid.SampledFrom([]int{0, 1, 62, 63, 64, 200, 8191, 8192}).Draw(t, name))
+		}
+		r := Record{Key: field("key"), Value: field("value"), Timestamp: rapid.Int64Range(0, 1<<42).Draw(t, "at")}
+		for range rapid.IntRange(0, 70).Draw(t, "headers") {
+			r.Headers = append(r.Headers, Header{Key: string(field("name")), Value: field("header")})
+		}
+		b := NewBuilder(Options{})
+		b.Add(r)
+		require.Equal(t, b.Size(), SizeOf(r))
+	})
+}

@@ -138,6 +138,12 @@ func recordLen(r Record, timeDelta int64, offsetDelta int32) int {
 	return n
 }
 
+// SizeOf is what a batch takes that has only this record, without compression.
+func SizeOf(r Record) int {
+	n := recordLen(r, 0, 0)
+	return HeaderLen + varintLen(int64(n)) + n
+}
+
 func bytesLen(v []byte) int {
 	if v == nil {
 		return 1
