@@ -415,6 +415,7 @@ func (k *KV) commit() {
 
 // publishRun adds what a commit has changed.
 func (k *KV) publishRun(r *run) {
+	r.position = k.position
 	k.t.runBytes += r.size
 	k.runs = append([]*run{r}, k.runs...) // a new slice: Views have the old one
 }

@@ -17,7 +17,7 @@ type run struct {
 	// Of a store with duplicates, whose runs are not all written at once:
 	rows     []rowPart // instead of items
 	gen      uint32    // Task.gen when it was made
-	position int64     // the next offset of the changelog behind it; of the owner of the task
+	position int64     // the next offset of the changelog behind it
 
 	touched uint32 // what touch gave, so that it is not optimized away
 }

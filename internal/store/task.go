@@ -352,6 +352,15 @@ func (t *Task) Commit(positions map[string]int64) error {
 			}
 		}
 	}
+	for name, next := range positions {
+		k := t.byName[name]
+		if k == nil {
+			return t.fail("commit", fmt.Errorf("position for a store %q that does not exist", name))
+		}
+		if !k.hasPosition || k.position != next {
+			k.position, k.hasPosition, k.newPosition = next, true, true
+		}
+	}
 	changed, merges, epoch := false, false, t.epoch
 	for _, k := range t.stores {
 		if n := k.DirtyLen(); n > 0 {
@@ -368,20 +377,6 @@ func (t *Task) Commit(positions map[string]int64) error {
 		}
 	}
 	t.dirtyBytes = 0
-	for name, next := range positions {
-		k := t.byName[name]
-		if k == nil {
-			return t.fail("commit", fmt.Errorf("position for a store %q that does not exist", name))
-		}
-		if !k.hasPosition || k.position != next {
-			k.position, k.hasPosition, k.newPosition = next, true, true
-		}
-	}
-	for _, k := range t.stores {
-		if k.log != nil && len(k.runs) > 0 && k.runs[0].position == 0 { // the one of this commit, which nobody has seen
-			k.runs[0].position = k.position
-		}
-	}
 	if merges {
 		t.commits++
 	}
