@@ -393,22 +393,7 @@ func (k *KV) commit() {
 	if len(k.dirty) == 0 {
 		return
 	}
-	if k.spec.Kind == VersionedKeyValue {
-		for i := range k.dirty {
-			if e := k.dirty[i].e; k.layout.logged(e.key()) {
-				e.present = false
-			}
-		}
-	}
-	r := newRun(k.dirty, k.spec.Timestamped, k.dirtySize)
-	for i := range k.dirty {
-		if i%touchAhead == 0 {
-			k.touched += touch(k.dirty[i:])
-		}
-		e := k.dirty[i].e
-		e.dirtyAt = 0
-		k.t.commitEntry(e)
-	}
+	r := k.newRun()
 	k.endTransaction()
 	k.publishRun(r)
 }

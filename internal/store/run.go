@@ -18,33 +18,37 @@ type run struct {
 	rows     []rowPart // instead of items
 	gen      uint32    // Task.gen when it was made
 	position int64     // the next offset of the changelog behind it
-
-	touched uint32 // what touch gave, so that it is not optimized away
 }
 
-// newRun copies the dirty entries; bytes is the size of their keys and values.
-func newRun(dirty []dirtyEntry, timestamped bool, bytes int) *run {
-	r := &run{items: make([]item, len(dirty)), size: int64(len(dirty)*entryOverhead + bytes), bytes: len(dirty)*engineOverhead + bytes}
+// newRun copies the entries that the open transaction has written, and makes them committed ones.
+func (k *KV) newRun() *run {
+	n, bytes := len(k.dirty), k.dirtySize
+	r := &run{items: make([]item, n), size: int64(n*entryOverhead + bytes), bytes: n*engineOverhead + bytes}
 	arena := make([]byte, 0, bytes+1) // +1: an empty value must not be nil
-	for i := range dirty {
+	for i := range k.dirty {
 		if i%touchAhead == 0 {
-			r.touched += touch(dirty[i:])
+			k.touched += touch(k.dirty[i:])
 		}
-		e := dirty[i].e
+		e := k.dirty[i].e
 		it := item{ts: NoTimestamp}
-		if timestamped {
+		if k.spec.Timestamped {
 			it.ts = e.ts
 		}
 		start := len(arena)
 		key := e.key()
 		arena = append(arena, key...)
 		it.key = unsafe.String(unsafe.SliceData(arena[start:]), len(key)) // nobody changes it any more
+		if k.layout.logged(it.key) {
+			e.present = false
+		}
 		if e.present {
 			start = len(arena)
 			arena = append(arena, e.val...)
 			it.value = arena[start:len(arena):len(arena)]
 		}
 		r.items[i] = it
+		e.dirtyAt = 0
+		k.t.commitEntry(e)
 	}
 	return r
 }
